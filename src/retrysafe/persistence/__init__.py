@@ -1,0 +1,1 @@
+"""Persistence layers: where records are kept, one module each."""

@@ -1,0 +1,172 @@
+"""The persistence contract: five methods that store records and know nothing else.
+
+Each method is one atomic step of the store. A layer knows no function, no config, no hashing and no policy, and
+keeps nothing about a call, so one object serves any number of functions, threads and tasks at once.
+`retrysafe.testing.PersistenceLayerContract` checks a layer against this page.
+
+A layer written for Powertools, with the first four methods and no idea of owners, works unchanged: its records
+have no owner, so it promises what it promised there.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from retrysafe.clock import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from retrysafe.persistence.datarecord import DataRecord
+
+
+class _Layer(ABC):
+    """What the sync and the async contract share: constants, the clock, no state of a call."""
+
+    # For layers written for Powertools, which look here whether to store the payload hash. It is stored whenever
+    # the record has one; the window is on each record.
+    payload_validation_enabled: bool = True
+    expires_after_seconds: int = 3600
+
+    clock: Clock = SYSTEM_CLOCK
+    """What judges windows and leases where the store has no clock of its own."""
+
+    reachable_by_others: ClassVar[bool] = True
+    """Whether another service can stand on the same store, so that keys must not be shared by accident."""
+
+    blocking: ClassVar[bool] = True
+    """Whether a call may wait for a disk or a network; an async function then calls it through a thread."""
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether the layer can move a lease on, so that a heartbeat makes sense."""
+        return False
+
+
+class BasePersistenceLayer(_Layer):
+    """A store of records, for synchronous callers."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        """Make the layer.
+
+        Args:
+            clock: What judges windows and leases, where the store has no clock of its own. Default: the
+                machine's.
+        """
+        if clock is not None:
+            self.clock = clock
+
+    @abstractmethod
+    def _get_record(self, idempotency_key: str) -> DataRecord:
+        """The record that stands under the key, whatever its status.
+
+        Raises:
+            IdempotencyItemNotFoundError: None does.
+            IdempotencyPersistenceConsistencyError: What stands there cannot be read.
+        """
+
+    @abstractmethod
+    def _put_record(self, data_record: DataRecord) -> None:
+        """Store a claim if no live record stands: in one atomic step, so that one of any rivals wins.
+
+        Nothing is live once its window is over and no lease runs (`DataRecord.window_over`). A record whose
+        lease is over is *not* overwritten, except by a claim that names it: where `data_record.replaces` is set,
+        store if exactly that claim (`DataRecord.same_claim`) still stands.
+
+        Raises:
+            IdempotencyItemAlreadyExistsError: A live record stands; carries it as `old_data_record`.
+            IdempotencyPersistenceConsistencyError: What stands there cannot be read; it is left as it is.
+        """
+
+    @abstractmethod
+    def _update_record(self, data_record: DataRecord) -> None:
+        """Complete: store the outcome, if the owner is still `data_record.owner`. Doing it twice is harmless.
+
+        Raises:
+            IdempotencyLeaseLostError: Another owner's record stands, or none.
+            IdempotencyResponseUnavailableError: The store cannot take an answer like this one, ever.
+        """
+
+    @abstractmethod
+    def _delete_record(self, data_record: DataRecord) -> None:
+        """Release: remove the record, if it is INPROGRESS and the owner is still `data_record.owner`."""
+
+    def _renew_record(self, data_record: DataRecord) -> None:
+        """Move lease and window of an INPROGRESS record on, if the owner is still `data_record.owner`.
+
+        A layer without this method has no heartbeat; its lease is then as long as the window.
+
+        Raises:
+            IdempotencyLeaseLostError: Another owner's record stands, or none, or it is not INPROGRESS.
+        """
+        raise NotImplementedError
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether `_renew_record` was written for this layer."""
+        return type(self)._renew_record is not BasePersistenceLayer._renew_record
+
+    def close(self) -> None:
+        """Close what the layer itself opened. It may be called twice."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncBasePersistenceLayer(_Layer):
+    """A store of records, for asynchronous callers: the same methods and promises as coroutines."""
+
+    blocking: ClassVar[bool] = False
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        """Make the layer.
+
+        Args:
+            clock: What judges windows and leases, where the store has no clock of its own. Default: the
+                machine's.
+        """
+        if clock is not None:
+            self.clock = clock
+
+    @abstractmethod
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        """See `BasePersistenceLayer._get_record`."""
+
+    @abstractmethod
+    async def _put_record(self, data_record: DataRecord) -> None:
+        """See `BasePersistenceLayer._put_record`."""
+
+    @abstractmethod
+    async def _update_record(self, data_record: DataRecord) -> None:
+        """See `BasePersistenceLayer._update_record`."""
+
+    @abstractmethod
+    async def _delete_record(self, data_record: DataRecord) -> None:
+        """See `BasePersistenceLayer._delete_record`."""
+
+    async def _renew_record(self, data_record: DataRecord) -> None:
+        """See `BasePersistenceLayer._renew_record`."""
+        raise NotImplementedError
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether `_renew_record` was written for this layer."""
+        return type(self)._renew_record is not AsyncBasePersistenceLayer._renew_record
+
+    async def close(self) -> None:
+        """Close what the layer itself opened. It may be called twice."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,119 @@
+"""Worker threads: lets asynchronous callers use any synchronous layer, without blocking their event loop.
+
+The threads are the layer's own, as in the loop's default executor a renewal could stand behind an
+application's long jobs until its lease is over. asyncio is imported by the first call, as other layers'
+modules import this one for synchronous callers too.
+"""
+
+# The contract's methods are called by whoever drives a layer; their underscore only keeps users away.
+# ruff: noqa: SLF001
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+import contextvars
+import os
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from retrysafe.persistence.base import AsyncBasePersistenceLayer
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from concurrent.futures import ThreadPoolExecutor
+
+    from retrysafe.persistence.base import BasePersistenceLayer
+    from retrysafe.persistence.datarecord import DataRecord
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
+    """A synchronous layer for asynchronous callers: each method runs in a worker thread.
+
+    A call that is cancelled waits until its thread has ended, however often it is cancelled, and only then
+    lets the cancellation through. So whatever the caller does next, such as releasing its claim, comes after
+    it. A layer that does not block (`blocking` is False) is called directly.
+
+    Args:
+        layer: The synchronous layer. Closing this one closes it.
+        max_threads: How many calls may be under way at once; further ones queue.
+    """
+
+    def __init__(self, layer: BasePersistenceLayer, *, max_threads: int = 32) -> None:
+        super().__init__(clock=layer.clock)
+        self._layer = layer
+        self._max_threads = max_threads
+        self._executor: ThreadPoolExecutor | None = None
+        self._executor_pid = 0
+
+    @property
+    def reachable_by_others(self) -> bool:  # type: ignore[override]  # not the class knows, but the object
+        """Whether another service can stand on the wrapped layer's store."""
+        return self._layer.reachable_by_others
+
+    @property
+    def can_renew(self) -> bool:
+        """Whether the wrapped layer can move a lease on."""
+        return self._layer.can_renew
+
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        return await self._call(self._layer._get_record, idempotency_key)
+
+    async def _put_record(self, data_record: DataRecord) -> None:
+        await self._call(self._layer._put_record, data_record)
+
+    async def _update_record(self, data_record: DataRecord) -> None:
+        await self._call(self._layer._update_record, data_record)
+
+    async def _delete_record(self, data_record: DataRecord) -> None:
+        await self._call(self._layer._delete_record, data_record)
+
+    async def _renew_record(self, data_record: DataRecord) -> None:
+        await self._call(self._layer._renew_record, data_record)
+
+    async def close(self) -> None:
+        """Close the wrapped layer, and let the threads end."""
+        await self._call(self._layer.close)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
+
+    async def _call(self, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if not self._layer.blocking:
+            return method(*args, **kwargs)
+        import asyncio  # noqa: PLC0415  # see the module's first lines
+
+        context = contextvars.copy_context()
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads(), lambda: context.run(method, *args, **kwargs)
+        )
+        return await _to_its_end(work)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        # A forked child has none of its parent's threads, though the executor counts on them.
+        if self._executor is None or self._executor_pid != os.getpid():
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # see the module's first lines
+
+            self._executor = ThreadPoolExecutor(self._max_threads, thread_name_prefix="retrysafe")
+            self._executor_pid = os.getpid()
+        return self._executor
+
+
+async def _to_its_end(work: asyncio.Future[_T]) -> _T:
+    import asyncio  # noqa: PLC0415  # see the module's first lines
+
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait((work,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return work.result()
+    try:
+        work.exception()  # looked at, so that asyncio does not report it as overlooked
+        raise cancelled
+    finally:
+        cancelled = None  # or the error would hold the frame that holds the error

@@ -1,0 +1,290 @@
+"""The connections of the SQLite layer to its file: one that writes, some that read, and what keeps them safe.
+
+Every statement is a transaction of its own, so nothing is ever left open: not by an error, not by a signal
+that interrupts a thread. Writers of this process take turns at one lock, those of other processes at
+SQLite's own. Readers take no lock, as a write-ahead log lets them read beside a writer.
+
+No connection is carried through a fork (see `_sqlite_forks`): each process opens its own when it needs one,
+and none is left open by the constructor.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import weakref
+from math import inf
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from retrysafe.exceptions import (
+    IdempotencyPersistenceConfigError,
+    IdempotencyPersistenceConnectionError,
+)
+from retrysafe.persistence._sqlite_errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
+from retrysafe.persistence._sqlite_forks import close_before_forks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retrysafe.persistence._sqlite_statements import Command
+
+Synchronous = Literal["full", "normal", "off"]
+
+# Idle readers that are kept; one in use beyond these is closed when it is given back.
+_KEPT_READERS: Final = 8
+
+# How often to look whether the file still has its name: each time would double what a write costs beside
+# SQLite.
+_CHECK_FILE_SECONDS: Final = 1.0
+
+# Between two looks at something that another thread or process is about to finish.
+_PAUSE_SECONDS: Final = 0.002
+
+
+class _Connection(sqlite3.Connection):
+    """One that can be referred to weakly."""
+
+
+class Connections:
+    """The connections of one process to one database file.
+
+    Args:
+        path: The file, absolute.
+        synchronous: How far a commit waits for the disk.
+        busy_timeout_seconds: How long to wait for other writers.
+        prepare: Called once with the first connection, in WAL mode, to make or check the tables.
+
+    Raises:
+        IdempotencyPersistenceConfigError: The file cannot be opened, written, or put into WAL mode.
+        IdempotencyPersistenceConnectionError: It stayed locked.
+        IdempotencyPersistenceConsistencyError: It is no database, or is damaged.
+        IdempotencyPersistenceLayerError: Anything else went wrong.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        synchronous: Synchronous,
+        busy_timeout_seconds: float,
+        prepare: Callable[[sqlite3.Connection], None],
+    ) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._busy_timeout_seconds = busy_timeout_seconds
+        # A later connection must not make anew a file that somebody has removed, and only a URI can say so.
+        self._uri = Path(path).as_uri()
+        self._closed = False
+        self._carried = False
+        self._start()
+        close_before_forks(self)
+        try:
+            with self._writing:
+                first = self._connect("rwc")
+                try:
+                    self._switch_to_wal(first)
+                    prepare(first)
+                    self._file = _identity(path)
+                finally:
+                    first.close()
+        except REFUSALS as error:
+            raise explained(error, path, busy_timeout_seconds, opening=True) from error
+
+    def _start(self) -> None:
+        # Reentrant, because a signal handler runs on top of whatever its thread is doing, and may come here
+        # too. Taken by `with`, which no signal can part from the release.
+        self._writing = threading.RLock()
+        self._opening = threading.RLock()
+        self._writer: sqlite3.Connection | None = None
+        self._found_busy_at = -inf
+        self._check_file_at = -inf
+        self._idle: list[sqlite3.Connection] = []
+        # Weakly, so that a reader that a signal parted from its thread is not waited for.
+        self._readers: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
+
+    def read(self, command: Command) -> list[tuple[Any, ...]]:
+        """The rows of a statement that reads. It waits for no writer.
+
+        Raises:
+            IdempotencyPersistenceLayerError: The database failed; see `_sqlite_errors`.
+        """
+        idle = self._idle
+        try:
+            try:
+                reader = idle.pop()
+            except IndexError:
+                reader, idle = self._new_reader()
+            try:
+                return reader.execute(*command).fetchall()
+            finally:
+                self._give_back(reader, idle)
+        except REFUSALS as error:
+            if not_utf8(error):  # sqlite3 quotes the text, which may be private
+                raise explained(error, self._path, self._busy_timeout_seconds) from None
+            raise explained(error, self._path, self._busy_timeout_seconds) from error
+
+    def write(self, command: Command) -> int:
+        """Carry out a statement that writes, as a transaction of its own; the number of rows it changed.
+
+        Raises:
+            IdempotencyPersistenceLayerError: The database failed, and nothing was changed; see
+                `_sqlite_errors`.
+        """
+        since = monotonic()
+        try:
+            with self._writing:
+                if self._found_busy_at - since >= self._busy_timeout_seconds:
+                    # Another thread waited in vain, and all that time this one stood behind it.
+                    raise waited_in_vain(self._path, self._busy_timeout_seconds)
+                return self._current_writer(since).execute(*command).rowcount
+        except REFUSALS as error:
+            if primary_code(error) == sqlite3.SQLITE_BUSY:
+                self._found_busy_at = monotonic()
+            raise explained(error, self._path, self._busy_timeout_seconds) from error
+
+    def write_unless_locked(self, command: Command) -> None:
+        """Carry out a statement that can as well be left out: without waiting for another process.
+
+        Raises:
+            IdempotencyPersistenceLayerError: The database failed or is locked, and nothing was changed.
+        """
+        try:
+            with self._writing:
+                writer = self._current_writer(monotonic())
+                try:
+                    writer.execute("PRAGMA busy_timeout = 0")
+                    writer.execute(*command)
+                finally:
+                    writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
+        except REFUSALS as error:
+            raise explained(error, self._path, self._busy_timeout_seconds) from error
+
+    def close(self) -> None:
+        """Close every connection, each when the statement that it is at has ended. It may be called twice."""
+        self._closed = True
+        with self._writing, self._opening:
+            self.close_all()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_readers"):
+            self.close()
+
+    def _connect(self, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
+        if self._closed:
+            raise IdempotencyPersistenceConnectionError(
+                f"the SQLite database {self._path} was closed with its layer: make another layer object"
+            )
+        if self._carried:
+            raise IdempotencyPersistenceConnectionError(
+                f"the SQLite database {self._path} was open when this process was forked, and Python was not "
+                "told beforehand: fork before the first use of its layer object"
+            )
+        connection = sqlite3.connect(
+            f"{self._uri}?mode={mode}",
+            uri=True,
+            timeout=self._busy_timeout_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
+        )
+        try:
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # On macOS an fsync does not reach the disk; elsewhere this changes nothing.
+            connection.execute(f"PRAGMA fullfsync = {self._synchronous == 'full'}")
+            if mode == "rw":
+                self._check_file()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
+        # SQLite does not always wait while another process does the same.
+        deadline = monotonic() + self._busy_timeout_seconds
+        while True:
+            try:
+                ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            except sqlite3.OperationalError as error:
+                if primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() >= deadline:
+                    raise
+                sleep(_PAUSE_SECONDS)
+                continue
+            if mode != "wal":
+                raise IdempotencyPersistenceConfigError(
+                    f"the SQLite database {self._path} cannot keep a write-ahead log, its journal mode stays "
+                    f"{mode}: put it on a local disk that this process may write to"
+                )
+            return
+
+    def _current_writer(self, now: float) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._connect("rw")
+        elif now >= self._check_file_at:
+            self._check_file()
+            self._check_file_at = now + _CHECK_FILE_SECONDS
+        return self._writer
+
+    def _check_file(self) -> None:
+        if _identity(self._path) != self._file:
+            raise IdempotencyPersistenceConnectionError(
+                f"the SQLite database {self._path} was removed or replaced while it was open, so other "
+                "processes would not see what is written: make another layer object"
+            )
+
+    def _new_reader(self) -> tuple[sqlite3.Connection, list[sqlite3.Connection]]:
+        with self._opening:
+            reader = self._connect("rw")
+            reader.execute("PRAGMA query_only = ON")
+            self._readers.add(reader)
+            return reader, self._idle
+
+    def _give_back(self, reader: sqlite3.Connection, idle: list[sqlite3.Connection]) -> None:
+        if idle is self._idle and len(idle) < _KEPT_READERS:
+            idle.append(reader)
+        else:
+            self._readers.discard(reader)
+            reader.close()
+
+    def hold(self) -> None:
+        """Let no connection be opened or used to write, until `resume`."""
+        self._writing.acquire()
+        self._opening.acquire()
+
+    def close_all(self) -> None:
+        """While held: close every connection, each when the statement that it is at has ended."""
+        # Whoever reads gives back to `idle`, or closes.
+        idle, self._idle = self._idle, []
+        deadline = monotonic() + self._busy_timeout_seconds + 1
+        while self._readers and monotonic() < deadline:
+            try:
+                reader = idle.pop()
+            except IndexError:
+                sleep(_PAUSE_SECONDS)
+            else:
+                self._readers.discard(reader)
+                reader.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def resume(self) -> None:
+        """Let connections be opened again, in the process that held."""
+        self._opening.release()
+        self._writing.release()
+
+    def start_in_child(self) -> list[sqlite3.Connection]:
+        """Begin anew in a forked child; what was carried over in spite of all."""
+        carried = list(self._readers) if self._writer is None else [self._writer, *self._readers]
+        self._carried = bool(carried)
+        self._start()
+        return carried
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

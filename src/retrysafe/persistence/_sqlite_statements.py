@@ -1,0 +1,205 @@
+"""The SQL of the SQLite layer: each method of the contract as one statement, and a row as a record. No I/O.
+
+Every rule that must hold against rivals stands in the statement itself, which SQLite carries out under its
+write lock: who may claim, and whose record it is. The time is read inside the statement too, after the lock
+is had, so that waiting for the lock makes no record look older or younger than it is.
+"""
+
+# ruff: noqa: S608  # the only text put into a statement is the table's name, which was checked
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+
+# Milliseconds since the epoch: an injected clock's reading, else SQLite's own clock, which is the machine's.
+# 2440587.5 is the epoch as a Julian day; a day number holds its milliseconds to within 0.05, hence the
+# rounding.
+_NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER))"
+
+# `DataRecord.window_over`. A row edited by hand into other types is never gone, as SQLite sorts text and
+# blobs above every number; a fraction would pass, so the types are asked for.
+_GONE: Final = f"""(
+    typeof(expiration) = 'integer' AND expiration < {_NOW} / 1000 AND typeof(status) = 'text'
+    AND (
+        status <> '{INPROGRESS}'
+        OR in_progress_expiration IS NULL
+        OR (typeof(in_progress_expiration) = 'integer' AND in_progress_expiration < {_NOW})
+    )
+)"""
+
+# `DataRecord.same_claim`. Without a replaced claim all four are NULL, and `status = NULL` is never true.
+_REPLACED: Final = """(
+    status = :replaced_status AND owner IS :replaced_owner AND attempt = :replaced_attempt
+    AND in_progress_expiration IS :replaced_lease
+)"""
+
+
+Command = tuple[str, tuple[object, ...]]
+"""One statement and its values."""
+
+
+def _numbered(names: str, sql: str) -> str:
+    """The statement with numbers for its `:names`, in the order of the values: sqlite3 binds these faster."""
+    order = names.split()
+    return re.sub(r":(\w+)", lambda found: f"?{order.index(found[1]) + 1}", sql)
+
+
+class Statements:
+    """The statements for one table, whose name has been checked."""
+
+    def __init__(self, table: str) -> None:
+        self._look = _numbered(
+            "id now",
+            f"""
+            SELECT status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {_NOW}
+            FROM "{table}" WHERE id = :id""",
+        )
+        self._claim = _numbered(
+            "id status window lease owner attempt validation types data now "
+            "replaced_status replaced_owner replaced_attempt replaced_lease",
+            f"""
+            INSERT INTO "{table}"
+                (id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data)
+            VALUES
+                (:id, :status, :window, :lease, :owner, :attempt, :validation, :types, :data)
+            ON CONFLICT (id) DO UPDATE SET
+                status = excluded.status, expiration = excluded.expiration,
+                in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
+                attempt = excluded.attempt, validation = excluded.validation, types = excluded.types,
+                data = excluded.data
+            WHERE {_GONE} OR {_REPLACED}""",
+        )
+        # `owner = NULL` is never true, so what a peer wrote is nobody's to complete, renew or release.
+        self._complete = _numbered(
+            "id owner status window validation types data",
+            f"""
+            UPDATE "{table}" SET
+                status = :status, expiration = :window, in_progress_expiration = NULL,
+                validation = COALESCE(NULLIF(:validation, ''), validation), types = :types, data = :data
+            WHERE id = :id AND owner = :owner""",
+        )
+        self._release = _numbered(
+            "id owner",
+            f"""
+            DELETE FROM "{table}" WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""",
+        )
+        self._renew = _numbered(
+            "id owner window lease",
+            f"""
+            UPDATE "{table}" SET expiration = :window, in_progress_expiration = :lease
+            WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""",
+        )
+        self._sweep = _numbered(
+            "limit now",
+            f"""
+            DELETE FROM "{table}"
+            WHERE rowid IN (SELECT rowid FROM "{table}" WHERE {_GONE} LIMIT :limit)""",
+        )
+
+    def all(self) -> list[Command]:
+        """Each statement once, with values that fit, so that a table can be checked against them."""
+        record = DataRecord("", owner="")
+        return [
+            self.look("", None),
+            self.claim(record, None),
+            self.complete(record),
+            self.release(record),
+            self.renew(record),
+            self.sweep(1, None),
+        ]
+
+    def look(self, idempotency_key: str, now_ms: int | None) -> Command:
+        """Read the row of a key, if there is one; `record_of` makes a record of it."""
+        return self._look, (idempotency_key, now_ms)
+
+    def claim(self, record: DataRecord, now_ms: int | None) -> Command:
+        """Store a claim: one row where none stood, or one gone, or exactly the replaced claim; else none."""
+        seen = record.replaces
+        return self._claim, (
+            record.idempotency_key,
+            record.stored_status,
+            record.expiry_timestamp,
+            record.in_progress_expiry_timestamp,
+            record.owner,
+            record.attempt,
+            record.payload_hash,
+            record.types,
+            record.response_data,
+            now_ms,
+            None if seen is None else seen.stored_status,
+            None if seen is None else seen.owner,
+            None if seen is None else seen.attempt,
+            None if seen is None else seen.in_progress_expiry_timestamp,
+        )
+
+    def complete(self, record: DataRecord) -> Command:
+        """Store the outcome: one row where the owner is still the record's, else none."""
+        return self._complete, (
+            record.idempotency_key,
+            record.owner,
+            record.stored_status,
+            record.expiry_timestamp,
+            record.payload_hash,
+            record.types,
+            record.response_data,
+        )
+
+    def release(self, record: DataRecord) -> Command:
+        """Remove the claim: one row where it is INPROGRESS and the owner is still the record's, else none."""
+        return self._release, (record.idempotency_key, record.owner)
+
+    def renew(self, record: DataRecord) -> Command:
+        """Move window and lease on: one row under the same condition as `release`, else none."""
+        return self._renew, (
+            record.idempotency_key,
+            record.owner,
+            record.expiry_timestamp,
+            record.in_progress_expiry_timestamp,
+        )
+
+    def sweep(self, limit: int, now_ms: int | None) -> Command:
+        """Delete at most `limit` rows that are gone."""
+        return self._sweep, (limit, now_ms)
+
+
+_COLUMNS: Final = (
+    ("status", (str,)),
+    ("expiration", (int, type(None))),
+    ("in_progress_expiration", (int, type(None))),
+    ("owner", (str, type(None))),
+    ("attempt", (int,)),
+    ("validation", (str,)),
+    ("types", (str,)),
+    ("data", (str,)),
+)
+
+
+def record_of(idempotency_key: str, row: tuple[Any, ...]) -> DataRecord:
+    """The record in a row that `Statements.look` found, whatever its status.
+
+    Raises:
+        IdempotencyPersistenceConsistencyError: A column holds another type than it must; names the column.
+    """
+    for (name, types), value in zip(_COLUMNS, row, strict=False):  # the clock's reading follows the columns
+        if type(value) not in types:
+            raise IdempotencyPersistenceConsistencyError(
+                f"the record under {idempotency_key!r} cannot be read: its column {name} holds "
+                f"{type(value).__name__}"
+            )
+    status, window, lease, owner, attempt, payload_hash, types_text, data, now_ms = row
+    return DataRecord(
+        idempotency_key,
+        status=status,
+        expiry_timestamp=window,
+        in_progress_expiry_timestamp=lease,
+        response_data=data,
+        payload_hash=payload_hash,
+        owner=owner,
+        attempt=attempt,
+        types=types_text,
+        as_of_ms=now_ms,
+    )

@@ -1,0 +1,200 @@
+"""From a payload to the hash in its idempotency key, and to its payload hash. Pure.
+
+A hash is the hex digest of `json.dumps(data, sort_keys=True)`, byte for byte what the peers write, so that
+their workers and ours know each other's keys. This runs before every call, a replayed one too: what can be is
+made ready once, and a payload of JSON types meets hardly more code than the encoder and the hash.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import json.encoder
+from typing import TYPE_CHECKING, Any, Final
+
+from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from retrysafe.key_selection import Selection
+
+_EVENT_KEY: Final = "event_key_jmespath"
+_VALIDATION: Final = "payload_validation_jmespath"
+
+_JSON_TYPES: Final = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
+
+
+class PayloadKeys:
+    """How keys and payload hashes are made from payloads, decided once per config.
+
+    Args:
+        event_key_jmespath: Selects what the key is made of. Default "": the whole payload.
+        payload_validation_jmespath: Selects what must be equal where keys are. Default "": nothing.
+        jmespath_options: A `jmespath.Options`, or its arguments as a dict. Default None: the functions
+            `powertools_json`, `powertools_base64` and `powertools_base64_gzip` beside JMESPath's own.
+        hash_function: A name that hashlib knows, of a hash with a fixed length. Default "md5".
+
+    Attributes:
+        validates: Whether there are payload hashes.
+
+    Raises:
+        IdempotencyConfigError: An option is unusable; names it and its value.
+    """
+
+    __slots__ = ("_hash", "_key_selection", "_validation_selection", "validates")
+
+    def __init__(
+        self,
+        *,
+        event_key_jmespath: str = "",
+        payload_validation_jmespath: str = "",
+        jmespath_options: Any = None,
+        hash_function: str = "md5",
+    ) -> None:
+        _check_text(_EVENT_KEY, event_key_jmespath)
+        _check_text(_VALIDATION, payload_validation_jmespath)
+        _check_text("hash_function", hash_function)
+        self._hash = _hash_constructor(hash_function)
+        self._key_selection: Selection | None = None
+        self._validation_selection: Selection | None = None
+        self.validates = payload_validation_jmespath != ""
+        if event_key_jmespath or payload_validation_jmespath or jmespath_options is not None:
+            from retrysafe.key_selection import Selection, checked_options  # noqa: PLC0415  # loads jmespath
+
+            options = checked_options(jmespath_options)
+            if event_key_jmespath:
+                self._key_selection = Selection(_EVENT_KEY, event_key_jmespath, options)
+            if payload_validation_jmespath:
+                self._validation_selection = Selection(_VALIDATION, payload_validation_jmespath, options)
+
+    def key_hash(self, payload: Any) -> str | None:
+        """The hash in the payload's idempotency key; None where the payload has no key.
+
+        None, "", and a dict, list or tuple with nothing but None in it are no key; 0 and False are.
+
+        Raises:
+            IdempotencyKeyError: The payload cannot be searched, or what is selected cannot be hashed.
+        """
+        if self._key_selection is None:
+            return self._hash_of_whole(payload, "payload")
+        data = self._key_selection.select(_whole(payload, "payload"))
+        return self._digest(data, _EVENT_KEY) if _identifies(data) else None
+
+    def hash_of(self, data: Any) -> str | None:
+        """The same for what is selected already: the expressions take no part.
+
+        Raises:
+            IdempotencyKeyError: The data cannot be hashed.
+        """
+        return self._hash_of_whole(data, "key")
+
+    def payload_hash(self, payload: Any) -> str:
+        """The hash of the part of the payload under validation; "" without validation.
+
+        Where the expression selects nothing, it is the hash of null.
+
+        Raises:
+            IdempotencyKeyError: The payload cannot be searched, or what is selected cannot be hashed.
+        """
+        if self._validation_selection is None:
+            return ""
+        return self._digest(self._validation_selection.select(_whole(payload, "payload")), _VALIDATION)
+
+    def _hash_of_whole(self, given: Any, origin: str) -> str | None:
+        data = given if type(given) in _JSON_TYPES else _whole(given, origin)
+        return self._digest(data, origin) if _identifies(data) else None
+
+    def _digest(self, data: Any, origin: str) -> str:
+        try:
+            text = "".join(_encoded(data, 0))
+        except RecursionError as error:  # not chained: its traceback has a thousand lines that say nothing
+            raise _refusal(data, origin, error) from None
+        except Exception as error:  # a getter or a serializer of the user's may raise anything
+            raise _refusal(data, origin, error) from error
+        digest: str = self._hash(text.encode(), usedforsecurity=False).hexdigest()
+        return digest
+
+
+def _whole(payload: Any, origin: str) -> Any:
+    if type(payload) in _JSON_TYPES:
+        return payload
+    from retrysafe.key_forms import a_type, whole  # noqa: PLC0415  # a payload of JSON types needs none
+
+    try:
+        return whole(payload)
+    except Exception as error:
+        raise IdempotencyKeyError(
+            f"{origin}: {a_type(payload)} cannot be read ({type(error).__name__}), so it cannot be hashed"
+        ) from error
+
+
+def _identifies(data: Any) -> bool:
+    """Whether the data can tell one call from another, as the peers judge it."""
+    values: Any = data
+    if isinstance(data, dict):
+        values = values.values()
+    elif not isinstance(data, (list, tuple)):
+        return data is not None and not (isinstance(data, str) and not data)
+    for value in values:  # noqa: SIM110  # `any` takes as long as the whole hash
+        if value is not None:
+            return True
+    return False
+
+
+def _refusal(data: Any, origin: str, error: Exception) -> IdempotencyKeyError:
+    from retrysafe.key_places import explain  # noqa: PLC0415  # only a refused payload needs it
+
+    if origin not in (_EVENT_KEY, _VALIDATION):
+        return IdempotencyKeyError(f"{explain(data, origin, error)} into an idempotency key")
+    made = "an idempotency key" if origin == _EVENT_KEY else "a payload hash"
+    return IdempotencyKeyError(f"{explain(data, 'selected', error)} into {made} (selected by {origin})")
+
+
+def _check_text(option: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise IdempotencyConfigError(f"{option}={value!r} is not a string")
+
+
+def _hash_constructor(name: str) -> Callable[..., Any]:
+    """What makes a hash object; tried here, so that a wrong name does not wait for the first call."""
+    known = name in hashlib.algorithms_guaranteed and hasattr(hashlib, name)
+    make: Callable[..., Any] = getattr(hashlib, name) if known else functools.partial(hashlib.new, name)
+    try:
+        # A machine in FIPS mode gives out md5 only for uses in which no security rests on it, as here.
+        make(b"", usedforsecurity=False).hexdigest()
+    except (ValueError, TypeError) as error:  # TypeError: a hash of variable length, such as shake_128
+        raise IdempotencyConfigError(
+            f"hash_function={name!r} is no hash of fixed length in hashlib"
+        ) from error
+    return make
+
+
+def _json_form(value: Any) -> Any:
+    """What the encoder calls for a value of a type that JSON lacks."""
+    from retrysafe.key_forms import json_form  # noqa: PLC0415  # a payload of JSON types needs none
+
+    return json_form(value)
+
+
+def _made_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """`json.dumps(..., sort_keys=True, default=_json_form)` in pieces, made ready once.
+
+    `JSONEncoder` builds its C encoder anew for each text, which is a quarter of what a key costs. That one is
+    undocumented; where it is missing, `JSONEncoder` itself serves. There is no look-out for circles, as it
+    would need state of its own for each text: a circle ends in a `RecursionError`.
+    """
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        encode = json.JSONEncoder(check_circular=False, sort_keys=True, default=_json_form).encode
+        return lambda data, _level: (encode(data),)
+    circles, indent, skip_keys, sort_keys, allow_nan = None, None, False, True, True
+    escaped = json.encoder.encode_basestring_ascii
+    pieces: Callable[[Any, int], Iterable[str]] = make(
+        circles, _json_form, escaped, indent, ": ", ", ", sort_keys, skip_keys, allow_nan
+    )
+    return pieces
+
+
+_encoded: Final = _made_encoder()

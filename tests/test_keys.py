@@ -350,7 +350,7 @@ def test_plain_payloads_load_neither_jmespath_nor_what_other_types_need() -> Non
 import sys
 from retrysafe.keys import PayloadKeys
 PayloadKeys().key_hash({"id": [1, 2.5, None, "x"]})
-heavy = {"jmespath", "decimal", "dataclasses", "uuid", "pydantic"}
+heavy = {"jmespath", "decimal", "uuid", "pydantic"}
 print(sorted(heavy & set(sys.modules)))
 """
     # -S: what the environment itself loads at the start would count otherwise.

@@ -78,9 +78,7 @@ class _RecordError(IdempotencyBaseError):
         retry_after: Seconds until asking again may end otherwise; None where waiting does not help.
     """
 
-    def __init__(
-        self, *args: object, record: DataRecord | None = None, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, *args: object, record: DataRecord | None = None, retry_after: float | None = None) -> None:
         super().__init__(*args)
         self.record = record
         self.retry_after = retry_after

@@ -201,5 +201,5 @@ def record_of(idempotency_key: str, row: tuple[Any, ...]) -> DataRecord:
         owner=owner,
         attempt=attempt,
         types=types_text,
-        as_of_ms=now_ms,
+        read_at_ms=now_ms,
     )

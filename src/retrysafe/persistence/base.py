@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from retrysafe.persistence.datarecord import DataRecord
 
 
-class _Layer(ABC):
+class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract methods
     """What the sync and the async contract share: constants, the clock, no state of a call."""
 
     # For layers written for Powertools, which look here whether to store the payload hash. It is stored whenever

@@ -1,14 +1,14 @@
 """The record: what one idempotency key has in a store, whichever store that is.
 
 Times are absolute: the window's end in seconds, the lease's end in milliseconds, both since the epoch in UTC.
-They are to be read against `as_of_ms`, the reading of the clock that set them; a layer whose store has a clock
-of its own moves them to that clock when it writes, and says with `as_of_ms` what that clock showed when it read.
+A layer whose store has a clock of its own moves them to that clock when it writes (they were set when the caller's
+clock showed `made_at_ms`), and says with `read_at_ms` what that clock showed when it read.
 A record is never changed after it was made: `replaced()` makes another.
 """
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from typing import Any, Final
 
@@ -40,18 +40,19 @@ class DataRecord:
         attempt: 1, and one more at each takeover.
         types: Which places of the answer hold types that JSON lacks; "" where none does.
         replaces: On a claim that takes over: the record seen, which must still stand exactly. Never stored.
-        as_of_ms: The clock reading that the times are to be read against; None: the reader's clock. Never
-            stored.
+        made_at_ms: On a record to write: what the caller's clock showed when its times were set. Never stored.
+        read_at_ms: On a record read: what the store's own clock showed then; None where it has none. Never stored.
     """
 
     __slots__ = (
-        "as_of_ms",
         "attempt",
         "expiry_timestamp",
         "idempotency_key",
         "in_progress_expiry_timestamp",
+        "made_at_ms",
         "owner",
         "payload_hash",
+        "read_at_ms",
         "replaces",
         "response_data",
         "sort_key",
@@ -72,7 +73,8 @@ class DataRecord:
         attempt: int = 1,
         types: str = "",
         replaces: DataRecord | None = None,
-        as_of_ms: int | None = None,
+        made_at_ms: int | None = None,
+        read_at_ms: int | None = None,
     ) -> None:
         self.idempotency_key = idempotency_key
         self.stored_status = status
@@ -85,13 +87,12 @@ class DataRecord:
         self.attempt = attempt
         self.types = types
         self.replaces = replaces
-        self.as_of_ms = as_of_ms
+        self.made_at_ms = made_at_ms
+        self.read_at_ms = read_at_ms
 
     def replaced(self, **changes: Any) -> DataRecord:
         """A copy with some fields changed; `status` names the status."""
-        fields = {
-            ("status" if name == "stored_status" else name): getattr(self, name) for name in self.__slots__
-        }
+        fields = {("status" if name == "stored_status" else name): getattr(self, name) for name in self.__slots__}
         return DataRecord(**(fields | changes))
 
     @property
@@ -137,11 +138,11 @@ class DataRecord:
             and self.in_progress_expiry_timestamp == other.in_progress_expiry_timestamp
         )
 
-    def get_expiration_datetime(self) -> datetime.datetime | None:
+    def get_expiration_datetime(self) -> dt.datetime | None:
         """End of the window as an aware UTC datetime; None where there is none."""
         if self.expiry_timestamp is None:
             return None
-        return datetime.datetime.fromtimestamp(self.expiry_timestamp, tz=datetime.UTC)
+        return dt.datetime.fromtimestamp(self.expiry_timestamp, tz=dt.UTC)
 
     def response_json_as_dict(self) -> Any:
         """The answer as plain JSON, without the types that `types` tells of; None while there is none."""
@@ -154,7 +155,7 @@ class DataRecord:
         return all(
             getattr(self, name) == getattr(other, name)
             for name in self.__slots__
-            if name not in ("replaces", "as_of_ms")
+            if name not in ("replaces", "made_at_ms", "read_at_ms")
         )
 
     __hash__ = None  # type: ignore[assignment]  # a record is compared, never looked up

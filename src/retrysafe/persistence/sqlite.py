@@ -226,7 +226,7 @@ def _makes_way(found: DataRecord, claim: DataRecord) -> bool:
     """Whether what was found is gone, or exactly what the claim replaces."""
     if claim.replaces is not None and found.same_claim(claim.replaces):
         return True
-    return found.as_of_ms is not None and found.window_over(found.as_of_ms)
+    return found.read_at_ms is not None and found.window_over(found.read_at_ms)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

@@ -6,7 +6,6 @@ modules import this one for synchronous callers too.
 """
 
 # The contract's methods are called by whoever drives a layer; their underscore only keeps users away.
-# ruff: noqa: SLF001
 # pyright: reportPrivateUsage=false
 
 from __future__ import annotations

@@ -1,0 +1,133 @@
+"""Where in a call's arguments the payload is, decided from the signature when decorating."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.exceptions import IdempotencyConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Arguments:
+    """The arguments of one function.
+
+    Args:
+        function: The function.
+        data_keyword_argument: The argument that is the payload. Default: all arguments are, without `self` and `cls`.
+
+    Raises:
+        IdempotencyConfigError: The function has no such argument.
+    """
+
+    __slots__ = ("_default", "_index", "_name", "_signature", "_skipped")
+
+    def __init__(self, function: Callable[..., Any], data_keyword_argument: str | None = None) -> None:
+        try:
+            self._signature = inspect.signature(function)
+        except (ValueError, TypeError):
+            raise IdempotencyConfigError(f"{function!r} has no signature to find its arguments by") from None
+        parameters = self._signature.parameters
+        self._name = data_keyword_argument
+        self._index: int | None = None
+        self._default: Any = inspect.Parameter.empty
+        first = next(iter(parameters), None)
+        self._skipped = first if first in ("self", "cls") and _is_method(function) else None
+        if data_keyword_argument is None:
+            return
+        if not isinstance(data_keyword_argument, str):
+            raise IdempotencyConfigError(
+                f"data_keyword_argument must be an argument's name; it is {data_keyword_argument!r}"
+            )
+        parameter = parameters.get(data_keyword_argument)
+        if parameter is None:
+            if not any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+                raise IdempotencyConfigError(
+                    f"data_keyword_argument={data_keyword_argument!r} is no argument of "
+                    f"{getattr(function, '__qualname__', function)}{self._signature}"
+                )
+            return
+        self._default = parameter.default
+        if parameter.kind in _POSITIONAL:
+            self._index = list(parameters).index(data_keyword_argument)
+        elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise IdempotencyConfigError(
+                f"data_keyword_argument={data_keyword_argument!r} must name one argument, not all of {parameter}"
+            )
+
+    def payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The payload of a call with these arguments.
+
+        Raises:
+            TypeError: The function cannot be called so.
+        """
+        name = self._name
+        if name is None:
+            return self.bound(args, kwargs)
+        if name in kwargs:
+            return kwargs[name]
+        if self._index is not None and len(args) > self._index:
+            return args[self._index]
+        if self._default is not inspect.Parameter.empty:
+            return self._default
+        self._signature.bind(*args, **kwargs)  # raises what the call itself would
+        raise TypeError(f"missing the keyword argument {name!r}, which makes the idempotency key")
+
+    def bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """All arguments by name, defaults filled in, without `self` and `cls`.
+
+        Raises:
+            TypeError: The function cannot be called so.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        if self._skipped is not None:
+            arguments.pop(self._skipped, None)
+        return arguments
+
+
+class HandlerArguments:
+    """The event and the context of a Lambda handler, by position or by name.
+
+    Args:
+        handler: The handler, `(event, context, ...)`; a method may have `self` or `cls` before them.
+    """
+
+    __slots__ = ("_first", "_handler", "_names")
+
+    def __init__(self, handler: Callable[..., Any]) -> None:
+        names = list(inspect.signature(handler).parameters)
+        self._first = 1 if names[:1] in (["self"], ["cls"]) and _is_method(handler) else 0
+        self._names = (*names[self._first : self._first + 2], "event", "context")[:2]
+        self._handler = handler
+
+    def event(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The event of a call with these arguments.
+
+        Raises:
+            TypeError: There is none.
+        """
+        if len(args) > self._first:
+            return args[self._first]
+        if self._names[0] in kwargs:
+            return kwargs[self._names[0]]
+        inspect.signature(self._handler).bind(*args, **kwargs)  # raises what the call itself would
+        raise TypeError(f"missing the argument {self._names[0]!r}, the event that makes the idempotency key")
+
+    def context(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The context, or None."""
+        if len(args) > self._first + 1:
+            return args[self._first + 1]
+        return kwargs.get(self._names[1])
+
+
+def _is_method(function: Any) -> bool:
+    """Whether a function was written in a class body: its qualname then goes through the class."""
+    qualname: str = getattr(function, "__qualname__", "")
+    owner = qualname.rpartition(".")[0]
+    return bool(owner) and not owner.endswith("<locals>")

@@ -1,0 +1,155 @@
+"""The `with` form: a block of code that is safe to retry, where there is no function to decorate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from retrysafe.answers import AnswerCodec
+from retrysafe.drivers import AsyncPorts, Running, SyncPorts, conclude, drive, drive_async
+from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.handler import awaitable_layer
+from retrysafe.persistence.base import BasePersistenceLayer
+from retrysafe.plan import Plan, checked_config, checked_layer, checked_prefix
+from retrysafe.protocol import Ending, Invoke, Raised, idempotent_call
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from retrysafe.config import IdempotencyConfig
+    from retrysafe.plan import AnyLayer
+    from retrysafe.serialization.base import BaseIdempotencySerializer
+
+
+class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_block(...) as block:`
+    """A block that is safe to retry: its body does the work only where the key is new.
+
+    ```python
+    with idempotent_block(order, key_prefix="shop.charge", persistence_store=store) as block:
+        if block.is_first:
+            block.answer = charge(order)
+    print(block.answer)
+    ```
+
+    Python cannot skip the body of a `with`, so the body asks `is_first`. Leaving it stores `answer`; an exception that
+    leaves it is treated as one that leaves an idempotent function. `async with` does the same for async code.
+
+    Args:
+        payload: What the key and the payload hash are made of.
+        key_prefix: What stands before `#` in the key; it takes the place of the function's name.
+        persistence_store: Where records are kept: a layer, sync or async.
+        config: The rules. Default: `IdempotencyConfig()`.
+        output_serializer: How the answer becomes a dict and comes back. Default: as it is.
+
+    Raises:
+        IdempotencyConfigError: The options don't fit together.
+    """
+
+    def __init__(
+        self,
+        payload: Any,
+        *,
+        key_prefix: str,
+        persistence_store: AnyLayer,
+        config: IdempotencyConfig | None = None,
+        output_serializer: BaseIdempotencySerializer | None = None,
+    ) -> None:
+        if not checked_prefix(key_prefix):
+            raise IdempotencyConfigError("key_prefix of idempotent_block must name the work; it is empty")
+        rules = checked_config(config)
+        self._store = checked_layer(persistence_store)
+        self._payload = payload
+        self._plan = Plan(
+            function_name=key_prefix,
+            key_prefix=key_prefix,
+            config=rules,
+            codec=AnswerCodec(None, output_serializer),
+            clock=self._store.clock,
+            can_renew=self._store.can_renew,
+            cache=rules.local_cache(self._store),
+        )
+        self._is_first = True
+        self._answer: Any = None
+        self._run: _Run | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the body is to do the work; False where the answer of an earlier run is at hand."""
+        return self._is_first
+
+    @property
+    def answer(self) -> Any:
+        """What the block gives: set by the body that does the work, else the first run's."""
+        return self._answer
+
+    @answer.setter
+    def answer(self, value: Any) -> None:
+        if not self._is_first:
+            raise IdempotencyConfigError(
+                "this block has its answer from an earlier run; do the work only `if block.is_first`"
+            )
+        self._answer = value
+
+    def __enter__(self) -> Self:
+        if not isinstance(self._store, BasePersistenceLayer):
+            raise IdempotencyConfigError(
+                f"persistence_store={type(self._store).__name__} is asynchronous: write `async with`"
+            )
+        call = self._plan.begin(self._payload)
+        if call is not None:
+            flow = idempotent_call(call)
+            self._entered(drive(flow, SyncPorts(self._store)), flow, self._store)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._run is not None and isinstance(self._store, BasePersistenceLayer):
+            end = self._run.ended(self._answer, error)
+            self._left(drive(self._run.flow, SyncPorts(self._store), end), error)
+
+    async def __aenter__(self) -> Self:
+        call = self._plan.begin(self._payload)
+        if call is not None:
+            store = awaitable_layer(self._store)
+            flow = idempotent_call(call)
+            self._entered(await drive_async(flow, AsyncPorts(store)), flow, store)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._run is None:
+            return
+        if isinstance(error, GeneratorExit):
+            self._run.running.abandon()  # nothing may be awaited any more; the key is free when the lease ends
+            return
+        end = self._run.ended(self._answer, error)
+        ports = AsyncPorts(awaitable_layer(self._store))
+        ports.interrupted = error is not None and not isinstance(error, Exception)
+        self._left(await drive_async(self._run.flow, ports, end), error)
+
+    def _entered(self, step: Any, flow: Any, store: AnyLayer) -> None:
+        if isinstance(step, Invoke):
+            self._run = _Run(flow, Running(step, store))
+            return
+        self._is_first = False
+        self._answer = conclude(step)
+
+    def _left(self, end: Ending, error: BaseException | None) -> None:
+        self._run = None
+        if isinstance(end, Raised) and end.error is not error:
+            conclude(end)
+
+
+class _Run:
+    """The block's run under way."""
+
+    __slots__ = ("flow", "running")
+
+    def __init__(self, flow: Any, running: Running) -> None:
+        self.flow = flow
+        self.running = running
+
+    def ended(self, answer: Any, error: BaseException | None) -> Ending:
+        self.running.stop()
+        return self.running.returned(answer) if error is None else self.running.raised(error)

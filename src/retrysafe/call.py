@@ -1,0 +1,110 @@
+"""One call, fixed when it starts: its key, payload hash, owner token and rules, handed along as one value.
+
+It is worked out once, before the function runs, and never changes afterwards; so a payload that the function
+changes changes nothing. The records that a call writes are made here.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+
+if TYPE_CHECKING:
+    from retrysafe.plan import Plan
+
+
+class Call:
+    """One call of one function.
+
+    Args:
+        plan: What was decided when decorating.
+        idempotency_key: The key, `{prefix}#{hash}`.
+        payload_hash: Hash of the validated part of the payload; "" without validation.
+        lease_ms: The length of the lease, in milliseconds.
+        renews: Whether a heartbeat renews it.
+        owner: The owner token. Default: a random one, which no other call can have.
+        resumes: Whether `owner` is shared by several invocations of one durable execution, so that a record of
+            this owner may come from an earlier invocation.
+    """
+
+    __slots__ = ("idempotency_key", "lease_ms", "owner", "payload_hash", "plan", "renews", "resumes")
+
+    def __init__(
+        self,
+        plan: Plan,
+        idempotency_key: str,
+        payload_hash: str,
+        lease_ms: int,
+        renews: bool,
+        owner: str | None = None,
+        resumes: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.idempotency_key = idempotency_key
+        self.payload_hash = payload_hash
+        self.lease_ms = lease_ms
+        self.renews = renews
+        self.owner = os.urandom(16).hex() if owner is None else owner
+        self.resumes = resumes
+
+    def claim(self, replaces: DataRecord | None = None, attempt: int = 1) -> DataRecord:
+        """The record that claims the key for this call, from now on."""
+        now = self.plan.clock.now_ms()
+        lease_end = now + self.lease_ms
+        return DataRecord(
+            self.idempotency_key,
+            INPROGRESS,
+            self.window_end(now, lease_end),
+            lease_end,
+            "",
+            self.payload_hash,
+            None,
+            self.owner,
+            attempt,
+            "",
+            replaces,
+            now,
+        )
+
+    def renewal(self, claim: DataRecord) -> DataRecord:
+        """The claim with a lease that starts now."""
+        now = self.plan.clock.now_ms()
+        lease_end = now + self.lease_ms
+        return claim.replaced(
+            in_progress_expiry_timestamp=lease_end,
+            expiry_timestamp=self.window_end(now, lease_end),
+            replaces=None,
+            made_at_ms=now,
+        )
+
+    def outcome(self, claim: DataRecord, status: str, data: str = "", types: str = "") -> DataRecord:
+        """The record that completes this call, with a window that starts now."""
+        now = self.plan.clock.now_ms()
+        return DataRecord(
+            self.idempotency_key,
+            status,
+            self.window_end(now),
+            None,
+            data,
+            self.payload_hash,
+            None,
+            self.owner,
+            claim.attempt,
+            types,
+            None,
+            now,
+        )
+
+    def window_end(self, now_ms: int, lease_end_ms: int = 0) -> int:
+        """End of a window that starts now, in whole seconds, and never before the lease's end.
+
+        A peer judges a running record by its window alone, so the window has to cover the lease.
+        """
+        window = now_ms // 1000 + self.plan.config.expires_after_seconds
+        return max(window, -(-lease_end_ms // 1000))
+
+    def tell(self, kind: Any, record: DataRecord, **details: Any) -> None:
+        """Report an event."""
+        self.plan.listener.tell(kind, record, **details)

@@ -1,0 +1,168 @@
+"""The config: every choice about idempotency that is not a store, checked where it is made.
+
+It is fixed once made, and holds nothing of any call, so one config serves any number of functions and threads.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+from retrysafe import lambda_context as _lambda
+from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.keys import PayloadKeys
+from retrysafe.local_cache import LocalCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from retrysafe.events import IdempotencyEvent
+    from retrysafe.hook import IdempotentHookFunction
+
+OnInProgress = Literal["raise", "wait"]
+OnAbandoned = Literal["retry", "raise"]
+
+SHORTEST_SECONDS = 0.001  # leases are kept in whole milliseconds
+
+
+class IdempotencyConfig:
+    """What counts as the same call, for how long, and what a duplicate gets.
+
+    Args:
+        event_key_jmespath: JMESPath expression for the part of the payload that makes the key. Default: all of it.
+        payload_validation_jmespath: JMESPath expression for the part of the payload that must be the same in every
+            duplicate. Default: no validation.
+        jmespath_options: A `jmespath.Options`, or the keyword arguments for one. Default: options with the
+            functions `powertools_json`, `powertools_base64` and `powertools_base64_gzip`.
+        raise_on_no_idempotency_key: Refuse a payload without a key, instead of running unprotected with a warning.
+        expires_after_seconds: The window: whole seconds from completion for which duplicates get the answer.
+        use_local_cache: Keep answers in this process too, so that a replay need not ask the store.
+        local_cache_max_items: How many records that cache keeps, per layer.
+        hash_function: Any name in hashlib with a fixed length, for keys and payload hashes.
+        lambda_context: The Lambda context whose remaining time gives the lease its length. `@idempotent` takes it
+            from each invocation; in other functions prefer `register_lambda_context`.
+        response_hook: Called with a replayed answer and its record; what it returns is what the caller gets.
+        in_progress_expires_after_seconds: The lease, in seconds: how long a run may be silent before its key can
+            be taken over. Default: in Lambda the invocation's remaining time, elsewhere 30 s. Outside of the
+            Lambda default, it is renewed while the function runs.
+        on_in_progress: A duplicate that meets a running call gets `IdempotencyAlreadyInProgressError` ("raise"), or
+            waits for its answer ("wait").
+        wait_timeout_seconds: The longest wait, in seconds.
+        on_abandoned: A call that meets a run which never ended, its lease over, takes the key over and runs
+            ("retry"), or gets `IdempotencyAbandonedError` and nothing runs until a person resolves it ("raise").
+        replay_exceptions: Exceptions that are answers: stored, and raised again for duplicates.
+        event_hook: Called with every `retrysafe.events.IdempotencyEvent`.
+
+    Raises:
+        IdempotencyConfigError: An option is wrong; names it and its value.
+    """
+
+    def __init__(
+        self,
+        event_key_jmespath: str = "",
+        payload_validation_jmespath: str = "",
+        jmespath_options: Any = None,
+        raise_on_no_idempotency_key: bool = False,
+        expires_after_seconds: int = 3600,
+        use_local_cache: bool = False,
+        local_cache_max_items: int = 256,
+        hash_function: str = "md5",
+        lambda_context: Any = None,
+        response_hook: IdempotentHookFunction | None = None,
+        *,
+        in_progress_expires_after_seconds: float | None = None,
+        on_in_progress: OnInProgress = "raise",
+        wait_timeout_seconds: float = 30.0,
+        on_abandoned: OnAbandoned = "retry",
+        replay_exceptions: Iterable[type[Exception]] = (),
+        event_hook: Callable[[IdempotencyEvent], object] | None = None,
+    ) -> None:
+        self.event_key_jmespath = event_key_jmespath
+        self.payload_validation_jmespath = payload_validation_jmespath
+        self.jmespath_options = jmespath_options
+        self.raise_on_no_idempotency_key = raise_on_no_idempotency_key
+        self.expires_after_seconds = _whole("expires_after_seconds", expires_after_seconds)
+        self.use_local_cache = use_local_cache
+        self.local_cache_max_items = _whole("local_cache_max_items", local_cache_max_items)
+        self.hash_function = hash_function
+        self.response_hook = _callable("response_hook", response_hook)
+        self.in_progress_expires_after_seconds = (
+            None
+            if in_progress_expires_after_seconds is None
+            else _seconds("in_progress_expires_after_seconds", in_progress_expires_after_seconds)
+        )
+        self.on_in_progress: OnInProgress = _choice("on_in_progress", on_in_progress, "raise", "wait")
+        self.wait_timeout_seconds = _seconds("wait_timeout_seconds", wait_timeout_seconds)
+        self.on_abandoned: OnAbandoned = _choice("on_abandoned", on_abandoned, "retry", "raise")
+        self.replay_exceptions = _exceptions(replay_exceptions)
+        self.event_hook = _callable("event_hook", event_hook)
+        self.keys = PayloadKeys(
+            event_key_jmespath=event_key_jmespath,
+            payload_validation_jmespath=payload_validation_jmespath,
+            jmespath_options=jmespath_options,
+            hash_function=hash_function,
+        )
+        self._constructor_context = lambda_context
+        self._caches: weakref.WeakKeyDictionary[Any, LocalCache] = weakref.WeakKeyDictionary()
+        self._caches_lock = threading.Lock()
+
+    @property
+    def lambda_context(self) -> Any:
+        """The Lambda context of the invocation under way, or the one given to the constructor, or None."""
+        return _lambda.current.get() or self._constructor_context
+
+    def register_lambda_context(self, lambda_context: Any) -> None:
+        """Say which Lambda invocation is under way, for functions called in it.
+
+        It holds for the running thread or task, until the next call; the config itself keeps nothing.
+
+        Args:
+            lambda_context: The context that Lambda gave to the handler.
+        """
+        _lambda.current.set(lambda_context)
+
+    def local_cache(self, persistence_store: Any) -> LocalCache | None:
+        """The local cache for records of this layer; None where `use_local_cache` is off."""
+        if not self.use_local_cache:
+            return None
+        with self._caches_lock:
+            cache = self._caches.get(persistence_store)
+            if cache is None:
+                cache = self._caches[persistence_store] = LocalCache(self.local_cache_max_items)
+            return cache
+
+
+def _whole(option: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise IdempotencyConfigError(f"{option} must be a whole number, 1 or more; it is {value!r}")
+
+
+def _seconds(option: str, value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and SHORTEST_SECONDS <= value < math.inf:
+        return value
+    raise IdempotencyConfigError(f"{option} must be a number of seconds, {SHORTEST_SECONDS} or more; it is {value!r}")
+
+
+def _choice(option: str, value: Any, *choices: str) -> Any:
+    if value in choices:
+        return value
+    raise IdempotencyConfigError(f"{option} must be one of {', '.join(map(repr, choices))}; it is {value!r}")
+
+
+def _callable(option: str, value: Any) -> Any:
+    if value is None or callable(value):
+        return value
+    raise IdempotencyConfigError(f"{option} must be callable; it is {value!r}")
+
+
+def _exceptions(value: Any) -> tuple[type[Exception], ...]:
+    classes = (value,) if isinstance(value, type) else tuple(value)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, Exception)):
+            raise IdempotencyConfigError(
+                f"replay_exceptions must hold classes of exceptions (subclasses of Exception); it has {each!r}"
+            )
+    return classes

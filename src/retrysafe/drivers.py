@@ -1,0 +1,382 @@
+"""The two drivers: they carry out the protocol's wishes, once synchronously and once asynchronously.
+
+`drive` with `SyncPorts` and `drive_async` with `AsyncPorts` are all the difference there is between a sync call and
+an async one. A port makes one call of the layer, and turns whatever it raises into an answer for the protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.exceptions import (
+    IdempotencyConfigError,
+    IdempotencyInconsistentStateError,
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyLeaseLostError,
+    IdempotencyResponseUnavailableError,
+)
+from retrysafe.execution import Execution, current
+from retrysafe.heartbeat import AsyncBeat, Beat
+from retrysafe.persistence.base import BasePersistenceLayer
+from retrysafe.protocol import (
+    Claim,
+    Complete,
+    Ending,
+    Fetch,
+    Flow,
+    Invoke,
+    Lost,
+    Pause,
+    Raised,
+    Release,
+    Returned,
+    StoreFailed,
+    Unstorable,
+    idempotent_call,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from retrysafe.call import Call
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer
+    from retrysafe.persistence.datarecord import DataRecord
+
+# --- the synchronous driver ---------------------------------------------------------------------------------------
+
+
+def run(
+    call: Call,
+    store: BasePersistenceLayer,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """Carry one call out: its answer, or its error raised."""
+    flow = idempotent_call(call)
+    ports = SyncPorts(store)
+    step = drive(flow, ports)
+    if isinstance(step, Invoke):
+        step = drive(flow, ports, invoke(step, store, function, args, kwargs))
+    return conclude(step)
+
+
+def drive(flow: Flow[Ending], ports: SyncPorts, answer: Any = None) -> Any:
+    """Carry out the flow's wishes until it wants the function run (`Invoke`) or has ended (`Ending`)."""
+    while True:
+        try:
+            op = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        if type(op) is Invoke:
+            return op
+        answer = getattr(ports, op.port)(op)
+
+
+def conclude(end: Ending) -> Any:
+    """Return the answer, or raise the error."""
+    if type(end) is Returned:
+        return end.value
+    try:
+        raise end.error  # type: ignore[union-attr]  # the other ending
+    finally:
+        del end  # else the error, its traceback and this frame would hold each other
+
+
+class Running:
+    """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one."""
+
+    __slots__ = ("_beat", "_call", "_execution", "_token")
+
+    def __init__(self, op: Invoke, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
+        call = self._call = op.call
+        execution = self._execution = Execution(call, op.claim, store)
+        self._token = current.set(execution)
+        self._beat: Beat | AsyncBeat | None = None
+        if call.renews:
+            if isinstance(store, BasePersistenceLayer):
+                self._beat = Beat(call, op.claim, execution, store)
+            else:
+                self._beat = AsyncBeat(call, op.claim, execution, store)
+
+    def stop(self) -> None:
+        """The function is over."""
+        if self._beat is not None:
+            self._beat.stop()
+        current.reset(self._token)
+
+    def abandon(self) -> None:
+        """The coroutine is being closed, perhaps from another context: only the heartbeat must not go on."""
+        if self._beat is not None:
+            self._beat.stop()
+
+    def returned(self, value: Any) -> Ending:
+        """How it ends with this answer."""
+        if isinstance(value, _UNSTARTED):
+            return _refuse_unstarted(self._call, value)
+        return Returned(value, self._execution.lease_end_ms)
+
+    def raised(self, error: BaseException) -> Ending:
+        """How it ends with this exception."""
+        # A durable execution that suspends itself says so by raising past `except Exception`.
+        suspended = self._call.resumes and not isinstance(error, Exception)
+        return Raised(error, self._execution.lease_end_ms, suspended)
+
+
+def invoke(
+    op: Invoke,
+    store: BasePersistenceLayer,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Ending:
+    """Run the function, once."""
+    running = Running(op, store)
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:  # noqa: BLE001  # the protocol decides about each
+        return running.raised(error)
+    finally:
+        running.stop()
+    return running.returned(value)
+
+
+_UNSTARTED = (CoroutineType, GeneratorType, AsyncGeneratorType)
+
+
+def _refuse_unstarted(call: Call, value: Any) -> Raised:
+    """A coroutine or generator as an answer has not run yet, so the key must not count as done."""
+    if not isinstance(value, AsyncGeneratorType):
+        value.close()
+    return Raised(
+        IdempotencyConfigError(
+            f"{call.plan.function_name} returned a {type(value).__name__}, which has not run yet; nothing is stored"
+        )
+    )
+
+
+class SyncPorts:
+    """Each wish of the protocol, as one call of a synchronous layer; failures become answers."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: BasePersistenceLayer) -> None:
+        self._store = store
+
+    def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
+        """See `protocol.Claim`."""
+        for _ in range(2):
+            try:
+                self._store._put_record(op.record)
+            except BaseException as error:  # noqa: BLE001  # becomes an answer
+                found = claim_refused(error)
+            else:
+                return None
+            if found is None:
+                found = self.fetch(Fetch(op.record.idempotency_key))
+            if found is not None:
+                return found
+        return _UNREADABLE_RIVAL
+
+    def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
+        """See `protocol.Fetch`."""
+        try:
+            return self._store._get_record(op.idempotency_key)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return fetch_refused(error)
+
+    def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
+        """See `protocol.Complete`."""
+        try:
+            self._store._update_record(op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return complete_refused(error)
+        return None
+
+    def release(self, op: Release) -> StoreFailed | None:
+        """See `protocol.Release`."""
+        try:
+            self._store._delete_record(op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return StoreFailed(error)
+        return None
+
+    def pause(self, op: Pause) -> float | StoreFailed:
+        """See `protocol.Pause`."""
+        try:
+            time.sleep(op.seconds)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return StoreFailed(error)
+        return time.monotonic()
+
+
+# --- what a layer's exceptions mean -------------------------------------------------------------------------------
+
+_UNREADABLE_RIVAL = StoreFailed(
+    IdempotencyInconsistentStateError("the store refuses the claim, and has no record under its key")
+)
+
+
+def claim_refused(error: BaseException) -> DataRecord | StoreFailed | None:
+    """The record that stands; None where the layer does not tell it."""
+    if isinstance(error, IdempotencyItemAlreadyExistsError):
+        return error.old_data_record
+    return StoreFailed(error)
+
+
+def fetch_refused(error: BaseException) -> StoreFailed | None:
+    """None where nothing stands."""
+    return None if isinstance(error, IdempotencyItemNotFoundError) else StoreFailed(error)
+
+
+def complete_refused(error: BaseException) -> StoreFailed | Lost | Unstorable:
+    """Why the outcome is not stored."""
+    if isinstance(error, IdempotencyLeaseLostError):
+        return Lost(error.record)
+    if isinstance(error, IdempotencyResponseUnavailableError):
+        return Unstorable(error)
+    return StoreFailed(error)
+
+
+# --- the asynchronous driver --------------------------------------------------------------------------------------
+
+
+async def run_async(
+    call: Call,
+    store: AsyncBasePersistenceLayer,
+    function: Callable[..., Awaitable[Any]],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Any:
+    """Carry one call out: its answer, or its error raised."""
+    flow = idempotent_call(call)
+    ports = AsyncPorts(store)
+    step = await drive_async(flow, ports)
+    if isinstance(step, Invoke):
+        end = await invoke_async(step, store, function, args, kwargs)
+        ports.interrupted = isinstance(end, Raised) and not isinstance(end.error, Exception)
+        step = await drive_async(flow, ports, end)
+    return conclude(step)
+
+
+async def drive_async(flow: Flow[Ending], ports: AsyncPorts, answer: Any = None) -> Any:
+    """`drive`, awaiting each wish."""
+    while True:
+        try:
+            op = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        if type(op) is Invoke:
+            return op
+        answer = await getattr(ports, op.port)(op)
+
+
+async def invoke_async(
+    op: Invoke,
+    store: AsyncBasePersistenceLayer,
+    function: Callable[..., Awaitable[Any]],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Ending:
+    """`invoke`, awaiting the function."""
+    running = Running(op, store)
+    try:
+        value = await function(*args, **kwargs)
+    except GeneratorExit:
+        running.abandon()  # nothing may be awaited any more; the key is free when the lease ends
+        raise
+    except BaseException as error:  # noqa: BLE001  # the protocol decides about each
+        running.stop()
+        return running.raised(error)
+    running.stop()
+    return running.returned(value)
+
+
+class AsyncPorts:
+    """Each wish of the protocol, as one awaited call of an asynchronous layer; failures become answers.
+
+    Attributes:
+        interrupted: Whether the task was cancelled. What is written from then on runs in a task of its own, since
+            some schedulers cancel at every await, and the record must not stay half-way.
+    """
+
+    __slots__ = ("_store", "interrupted")
+
+    def __init__(self, store: AsyncBasePersistenceLayer) -> None:
+        self._store = store
+        self.interrupted = False
+
+    async def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
+        """See `protocol.Claim`."""
+        for _ in range(2):
+            try:
+                await self._store._put_record(op.record)
+            except BaseException as error:  # noqa: BLE001  # becomes an answer
+                self._note(error)
+                found = claim_refused(error)
+            else:
+                return None
+            if found is None:
+                found = await self.fetch(Fetch(op.record.idempotency_key))
+            if found is not None:
+                return found
+        return _UNREADABLE_RIVAL
+
+    async def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
+        """See `protocol.Fetch`."""
+        try:
+            return await self._store._get_record(op.idempotency_key)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return fetch_refused(error)
+
+    async def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
+        """See `protocol.Complete`."""
+        try:
+            await self._write(self._store._update_record, op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return complete_refused(error)
+        return None
+
+    async def release(self, op: Release) -> StoreFailed | None:
+        """See `protocol.Release`."""
+        try:
+            await self._write(self._store._delete_record, op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return StoreFailed(error)
+        return None
+
+    async def pause(self, op: Pause) -> float | StoreFailed:
+        """See `protocol.Pause`."""
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        try:
+            await asyncio.sleep(op.seconds)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return StoreFailed(error)
+        return time.monotonic()
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, GeneratorExit):
+            raise error  # the coroutine is being closed and may not await anything more
+        if not isinstance(error, Exception):
+            self.interrupted = True
+
+    async def _write(self, method: Callable[[DataRecord], Awaitable[None]], record: DataRecord) -> None:
+        if not self.interrupted:
+            await method(record)
+            return
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        work = asyncio.ensure_future(method(record))
+        while not work.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait((work,))
+        work.result()

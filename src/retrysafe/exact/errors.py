@@ -1,0 +1,42 @@
+"""The one error of writing an answer: something in it has no stored form."""
+
+from __future__ import annotations
+
+_LONGEST_PLACE = 10
+"""Steps of a place that are shown; the rest of a deep place is left out in its middle."""
+
+
+class UnstorableAnswerError(Exception):
+    """The answer cannot be stored: names the place and the type, never a value. Internal to retrysafe.
+
+    Args:
+        type_name: What stands at the place, in words: a type's name.
+        reason: Why it cannot be stored; the sentence goes on behind the type's name.
+    """
+
+    def __init__(self, type_name: str, reason: str = "cannot be stored") -> None:
+        super().__init__(type_name, reason)
+        self.type_name = type_name
+        self.reason = reason
+        self.root = "answer"
+        self._steps: list[str] = []
+
+    def inside(self, step: str) -> None:
+        """Say where the error happened, one step further out; called on the way up."""
+        self._steps.append(step)
+
+    @property
+    def place(self) -> str:
+        """Where in the answer, such as `answer["a"][3].tags`."""
+        steps = self._steps[::-1]
+        if len(steps) > _LONGEST_PLACE:
+            steps = [*steps[: _LONGEST_PLACE - 2], "...", *steps[-2:]]
+        return self.root + "".join(steps)
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.type_name} {self.reason}"
+
+
+def type_name(cls: type) -> str:
+    """The qualified name of a class as people write it: without `builtins`."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,110 @@
+"""The run under way: what a function can learn about its own idempotency while it runs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from retrysafe.exceptions import IdempotencyConfigError, IdempotencyItemNotFoundError
+from retrysafe.persistence.base import BasePersistenceLayer
+
+if TYPE_CHECKING:
+    from retrysafe.call import Call
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer
+    from retrysafe.persistence.datarecord import DataRecord
+
+current: ContextVar[Execution | None] = ContextVar("retrysafe_execution", default=None)
+
+
+class Execution:
+    """One run of an idempotent function, as `current_execution()` gives it.
+
+    Attributes:
+        lease_lost: Whether a heartbeat already found that the key passed to another call.
+    """
+
+    __slots__ = ("_call", "_claim", "_store", "lease_end_ms", "lease_lost")
+
+    def __init__(self, call: Call, claim: DataRecord, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
+        self._call = call
+        self._claim = claim
+        self._store = store
+        self.lease_end_ms: int = claim.in_progress_expiry_timestamp or 0
+        self.lease_lost = False
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key, `{prefix}#{hash}`."""
+        return self._call.idempotency_key
+
+    @property
+    def attempt(self) -> int:
+        """1, and one more for each run before this one that ended without an answer."""
+        return self._claim.attempt
+
+    @property
+    def owner(self) -> str:
+        """The owner token of this run."""
+        return self._call.owner
+
+    @property
+    def lease_expires_at(self) -> dt.datetime:
+        """End of the lease as last renewed, aware, UTC."""
+        return dt.datetime.fromtimestamp(self.lease_end_ms / 1000, tz=dt.UTC)
+
+    def key_for(self, name: str) -> str:
+        """A key for a call that this run makes downstream, the same in every attempt and every duplicate.
+
+        Args:
+            name: What distinguishes the calls of one run, for instance "charge".
+
+        Returns:
+            64 hexadecimal digits, derived from the idempotency key and the name.
+        """
+        own = self.idempotency_key
+        return hashlib.sha256(f"{len(own)}:{own}:{name}".encode()).hexdigest()
+
+    def still_owner(self) -> bool:
+        """Ask the store whether the key is still this run's; one round trip.
+
+        Raises:
+            IdempotencyConfigError: The layer is asynchronous: use `still_owner_async()`.
+        """
+        if not isinstance(self._store, BasePersistenceLayer):
+            raise IdempotencyConfigError("still_owner() needs a sync layer; use `await still_owner_async()`")
+        try:
+            return self._owns(self._store._get_record(self.idempotency_key))
+        except IdempotencyItemNotFoundError:
+            return False
+
+    async def still_owner_async(self) -> bool:
+        """`still_owner()` for asynchronous functions; the layer may be of either kind."""
+        if isinstance(self._store, BasePersistenceLayer):
+            from retrysafe.persistence.threads import ThreadedPersistenceLayer  # noqa: PLC0415  # imports asyncio
+
+            store: AsyncBasePersistenceLayer = ThreadedPersistenceLayer(self._store)
+        else:
+            store = self._store
+        try:
+            return self._owns(await store._get_record(self.idempotency_key))
+        except IdempotencyItemNotFoundError:
+            return False
+
+    def _owns(self, record: DataRecord) -> bool:
+        if record.owner is None and record.attempt == self.attempt:
+            return record.in_progress_expiry_timestamp == self.lease_end_ms  # a layer without owners
+        return record.owner == self.owner
+
+
+def current_execution() -> Execution:
+    """The run of the innermost idempotent function under way in this thread or task.
+
+    Raises:
+        IdempotencyConfigError: None is.
+    """
+    execution = current.get()
+    if execution is None:
+        raise IdempotencyConfigError("current_execution() was called outside of an idempotent function")
+    return execution

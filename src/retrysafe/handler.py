@@ -1,0 +1,120 @@
+"""One call of one function: what the decorators use, and what the author of a framework calls directly."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.drivers import run, run_async
+from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.plan import plan_for
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from retrysafe.config import IdempotencyConfig
+    from retrysafe.serialization.base import BaseIdempotencySerializer
+
+
+class IdempotencyHandler:
+    """One call of a synchronous function.
+
+    Args:
+        function: What runs, once per key.
+        function_payload: What the key and the payload hash are made of.
+        config: The rules.
+        persistence_store: Where the record is kept; a synchronous layer.
+        output_serializer: How the answer becomes a dict and comes back. Default: as it is.
+        key_prefix: What stands before `#` in the key. Default: Lambda's function name, module and qualname.
+        function_args: Positional arguments for the function.
+        function_kwargs: Keyword arguments for it.
+
+    Raises:
+        IdempotencyConfigError: The function, the layer and the options don't fit together.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        function_payload: Any,
+        config: IdempotencyConfig,
+        persistence_store: BasePersistenceLayer,
+        output_serializer: BaseIdempotencySerializer | None = None,
+        key_prefix: str | None = None,
+        function_args: Sequence[Any] | None = None,
+        function_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(persistence_store, BasePersistenceLayer):
+            raise IdempotencyConfigError(
+                f"persistence_store of IdempotencyHandler must be a synchronous layer; it is {persistence_store!r}"
+            )
+        self._plan = plan_for(
+            function, persistence_store, config=config, serializer=output_serializer, key_prefix=key_prefix
+        )
+        self._function = function
+        self._payload = function_payload
+        self._store = persistence_store
+        self._args = tuple(function_args or ())
+        self._kwargs = dict(function_kwargs or {})
+
+    def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:  # noqa: ARG002  # see there
+        """Run the function, or give the answer of an earlier run.
+
+        Args:
+            is_replay: Whether a durable execution is being replayed. A record INPROGRESS passes only if it is the
+                same execution's own, which `execution_id` tells and this flag cannot; it changes nothing by itself.
+            execution_id: The name of the durable execution that the call belongs to.
+
+        Returns:
+            The function's answer, or the first one's.
+
+        Raises:
+            IdempotencyBaseError: See `retrysafe.exceptions`; else whatever the function raises.
+        """
+        call = self._plan.begin(self._payload, execution_id=execution_id)
+        if call is None:
+            return self._function(*self._args, **self._kwargs)
+        return run(call, self._store, self._function, self._args, self._kwargs)
+
+
+class AsyncIdempotencyHandler:
+    """One call of an asynchronous function: `IdempotencyHandler`'s twin, with `await handler.handle()`.
+
+    The layer may be asynchronous, or synchronous: it is then called through worker threads.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Awaitable[Any]],
+        function_payload: Any,
+        config: IdempotencyConfig,
+        persistence_store: BasePersistenceLayer | AsyncBasePersistenceLayer,
+        output_serializer: BaseIdempotencySerializer | None = None,
+        key_prefix: str | None = None,
+        function_args: Sequence[Any] | None = None,
+        function_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._plan = plan_for(
+            function, persistence_store, config=config, serializer=output_serializer, key_prefix=key_prefix
+        )
+        self._function = function
+        self._payload = function_payload
+        self._store = awaitable_layer(persistence_store)
+        self._args = tuple(function_args or ())
+        self._kwargs = dict(function_kwargs or {})
+
+    async def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:  # noqa: ARG002  # twin
+        """See `IdempotencyHandler.handle`."""
+        call = self._plan.begin(self._payload, execution_id=execution_id)
+        if call is None:
+            return await self._function(*self._args, **self._kwargs)
+        return await run_async(call, self._store, self._function, self._args, self._kwargs)
+
+
+def awaitable_layer(store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> AsyncBasePersistenceLayer:
+    """The layer itself if it is asynchronous, else the layer behind worker threads."""
+    if isinstance(store, AsyncBasePersistenceLayer):
+        return store
+    from retrysafe.persistence.threads import ThreadedPersistenceLayer  # noqa: PLC0415  # imports asyncio
+
+    return ThreadedPersistenceLayer(store)

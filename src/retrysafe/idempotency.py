@@ -1,0 +1,274 @@
+"""The front door: `@idempotent` for Lambda handlers, `@idempotent_function` for any function or method.
+
+Everything that can be decided is decided when decorating, and what is wrong is refused there.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
+
+from retrysafe import lambda_context
+from retrysafe.arguments import Arguments, HandlerArguments
+from retrysafe.drivers import run, run_async
+from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.handler import awaitable_layer
+from retrysafe.persistence import async_layer_from_url, layer_from_url
+from retrysafe.plan import is_async, plan_for
+from retrysafe.serialization.base import serializer_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from typing import TypeAlias
+
+    from retrysafe.call import Call
+    from retrysafe.config import IdempotencyConfig
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+    from retrysafe.plan import AnyLayer
+    from retrysafe.serialization.base import BaseIdempotencyModelSerializer, BaseIdempotencySerializer
+
+    Serializer: TypeAlias = BaseIdempotencySerializer | type[BaseIdempotencyModelSerializer]
+    KeyFunction: TypeAlias = Callable[[Mapping[str, Any]], Any]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DISABLED_VARIABLES = ("RETRYSAFE_DISABLED", "POWERTOOLS_IDEMPOTENCY_DISABLED")
+TRUTHY = frozenset({"1", "true", "t", "yes", "y", "on"})
+
+
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+class _AsyncDecorator(Protocol):
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Coroutine[Any, Any, R]]: ...
+
+
+@overload
+def idempotent(
+    handler: None = None,
+    *,
+    persistence_store: BasePersistenceLayer | str,
+    config: IdempotencyConfig | None = None,
+    key_prefix: str | None = None,
+) -> _Decorator: ...
+@overload
+def idempotent(
+    handler: None = None,
+    *,
+    persistence_store: AsyncBasePersistenceLayer,
+    config: IdempotencyConfig | None = None,
+    key_prefix: str | None = None,
+) -> _AsyncDecorator: ...
+@overload
+def idempotent(
+    handler: Callable[P, R],
+    *,
+    persistence_store: BasePersistenceLayer | str,
+    config: IdempotencyConfig | None = None,
+    key_prefix: str | None = None,
+) -> Callable[P, R]: ...
+@overload
+def idempotent(
+    handler: Callable[P, Coroutine[Any, Any, R]],
+    *,
+    persistence_store: AsyncBasePersistenceLayer,
+    config: IdempotencyConfig | None = None,
+    key_prefix: str | None = None,
+) -> Callable[P, Coroutine[Any, Any, R]]: ...
+def idempotent(
+    handler: Any = None,
+    *,
+    persistence_store: AnyLayer | str,
+    config: IdempotencyConfig | None = None,
+    key_prefix: str | None = None,
+) -> Any:
+    """Make a Lambda handler `(event, context, ...)` safe to retry: it runs once per idempotency key.
+
+    The event is the payload. The context gives the lease its length: the invocation's remaining time. A durable
+    context gives the Lambda context inside it, and lets the same execution pass its own record.
+
+    Args:
+        handler: The handler, sync or async; left out when used as `@idempotent(...)`.
+        persistence_store: Where records are kept: a layer, or a URL (see `retrysafe.persistence`).
+        config: The rules. Default: `IdempotencyConfig()`.
+        key_prefix: What stands before `#` in keys. Default: Lambda's function name, module and qualname.
+
+    Raises:
+        IdempotencyConfigError: When decorating: the handler, the layer and the options don't fit together.
+    """
+    if handler is None:
+        return functools.partial(idempotent, persistence_store=persistence_store, config=config, key_prefix=key_prefix)
+    store = _opened(persistence_store, handler)
+    plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
+    arguments = HandlerArguments(handler)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        execution_id = lambda_context.unwrap(arguments.context(args, kwargs))[1]
+        return plan.begin(arguments.event(args, kwargs), execution_id=execution_id)
+
+    protected = _protected(handler, store, begin)
+    if is_async(handler):
+
+        @functools.wraps(handler)
+        async def in_async_invocation(*args: Any, **kwargs: Any) -> Any:
+            token = lambda_context.current.set(lambda_context.unwrap(arguments.context(args, kwargs))[0])
+            try:
+                return await protected(*args, **kwargs)
+            finally:
+                lambda_context.current.reset(token)
+
+        return in_async_invocation
+
+    @functools.wraps(handler)
+    def in_invocation(*args: Any, **kwargs: Any) -> Any:
+        token = lambda_context.current.set(lambda_context.unwrap(arguments.context(args, kwargs))[0])
+        try:
+            return protected(*args, **kwargs)
+        finally:
+            lambda_context.current.reset(token)
+
+    return in_invocation
+
+
+@overload
+def idempotent_function(
+    function: None = None,
+    *,
+    data_keyword_argument: str | None = None,
+    persistence_store: BasePersistenceLayer | str,
+    config: IdempotencyConfig | None = None,
+    output_serializer: Serializer | None = None,
+    key_prefix: str | None = None,
+    key: KeyFunction | None = None,
+) -> _Decorator: ...
+@overload
+def idempotent_function(
+    function: None = None,
+    *,
+    data_keyword_argument: str | None = None,
+    persistence_store: AsyncBasePersistenceLayer,
+    config: IdempotencyConfig | None = None,
+    output_serializer: Serializer | None = None,
+    key_prefix: str | None = None,
+    key: KeyFunction | None = None,
+) -> _AsyncDecorator: ...
+@overload
+def idempotent_function(
+    function: Callable[P, R],
+    *,
+    data_keyword_argument: str | None = None,
+    persistence_store: BasePersistenceLayer | str,
+    config: IdempotencyConfig | None = None,
+    output_serializer: Serializer | None = None,
+    key_prefix: str | None = None,
+    key: KeyFunction | None = None,
+) -> Callable[P, R]: ...
+@overload
+def idempotent_function(
+    function: Callable[P, Coroutine[Any, Any, R]],
+    *,
+    data_keyword_argument: str | None = None,
+    persistence_store: AsyncBasePersistenceLayer,
+    config: IdempotencyConfig | None = None,
+    output_serializer: Serializer | None = None,
+    key_prefix: str | None = None,
+    key: KeyFunction | None = None,
+) -> Callable[P, Coroutine[Any, Any, R]]: ...
+def idempotent_function(
+    function: Any = None,
+    *,
+    data_keyword_argument: str | None = None,
+    persistence_store: AnyLayer | str,
+    config: IdempotencyConfig | None = None,
+    output_serializer: Serializer | None = None,
+    key_prefix: str | None = None,
+    key: KeyFunction | None = None,
+) -> Any:
+    """Make any function or method, sync or async, safe to retry: it runs once per idempotency key.
+
+    Args:
+        function: The function; left out when used as `@idempotent_function(...)`.
+        data_keyword_argument: The argument that is the payload, however the caller passes it. Default: all arguments
+            are, by name, without `self` and `cls`.
+        persistence_store: Where records are kept: a layer, or a URL (see `retrysafe.persistence`).
+        config: The rules. Default: `IdempotencyConfig()`.
+        output_serializer: How the answer becomes a dict and comes back: a serializer, or a class of model serializer,
+            which takes the model from the return annotation. Default: the answer as it is.
+        key_prefix: What stands before `#` in keys. Default: Lambda's function name, module and qualname.
+        key: Gives the value that makes the key, from all arguments by name; for callers who hold a key already.
+
+    Raises:
+        IdempotencyConfigError: When decorating: the function, the layer and the options don't fit together.
+    """
+    if function is None:
+        return functools.partial(
+            idempotent_function,
+            data_keyword_argument=data_keyword_argument,
+            persistence_store=persistence_store,
+            config=config,
+            output_serializer=output_serializer,
+            key_prefix=key_prefix,
+            key=key,
+        )
+    if key is not None and not callable(key):
+        raise IdempotencyConfigError(f"key must be callable; it is {key!r}")
+    if key is not None and config is not None and config.event_key_jmespath:
+        raise IdempotencyConfigError(
+            f"key and event_key_jmespath={config.event_key_jmespath!r} both say what makes the key; give one"
+        )
+    store = _opened(persistence_store, function)
+    serializer = None if output_serializer is None else serializer_for(output_serializer, function)
+    plan = plan_for(function, store, config=config, serializer=serializer, key_prefix=key_prefix)
+    arguments = Arguments(function, data_keyword_argument)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        payload = arguments.payload(args, kwargs)
+        return plan.begin(payload) if key is None else plan.begin(payload, key=key(arguments.bound(args, kwargs)))
+
+    return _protected(function, store, begin)
+
+
+def _opened(persistence_store: AnyLayer | str, function: Any) -> AnyLayer:
+    """The layer, opened from a URL if it is one, of the kind that the function needs."""
+    if not isinstance(persistence_store, str):
+        return persistence_store
+    return async_layer_from_url(persistence_store) if is_async(function) else layer_from_url(persistence_store)
+
+
+def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...], dict[str, Any]], Call | None]) -> Any:
+    """The function behind the protocol, of its own kind, sync or async."""
+    if is_async(function):
+        async_store = awaitable_layer(store)
+
+        @functools.wraps(function)
+        async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
+            call = None if _disabled() else begin(args, kwargs)
+            if call is None:
+                return await function(*args, **kwargs)
+            return await run_async(call, async_store, function, args, kwargs)
+
+        return async_wrapper
+
+    sync_store = cast("BasePersistenceLayer", store)  # plan_for has refused the other kind
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        call = None if _disabled() else begin(args, kwargs)
+        if call is None:
+            return function(*args, **kwargs)
+        return run(call, sync_store, function, args, kwargs)
+
+    return wrapper
+
+
+def _disabled() -> bool:
+    """Whether an environment variable switches idempotency off; looked up at each call, so that a test can."""
+    for variable in DISABLED_VARIABLES:
+        if os.environ.get(variable, "").lower() in TRUTHY:
+            warnings.warn(f"idempotency is switched off by {variable}", stacklevel=3)
+            return True
+    return False

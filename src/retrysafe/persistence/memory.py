@@ -1,0 +1,145 @@
+"""Records in this process's memory: for tests, for one process, and as the reference for every other layer."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from typing import TYPE_CHECKING, ClassVar
+
+from retrysafe.exceptions import (
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyLeaseLostError,
+)
+from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.persistence.datarecord import INPROGRESS
+
+if TYPE_CHECKING:
+    from retrysafe.clock import Clock
+    from retrysafe.persistence.datarecord import DataRecord
+
+SWEPT_PER_WRITE = 2
+
+
+class MemoryPersistenceLayer(BasePersistenceLayer):
+    """Records in a dict behind a lock. They are gone with the process, and no other process sees them.
+
+    Expired records are swept as others are written, at most two per write, so no write is ever held up.
+
+    Args:
+        clock: What judges windows and leases. Default: the machine's.
+    """
+
+    reachable_by_others: ClassVar[bool] = False
+    blocking: ClassVar[bool] = False
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        super().__init__(clock=clock)
+        self._records: dict[str, DataRecord] = {}
+        self._windows: list[tuple[int, str]] = []
+        self._lock = threading.Lock()
+
+    def _get_record(self, idempotency_key: str) -> DataRecord:
+        record = self._records.get(idempotency_key)
+        if record is None:
+            raise IdempotencyItemNotFoundError("no record under this key", idempotency_key)
+        return record
+
+    def _put_record(self, data_record: DataRecord) -> None:
+        now = self.clock.now_ms()
+        with self._lock:
+            standing = self._records.get(data_record.idempotency_key)
+            if standing is None or standing.window_over(now) or _is_replaced(standing, data_record):
+                self._store(data_record, now)
+                return
+        raise IdempotencyItemAlreadyExistsError(
+            "a live record stands", data_record.idempotency_key, old_data_record=standing
+        )
+
+    def _update_record(self, data_record: DataRecord) -> None:
+        with self._lock:
+            self._owned(data_record)
+            self._store(data_record, self.clock.now_ms())
+
+    def _delete_record(self, data_record: DataRecord) -> None:
+        with self._lock:
+            standing = self._records.get(data_record.idempotency_key)
+            if standing is not None and _is_running(standing, data_record):
+                del self._records[data_record.idempotency_key]
+
+    def _renew_record(self, data_record: DataRecord) -> None:
+        with self._lock:
+            standing = self._owned(data_record)
+            if standing.stored_status != INPROGRESS:
+                raise _lost(standing)
+            self._store(data_record, self.clock.now_ms())
+
+    def _owned(self, written: DataRecord) -> DataRecord:
+        standing = self._records.get(written.idempotency_key)
+        if standing is None or standing.owner is None or standing.owner != written.owner:
+            raise _lost(standing)
+        return standing
+
+    def _store(self, record: DataRecord, now_ms: int) -> None:
+        self._records[record.idempotency_key] = record
+        if record.expiry_timestamp is not None:
+            heapq.heappush(self._windows, (record.expiry_timestamp, record.idempotency_key))
+        for _ in range(SWEPT_PER_WRITE):
+            if not self._windows or self._windows[0][0] >= now_ms // 1000:
+                break
+            _, key = heapq.heappop(self._windows)
+            old = self._records.get(key)
+            if old is None:
+                continue
+            if old.window_over(now_ms):
+                del self._records[key]
+            elif old.expiry_timestamp is not None and old.expiry_timestamp < now_ms // 1000:
+                # The window is over but a lease runs: look again when that must have ended.
+                heapq.heappush(self._windows, (-(-(old.in_progress_expiry_timestamp or 0) // 1000), key))
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+class AsyncMemoryPersistenceLayer(AsyncBasePersistenceLayer):
+    """`MemoryPersistenceLayer` for asynchronous callers; nothing in it waits.
+
+    Args:
+        clock: What judges windows and leases. Default: the machine's.
+    """
+
+    reachable_by_others: ClassVar[bool] = False
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        super().__init__(clock=clock)
+        self._layer = MemoryPersistenceLayer(clock=clock)
+
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        return self._layer._get_record(idempotency_key)
+
+    async def _put_record(self, data_record: DataRecord) -> None:
+        self._layer._put_record(data_record)
+
+    async def _update_record(self, data_record: DataRecord) -> None:
+        self._layer._update_record(data_record)
+
+    async def _delete_record(self, data_record: DataRecord) -> None:
+        self._layer._delete_record(data_record)
+
+    async def _renew_record(self, data_record: DataRecord) -> None:
+        self._layer._renew_record(data_record)
+
+    def __len__(self) -> int:
+        return len(self._layer)
+
+
+def _is_replaced(standing: DataRecord, claim: DataRecord) -> bool:
+    return claim.replaces is not None and standing.same_claim(claim.replaces)
+
+
+def _is_running(standing: DataRecord, written: DataRecord) -> bool:
+    return standing.stored_status == INPROGRESS and standing.owner is not None and standing.owner == written.owner
+
+
+def _lost(standing: DataRecord | None) -> IdempotencyLeaseLostError:
+    return IdempotencyLeaseLostError("the record is no longer this owner's", record=standing)

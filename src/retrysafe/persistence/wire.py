@@ -1,0 +1,125 @@
+"""The record on the wire: its attributes, by name and in order, as every store that peers share keeps them.
+
+`to_attributes` and `from_attributes` are the only place that knows the names and forms; docs/record-format.md is the
+page about them. What a peer wrote is read in either of the peers' forms; what we write is the Python peer's form, with
+our own attributes (`owner`, `attempt`, `types`) behind it, which peers ignore.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OWNER, ATTEMPT, TYPES = "owner", "attempt", "types"
+
+
+class AttributeNames:
+    """What the attributes are called that a layer's constructor lets the user rename."""
+
+    __slots__ = ("data", "expiry", "in_progress_expiry", "status", "validation")
+
+    def __init__(
+        self,
+        expiry: str = "expiration",
+        in_progress_expiry: str = "in_progress_expiration",
+        status: str = "status",
+        data: str = "data",
+        validation: str = "validation",
+    ) -> None:
+        self.expiry = expiry
+        self.in_progress_expiry = in_progress_expiry
+        self.status = status
+        self.data = data
+        self.validation = validation
+
+
+DEFAULT_NAMES = AttributeNames()
+
+
+def to_attributes(record: DataRecord, names: AttributeNames = DEFAULT_NAMES) -> dict[str, Any]:
+    """The attributes of a record, without its key, in the order in which the Python peer writes them."""
+    attributes: dict[str, Any] = {}
+    if record.stored_status != INPROGRESS:
+        attributes[names.data] = record.response_data
+    attributes[names.status] = record.stored_status
+    attributes[names.expiry] = record.expiry_timestamp
+    if record.in_progress_expiry_timestamp is not None:
+        attributes[names.in_progress_expiry] = record.in_progress_expiry_timestamp
+    if record.payload_hash:
+        attributes[names.validation] = record.payload_hash
+    if record.types:
+        attributes[TYPES] = record.types
+    if record.owner is not None:
+        attributes[OWNER] = record.owner
+        attributes[ATTEMPT] = record.attempt
+    return attributes
+
+
+def from_attributes(
+    idempotency_key: str,
+    attributes: Mapping[str, Any],
+    names: AttributeNames = DEFAULT_NAMES,
+    sort_key: str | None = None,
+) -> DataRecord:
+    """The record that these attributes are.
+
+    Raises:
+        IdempotencyPersistenceConsistencyError: They are none; names the attribute, never its value.
+    """
+    status = attributes.get(names.status)
+    if not isinstance(status, str) or not status:
+        raise _unreadable(idempotency_key, names.status)
+    return DataRecord(
+        idempotency_key,
+        status,
+        _number(idempotency_key, attributes, names.expiry),
+        _number(idempotency_key, attributes, names.in_progress_expiry),
+        _answer(attributes.get(names.data)),
+        _text(idempotency_key, attributes, names.validation) or "",
+        sort_key,
+        _text(idempotency_key, attributes, OWNER),
+        _number(idempotency_key, attributes, ATTEMPT) or 1,
+        _text(idempotency_key, attributes, TYPES) or "",
+    )
+
+
+def _answer(data: Any) -> str:
+    """The answer as JSON text. The Python peer stores that text; the TypeScript peer stores the value itself."""
+    if data is None:
+        return ""
+    if isinstance(data, str):
+        try:
+            json.loads(data)
+        except ValueError:
+            return json.dumps(data)
+        return data
+    return json.dumps(data, sort_keys=True)
+
+
+def _number(key: str, attributes: Mapping[str, Any], name: str) -> int | None:
+    value = attributes.get(name)
+    if value is None:
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _unreadable(key, name) from None
+
+
+def _text(key: str, attributes: Mapping[str, Any], name: str) -> str | None:
+    value = attributes.get(name)
+    if value is None or isinstance(value, str):
+        return value
+    raise _unreadable(key, name)
+
+
+def _unreadable(key: str, name: str) -> IdempotencyPersistenceConsistencyError:
+    return IdempotencyPersistenceConsistencyError(
+        f"the record {key} cannot be read: its attribute {name!r} is missing or of the wrong kind; it is left as it is"
+    )

@@ -1,0 +1,224 @@
+"""What is decided when a function is decorated: its name, key prefix, store and rules, and what is wrong with them.
+
+A wrong use is refused here, before anything runs. `begin` then makes the `Call` that one call is.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from retrysafe import lambda_context
+from retrysafe.answers import AnswerCodec
+from retrysafe.call import Call
+from retrysafe.config import IdempotencyConfig
+from retrysafe.events import Listener
+from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
+from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retrysafe.clock import Clock
+    from retrysafe.local_cache import LocalCache
+    from retrysafe.serialization.base import BaseIdempotencySerializer
+
+    AnyLayer = BasePersistenceLayer | AsyncBasePersistenceLayer
+
+DEFAULT_LEASE_MS = 30_000
+UNSET: Any = object()
+
+
+class Plan:
+    """What is decided when decorating.
+
+    Args:
+        function_name: What errors and events call the function.
+        key_prefix: What stands before `#` in its keys.
+        config: The rules.
+        codec: How its answers are stored.
+        clock: What judges leases where the store has no clock of its own.
+        can_renew: Whether the store can move a lease on.
+        cache: The local cache, or None.
+    """
+
+    __slots__ = ("cache", "can_renew", "clock", "codec", "config", "function_name", "key_prefix", "listener")
+
+    def __init__(
+        self,
+        *,
+        function_name: str,
+        key_prefix: str,
+        config: IdempotencyConfig,
+        codec: AnswerCodec,
+        clock: Clock,
+        can_renew: bool = True,
+        cache: LocalCache | None = None,
+    ) -> None:
+        self.function_name = function_name
+        self.key_prefix = key_prefix
+        self.config = config
+        self.codec = codec
+        self.clock = clock
+        self.can_renew = can_renew
+        self.cache = cache
+        self.listener = Listener(function_name, config.event_hook)
+
+    def begin(self, payload: Any, *, key: Any = UNSET, execution_id: str | None = None) -> Call | None:
+        """Make the call for one payload, or None for a payload that has no key.
+
+        Args:
+            payload: What the payload hash is made of, and the key too where `key` is not given.
+            key: A value that makes the key, instead of what `event_key_jmespath` selects.
+            execution_id: The name of the durable execution that the call belongs to.
+
+        Raises:
+            IdempotencyKeyError: The payload cannot be hashed; or it has no key, under
+                `raise_on_no_idempotency_key`.
+        """
+        keys = self.config.keys
+        digest = keys.key_hash(payload) if key is UNSET else keys.hash_of(key)
+        if digest is None:
+            self._no_key()
+            return None
+        context = lambda_context.current.get() or self.config.lambda_context
+        lease_ms, renews = self._lease(None if context is None else lambda_context.remaining_ms(context))
+        return Call(
+            self,
+            f"{self.key_prefix}#{digest}",
+            keys.payload_hash(payload) if keys.validates else "",
+            lease_ms,
+            renews,
+            None if execution_id is None else f"durable:{execution_id}",
+            execution_id is not None,
+        )
+
+    def _lease(self, context_ms: int | None) -> tuple[int, bool]:
+        """The length of a lease that starts now, in milliseconds, and whether a heartbeat renews it.
+
+        Args:
+            context_ms: The remaining time of the Lambda invocation, or None outside of one.
+        """
+        asked = self.config.in_progress_expires_after_seconds
+        if asked is not None:
+            return round(asked * 1000), self.can_renew
+        if context_ms is not None:
+            return context_ms, False
+        if self.can_renew:
+            return DEFAULT_LEASE_MS, True
+        # Without a heartbeat nothing tells a long run from a dead one, so the key is held for the whole window.
+        return max(DEFAULT_LEASE_MS, self.config.expires_after_seconds * 1000), False
+
+    def _no_key(self) -> None:
+        expression = self.config.event_key_jmespath
+        where = f"event_key_jmespath={expression!r} selects nothing" if expression else "the payload is empty"
+        if self.config.raise_on_no_idempotency_key:
+            raise IdempotencyKeyError(f"no idempotency key for {self.function_name}: {where}")
+        warnings.warn(f"no idempotency key for {self.function_name}: {where}; it runs without protection", stacklevel=4)
+
+
+def plan_for(
+    function: Callable[..., Any],
+    store: AnyLayer,
+    *,
+    config: IdempotencyConfig | None = None,
+    serializer: BaseIdempotencySerializer | None = None,
+    key_prefix: str | None = None,
+) -> Plan:
+    """Decide for one function, or refuse.
+
+    Raises:
+        IdempotencyConfigError: The function, the layer and the options don't fit together.
+    """
+    config = checked_config(config)
+    refuse_misfits(function, store)
+    name = function_name(function, key_prefix)
+    return Plan(
+        function_name=name,
+        key_prefix=_prefix(name, function, store, key_prefix),
+        config=config,
+        codec=AnswerCodec(function, serializer),
+        clock=store.clock,
+        can_renew=store.can_renew,
+        cache=config.local_cache(store),
+    )
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling the function gives a coroutine; also for an object whose `__call__` is `async def`."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # the method itself is looked at, not whether it is there
+    )
+
+
+def refuse_misfits(function: Callable[..., Any], store: AnyLayer) -> None:
+    """Refuse what can't be idempotent, and a layer of the wrong kind."""
+    if isinstance(function, classmethod | staticmethod):
+        kind = type(function).__name__
+        raise IdempotencyConfigError(f"write @{kind} above the idempotent decorator, not below it")
+    if not callable(function):
+        raise IdempotencyConfigError(f"an idempotent function must be callable; it is {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise IdempotencyConfigError(
+            f"{function.__qualname__} is a generator function: its answer is not known when it returns, so it "
+            "cannot be replayed"
+        )
+    if isinstance(checked_layer(store), AsyncBasePersistenceLayer) and not is_async(function):
+        raise IdempotencyConfigError(
+            f"persistence_store={type(store).__name__} is asynchronous and {function_name(function)} is not: "
+            "use the sync layer, or `async def`"
+        )
+
+
+def function_name(function: Any, default: str | None = None) -> str:
+    """`module.qualname`, as it stands in keys; `default` for a callable that has no name of its own."""
+    qualname = getattr(function, "__qualname__", None)
+    if qualname is not None:
+        return f"{function.__module__}.{qualname}"
+    return default or f"{type(function).__module__}.{type(function).__qualname__}"
+
+
+def checked_config(config: IdempotencyConfig | None) -> IdempotencyConfig:
+    """The config, or the default one."""
+    if config is None:
+        return IdempotencyConfig()
+    if not isinstance(config, IdempotencyConfig):
+        raise IdempotencyConfigError(f"config must be an IdempotencyConfig; it is {config!r}")
+    return config
+
+
+def checked_layer(store: AnyLayer) -> AnyLayer:
+    """The layer."""
+    if not isinstance(store, BasePersistenceLayer | AsyncBasePersistenceLayer):
+        raise IdempotencyConfigError(f"persistence_store must be a persistence layer or a URL; it is {store!r}")
+    return store
+
+
+def checked_prefix(key_prefix: str | None) -> str:
+    """The key prefix; "" for none."""
+    if key_prefix is None:
+        return ""
+    if not isinstance(key_prefix, str):
+        raise IdempotencyConfigError(f"key_prefix must be a string; it is {key_prefix!r}")
+    try:
+        key_prefix.encode()
+    except UnicodeEncodeError:
+        raise IdempotencyConfigError(f"key_prefix must be encodable as UTF-8; it is {key_prefix!r}") from None
+    return key_prefix
+
+
+def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -> str:
+    if checked_prefix(key_prefix):
+        return key_prefix or ""
+    if not hasattr(function, "__qualname__"):
+        raise IdempotencyConfigError(f"key_prefix is needed for {function!r}, which has no name of its own")
+    lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
+    if not lambda_name and function.__module__ == "__main__" and store.reachable_by_others:
+        warnings.warn(
+            f"{name} has no key_prefix: another program with a function of this name would share its keys on this "
+            "store; give it a key_prefix",
+            stacklevel=5,
+        )
+    return f"{lambda_name or 'test-func'}.{name}"

@@ -1,0 +1,22 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+
+class ManualClock:
+    """A `retrysafe.clock.Clock` for tests: hand it to a layer, and move it instead of sleeping.
+
+    Args:
+        start_ms: What it shows first, in milliseconds since the epoch. Default: 2030-01-01T00:00:00Z.
+    """
+
+    def __init__(self, start_ms: int = 1_893_456_000_000) -> None:
+        self._now_ms = start_ms
+
+    def now_ms(self) -> int:
+        """What the clock shows, in milliseconds since the epoch."""
+        return self._now_ms
+
+    def advance(self, seconds: float) -> None:
+        """Move it on by so many seconds; a negative number moves it back."""
+        self._now_ms += round(seconds * 1000)

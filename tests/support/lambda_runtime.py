@@ -1,0 +1,367 @@
+"""Lambda for the tests: real handlers in real processes, invoked, timed and killed as the service does it.
+
+An execution environment is a process with AWS's own runtime interface client (`python -m awslambdaric`) and
+the Runtime API which that process polls. It serves one invocation at a time and is reused for the next one. A
+process that has not answered at the deadline is killed, and the next invocation gets a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+REGION = "eu-central-1"
+VERSION = "2018-06-01"
+# Lambda's own limit for a process to start and ask for work.
+INIT_SECONDS = 10.0
+
+
+def now_ms() -> int:
+    """The wall clock, which is also what the runtime client measures the remaining time with."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How one invocation ended, as its caller gets to know it."""
+
+    request_id: str
+    deadline_ms: int
+    pid: int
+    outcome: Literal["answer", "error", "timed out"]
+    answer: Any
+    error_type: str
+    error_message: str
+    # What the process wrote to stdout and stderr meanwhile.
+    log: str
+
+
+class LambdaRuntime:
+    """A Lambda function that can be invoked.
+
+    Args:
+        handler: `module.function`, as in the function's configuration.
+        code: The directory that holds the module.
+        function_name: The function's name in its configuration.
+        environ: Environment variables of the function.
+        concurrency: How many execution environments there are; more invocations at once are refused.
+    """
+
+    def __init__(
+        self,
+        handler: str,
+        *,
+        code: Path,
+        function_name: str = "function",
+        environ: dict[str, str] | None = None,
+        concurrency: int = 1,
+    ) -> None:
+        self.handler = handler
+        self.code = code
+        self.function_name = function_name
+        self.environ = environ or {}
+        self._logs = tempfile.TemporaryDirectory(prefix="lambda-logs-")
+        self._environments = [
+            _Environment(self, Path(self._logs.name) / f"{number}.log") for number in range(concurrency)
+        ]
+        # The one used last comes first: invocations that follow each other share a warm process.
+        self._idle: queue.LifoQueue[_Environment] = queue.LifoQueue()
+        for environment in reversed(self._environments):
+            self._idle.put(environment)
+        self._callers = ThreadPoolExecutor(max_workers=concurrency)
+        self._calls: list[Future[Invocation]] = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.settle()
+        self._callers.shutdown()
+        for environment in self._environments:
+            environment.stop()
+        self._logs.cleanup()
+
+    def start(self, event: object, timeout_seconds: float = 3.0) -> Future[Invocation]:
+        """Invoke, and return while the function runs.
+
+        Raises:
+            queue.Empty: All environments are busy; Lambda would throttle.
+        """
+        environment = self._idle.get_nowait()
+        call = self._callers.submit(self._call, environment, event, timeout_seconds)
+        self._calls.append(call)
+        return call
+
+    def invoke(self, event: object, timeout_seconds: float = 3.0) -> Invocation:
+        """Invoke, and return how it ended."""
+        return self.start(event, timeout_seconds).result()
+
+    def settle(self) -> None:
+        """Kill whatever still runs, so that a failed test leaves nothing to the next one."""
+        while wait(self._calls, timeout=0.02).not_done:
+            for environment in self._environments:
+                environment.kill_if_busy()
+        self._calls.clear()
+
+    def log(self) -> str:
+        """What all processes have written to stdout and stderr so far."""
+        return "".join(environment.log_since(0) for environment in self._environments)
+
+    def _call(self, environment: _Environment, event: object, timeout_seconds: float) -> Invocation:
+        try:
+            return environment.invoke(json.dumps(event).encode(), timeout_seconds)
+        finally:
+            self._idle.put(environment)
+
+
+@dataclass
+class _Work:
+    """One invocation on its way through the Runtime API."""
+
+    body: bytes
+    timeout_seconds: float
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    deadline_ms: int = 0
+    handed_out: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    is_error: bool = False
+    result: bytes = b""
+
+
+class _Environment:
+    """One execution environment: at most one process, with the Runtime API made for it."""
+
+    def __init__(self, function: LambdaRuntime, log: Path) -> None:
+        self._function = function
+        self._log = log
+        self._log.touch()
+        self._busy = False
+        self._api: _RuntimeApi | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def invoke(self, body: bytes, timeout_seconds: float) -> Invocation:
+        self._busy = True
+        try:
+            return self._invoke(_Work(body, timeout_seconds))
+        finally:
+            self._busy = False
+
+    def _invoke(self, work: _Work) -> Invocation:
+        log_start = self._log.stat().st_size
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # it answered its last invocation, and ended then
+        if self._process is None:
+            self._start()
+        process = self._process
+        self._api.work.put(work)
+        # Starting has a limit of its own: the deadline is counted from when the process takes the event.
+        if self._happens(work.handed_out, now_ms() + round(INIT_SECONDS * 1000)):
+            self._happens(work.ended, work.deadline_ms)
+        exited = process.poll() is not None
+        if exited or not work.ended.is_set():
+            self.stop()
+
+        # Asked again, after the process has certainly ended: an answer that got through counts.
+        outcome, answer, error = "error", None, {}
+        if work.ended.is_set():
+            if work.is_error:
+                error = json.loads(work.result)
+            else:
+                outcome, answer = "answer", json.loads(work.result)
+        elif exited:
+            error = self._api.init_error or {
+                "errorType": "Runtime.ExitError",
+                "errorMessage": f"RequestId: {work.request_id} Error: Runtime exited",
+            }
+        else:
+            outcome = "timed out"
+            error = {
+                "errorType": "Sandbox.Timedout",
+                "errorMessage": f"Task timed out after {work.timeout_seconds:.2f} seconds",
+            }
+        return Invocation(
+            request_id=work.request_id,
+            deadline_ms=work.deadline_ms,
+            pid=process.pid,
+            outcome=outcome,
+            answer=answer,
+            error_type=error.get("errorType", ""),
+            error_message=error.get("errorMessage", ""),
+            log=self.log_since(log_start),
+        )
+
+    def _happens(self, event: threading.Event, until_ms: int) -> bool:
+        """Wait for an event while the process lives and the time is not over."""
+        while not event.is_set():
+            left = until_ms - now_ms()
+            if left <= 0 or self._process.poll() is not None:
+                break
+            event.wait(min(left / 1000, 0.02))
+        return event.is_set()
+
+    def _start(self) -> None:
+        function = self._function
+        self._api = _RuntimeApi(function.function_name)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "awslambdaric", function.handler],
+                cwd=function.code,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={
+                    "PATH": os.environ["PATH"],
+                    "LANG": "C.UTF-8",
+                    "TZ": ":UTC",
+                    "_HANDLER": function.handler,
+                    "LAMBDA_TASK_ROOT": str(function.code),
+                    "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info[0]}.{sys.version_info[1]}",
+                    "AWS_REGION": REGION,
+                    "AWS_DEFAULT_REGION": REGION,
+                    "AWS_LAMBDA_FUNCTION_NAME": function.function_name,
+                    "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+                    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+                    "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+                    "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.function_name}",
+                    "AWS_LAMBDA_LOG_STREAM_NAME": self._log.stem,
+                    "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
+                    **function.environ,
+                },
+            )
+
+    def kill_if_busy(self) -> None:
+        """Kill the process while it has an invocation, which then ends as an error."""
+        process = self._process
+        if self._busy and process is not None:
+            process.kill()
+
+    def stop(self) -> None:
+        """Kill the process, if there is one, and close its Runtime API."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self._api.stop()
+
+    def log_since(self, start: int) -> str:
+        return self._log.read_bytes()[start:].decode(errors="replace")
+
+
+class _RuntimeApi(ThreadingHTTPServer):
+    """The Runtime API of one process, on a port of its own."""
+
+    # Closing the server then waits for its threads.
+    daemon_threads = False
+
+    def __init__(self, function_name: str) -> None:
+        super().__init__(("127.0.0.1", 0), _RuntimeApiHandler)
+        self.arn = f"arn:aws:lambda:{REGION}:123456789012:function:{function_name}"
+        self.work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self.current: _Work | None = None
+        self.init_error: dict[str, Any] | None = None
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.work.put(None)
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A process that was killed in the middle of a request is no fault."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _RuntimeApiHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _RuntimeApi
+
+    def do_GET(self) -> None:
+        if self.path != f"/{VERSION}/runtime/invocation/next":
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        work = self.server.work.get()
+        if work is None:  # the process is gone
+            self.close_connection = True
+            return
+        self.server.current = work
+        work.deadline_ms = now_ms() + round(work.timeout_seconds * 1000)
+        trace_id = f"{work.deadline_ms // 1000:08x}-{work.request_id.replace('-', '')[:24]}"
+        self._reply(
+            HTTPStatus.OK,
+            work.body,
+            {
+                "Lambda-Runtime-Aws-Request-Id": work.request_id,
+                "Lambda-Runtime-Deadline-Ms": str(work.deadline_ms),
+                "Lambda-Runtime-Invoked-Function-Arn": self.server.arn,
+                "Lambda-Runtime-Trace-Id": f"Root=1-{trace_id};Parent=0000000000000001;Sampled=0",
+            },
+            announce=work.handed_out,
+        )
+
+    def do_POST(self) -> None:
+        body = self._body()
+        current = self.server.current
+        path = self.path.removeprefix(f"/{VERSION}/runtime/")
+        if path == "init/error":
+            self.server.init_error = json.loads(body)
+            self._reply(HTTPStatus.ACCEPTED, b'{"status":"OK"}')
+        elif current is not None and path in (
+            f"invocation/{current.request_id}/response",
+            f"invocation/{current.request_id}/error",
+        ):
+            current.is_error = path.endswith("/error")
+            current.result = body
+            self._reply(HTTPStatus.ACCEPTED, b'{"status":"OK"}', announce=current.ended)
+        else:
+            self.send_error(HTTPStatus.BAD_REQUEST, "no such invocation")
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _reply(
+        self,
+        status: HTTPStatus,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        announce: threading.Event | None = None,
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # who asked may be killed by now
+            self.wfile.write(body)
+        if announce is not None:
+            announce.set()
+
+    def log_message(self, *_) -> None:
+        """Requests are not logged; a test shows what the processes wrote."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from support.lambda_runtime import LambdaRuntime, now_ms
+from support.lambda_runtime import LambdaRuntime
+from support.runtime_api import now_ms
 
 CODE = Path(__file__).parent / "lambda_functions"
 

@@ -7,35 +7,25 @@ process that has not answered at the deadline is killed, and the next invocation
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from support.runtime_api import REGION, RuntimeApi, Work, now_ms
+
 if TYPE_CHECKING:
+    import threading
     from concurrent.futures import Future
 
-REGION = "eu-central-1"
-VERSION = "2018-06-01"
 # Lambda's own limit for a process to start and ask for work.
 INIT_SECONDS = 10.0
-
-
-def now_ms() -> int:
-    """The wall clock, which is also what the runtime client measures the remaining time with."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True)
@@ -124,25 +114,15 @@ class LambdaRuntime:
         """What all processes have written to stdout and stderr so far."""
         return "".join(environment.log_since(0) for environment in self._environments)
 
+    def new_log(self) -> str:
+        """What was written since this was last asked, to be shown with a failed test."""
+        return "".join(environment.new_log() for environment in self._environments)
+
     def _call(self, environment: _Environment, event: object, timeout_seconds: float) -> Invocation:
         try:
             return environment.invoke(json.dumps(event).encode(), timeout_seconds)
         finally:
             self._idle.put(environment)
-
-
-@dataclass
-class _Work:
-    """One invocation on its way through the Runtime API."""
-
-    body: bytes
-    timeout_seconds: float
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    deadline_ms: int = 0
-    handed_out: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-    is_error: bool = False
-    result: bytes = b""
 
 
 class _Environment:
@@ -152,18 +132,19 @@ class _Environment:
         self._function = function
         self._log = log
         self._log.touch()
+        self._shown = 0
         self._busy = False
-        self._api: _RuntimeApi | None = None
+        self._api: RuntimeApi | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def invoke(self, body: bytes, timeout_seconds: float) -> Invocation:
         self._busy = True
         try:
-            return self._invoke(_Work(body, timeout_seconds))
+            return self._invoke(Work(body, timeout_seconds))
         finally:
             self._busy = False
 
-    def _invoke(self, work: _Work) -> Invocation:
+    def _invoke(self, work: Work) -> Invocation:
         log_start = self._log.stat().st_size
         if self._process is not None and self._process.poll() is not None:
             self.stop()  # it answered its last invocation, and ended then
@@ -218,7 +199,7 @@ class _Environment:
 
     def _start(self) -> None:
         function = self._function
-        self._api = _RuntimeApi(function.function_name)
+        self._api = RuntimeApi(function.function_name)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "awslambdaric", function.handler],
@@ -261,107 +242,9 @@ class _Environment:
             self._api.stop()
 
     def log_since(self, start: int) -> str:
-        return self._log.read_bytes()[start:].decode(errors="replace")
+        """The log from some byte on, its lines ended as people expect (the client parts them by CR)."""
+        return self._log.read_bytes()[start:].decode(errors="replace").replace("\r", "\n")
 
-
-class _RuntimeApi(ThreadingHTTPServer):
-    """The Runtime API of one process, on a port of its own."""
-
-    # Closing the server then waits for its threads.
-    daemon_threads = False
-
-    def __init__(self, function_name: str) -> None:
-        super().__init__(("127.0.0.1", 0), _RuntimeApiHandler)
-        self.arn = f"arn:aws:lambda:{REGION}:123456789012:function:{function_name}"
-        self.work: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
-        self.current: _Work | None = None
-        self.init_error: dict[str, Any] | None = None
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def stop(self) -> None:
-        self.work.put(None)
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A process that was killed in the middle of a request is no fault."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class _RuntimeApiHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _RuntimeApi
-
-    def do_GET(self) -> None:
-        if self.path != f"/{VERSION}/runtime/invocation/next":
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        work = self.server.work.get()
-        if work is None:  # the process is gone
-            self.close_connection = True
-            return
-        self.server.current = work
-        work.deadline_ms = now_ms() + round(work.timeout_seconds * 1000)
-        trace_id = f"{work.deadline_ms // 1000:08x}-{work.request_id.replace('-', '')[:24]}"
-        self._reply(
-            HTTPStatus.OK,
-            work.body,
-            {
-                "Lambda-Runtime-Aws-Request-Id": work.request_id,
-                "Lambda-Runtime-Deadline-Ms": str(work.deadline_ms),
-                "Lambda-Runtime-Invoked-Function-Arn": self.server.arn,
-                "Lambda-Runtime-Trace-Id": f"Root=1-{trace_id};Parent=0000000000000001;Sampled=0",
-            },
-            announce=work.handed_out,
-        )
-
-    def do_POST(self) -> None:
-        body = self._body()
-        current = self.server.current
-        path = self.path.removeprefix(f"/{VERSION}/runtime/")
-        if path == "init/error":
-            self.server.init_error = json.loads(body)
-            self._reply(HTTPStatus.ACCEPTED, b'{"status":"OK"}')
-        elif current is not None and path in (
-            f"invocation/{current.request_id}/response",
-            f"invocation/{current.request_id}/error",
-        ):
-            current.is_error = path.endswith("/error")
-            current.result = body
-            self._reply(HTTPStatus.ACCEPTED, b'{"status":"OK"}', announce=current.ended)
-        else:
-            self.send_error(HTTPStatus.BAD_REQUEST, "no such invocation")
-
-    def _body(self) -> bytes:
-        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    def _reply(
-        self,
-        status: HTTPStatus,
-        body: bytes,
-        headers: dict[str, str] | None = None,
-        announce: threading.Event | None = None,
-    ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):  # who asked may be killed by now
-            self.wfile.write(body)
-        if announce is not None:
-            announce.set()
-
-    def log_message(self, *_) -> None:
-        """Requests are not logged; a test shows what the processes wrote."""
+    def new_log(self) -> str:
+        start, self._shown = self._shown, self._log.stat().st_size
+        return self.log_since(start)

@@ -174,6 +174,28 @@ def test_with_on_abandoned_raise_nothing_runs_after_a_death_until_a_person_decid
     assert payments.record("careful_handler", order["payment_id"]) == held
 
 
+def test_a_duplicate_that_waits_takes_over_from_a_killed_run_with_a_lease_for_its_own_time(
+    payments, order, gate, tmp_path
+):
+    runtime, own_gate = payments["patient_handler"], Gate(tmp_path / "own")
+    runtime.provision()
+    killed = runtime.start(order | gate.stop("before"), timeout_seconds=1.0)
+    gate.wait_reached(killed)
+    held = payments.record("patient_handler", order["payment_id"])
+    waiting = runtime.start(order | own_gate.stop("before"), timeout_seconds=60)
+    own_gate.wait_reached(waiting)
+    taken_over = payments.record("patient_handler", order["payment_id"])
+    own_gate.open()
+    invocation = waiting.result()
+    assert killed.result().outcome == "timed out"
+    assert payments.charges(order["payment_id"]) == [invocation.answer]
+    assert taken_over.attempt == 2
+    assert ends_with(invocation, taken_over)
+    # The time it waited is part of its own time, not added to it.
+    waited_ms = held.in_progress_expiry_timestamp - (invocation.deadline_ms - 60_000)
+    assert taken_over.in_progress_expiry_timestamp - invocation.deadline_ms < waited_ms / 2
+
+
 # The lease is the invocation's own time
 
 

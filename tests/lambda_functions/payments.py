@@ -90,6 +90,15 @@ def careful_handler(event, context):
     return charge(event)
 
 
+@idempotent(
+    persistence_store=STORE,
+    config=IdempotencyConfig(event_key_jmespath="payment_id", on_in_progress="wait", wait_timeout_seconds=60),
+)
+def patient_handler(event, context):
+    """Waits for the answer of a run under way, and takes over if that never ends."""
+    return charge(event)
+
+
 batch_config = IdempotencyConfig(event_key_jmespath="powertools_json(body).payment_id")
 
 

@@ -88,6 +88,11 @@ class LambdaRuntime:
             environment.stop()
         self._logs.cleanup()
 
+    def provision(self) -> None:
+        """Start all environments ahead of their first invocations, as provisioned concurrency does."""
+        for environment in self._environments:
+            environment.provision()
+
     def start(self, event: object, timeout_seconds: float = 3.0) -> Future[Invocation]:
         """Invoke, and return while the function runs.
 
@@ -146,10 +151,7 @@ class _Environment:
 
     def _invoke(self, work: Work) -> Invocation:
         log_start = self._log.stat().st_size
-        if self._process is not None and self._process.poll() is not None:
-            self.stop()  # it answered its last invocation, and ended then
-        if self._process is None:
-            self._start()
+        self.provision()
         process = self._process
         self._api.work.put(work)
         # Starting has a limit of its own: the deadline is counted from when the process takes the event.
@@ -196,6 +198,13 @@ class _Environment:
                 break
             event.wait(min(left / 1000, 0.02))
         return event.is_set()
+
+    def provision(self) -> None:
+        """Start a process, unless there is one."""
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # it answered its last invocation, and ended then
+        if self._process is None:
+            self._start()
 
     def _start(self) -> None:
         function = self._function

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,7 @@ class Invocation:
     error_type: str
     error_message: str
     # What the process wrote to stdout and stderr meanwhile.
-    log: str
+    log: str = field(repr=False)
 
 
 class LambdaRuntime:

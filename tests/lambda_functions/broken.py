@@ -1,0 +1,3 @@
+"""A module that cannot be imported, to prove the harness."""
+
+raise RuntimeError("this module is broken")

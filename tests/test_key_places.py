@@ -110,6 +110,13 @@ def test_the_refusal_names_place_and_type_and_shows_no_value(payload: Any, messa
     assert PRIVATE not in "".join(traceback.format_exception(refused.value))
 
 
+@pytest.mark.parametrize("name", ["depth", "circle"])
+def test_a_payload_without_an_end_does_not_fill_the_log_with_the_way_down(name: str) -> None:
+    with pytest.raises(IdempotencyKeyError) as refused:
+        PayloadKeys().key_hash(REFUSED[name][0])
+    assert "RecursionError" not in "".join(traceback.format_exception(refused.value))
+
+
 def test_data_selected_by_an_expression_is_called_so() -> None:
     keys = PayloadKeys(event_key_jmespath="order", payload_validation_jmespath="order.tags")
     payload = {"order": Order(1, [{2}])}

@@ -203,6 +203,7 @@ def test_the_payload_hash_is_over_the_validated_part_even_where_there_is_none() 
     assert keys.payload_hash({"id": 1, "amount": Decimal("1.50")}) == md5('"1.50"')
     assert keys.payload_hash(Order(1, 5)) == md5("5")
     assert keys.payload_hash({"id": 1}) == md5("null")
+    assert PayloadKeys(payload_validation_jmespath="k").payload_hash(Event()) == md5("1")
     assert keys.payload_hash({"amount": ""}) == md5('""')
 
 

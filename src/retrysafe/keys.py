@@ -120,14 +120,11 @@ class PayloadKeys:
 def _whole(payload: Any, origin: str) -> Any:
     if type(payload) in _JSON_TYPES:
         return payload
-    from retrysafe.key_forms import a_type, whole  # noqa: PLC0415  # a payload of JSON types needs none
-
     try:
-        return whole(payload)
+        return _forms().whole(payload)
     except Exception as error:
-        raise IdempotencyKeyError(
-            f"{origin}: {a_type(payload)} cannot be read ({type(error).__name__}), so it cannot be hashed"
-        ) from error
+        reason = f"{_forms().a_type(payload)} cannot be read ({type(error).__name__}), so it cannot be hashed"
+        raise IdempotencyKeyError(f"{origin}: {reason}") from error
 
 
 def _identifies(data: Any) -> bool:
@@ -173,9 +170,14 @@ def _hash_constructor(name: str) -> Callable[..., Any]:
 
 def _json_form(value: Any) -> Any:
     """What the encoder calls for a value of a type that JSON lacks."""
-    from retrysafe.key_forms import json_form  # noqa: PLC0415  # a payload of JSON types needs none
+    return _forms().json_form(value)
 
-    return json_form(value)
+
+@functools.cache  # an import statement, even of what is loaded, takes a microsecond
+def _forms() -> Any:
+    from retrysafe import key_forms  # noqa: PLC0415  # a payload of JSON types never needs it
+
+    return key_forms
 
 
 def _made_encoder() -> Callable[[Any, int], Iterable[str]]:

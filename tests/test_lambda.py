@@ -223,9 +223,7 @@ def test_in_a_reused_process_the_lease_ends_with_the_deadline_of_each_invocation
 
 
 @pytest.mark.parametrize("over", [False, True])
-def test_a_context_registered_by_an_earlier_invocation_says_nothing_about_this_one(
-    payments, order, gate, over
-):
+def test_a_context_registered_by_an_earlier_invocation_says_nothing_about_this_one(payments, order, gate, over):
     runtime = payments["batch_handler"]
     earlier = runtime.invoke(
         {"Records": [message(order | {"payment_id": order["payment_id"] + "-earlier"})]}, timeout_seconds=1.0
@@ -234,9 +232,7 @@ def test_a_context_registered_by_an_earlier_invocation_says_nothing_about_this_o
     if over:
         wait_until_after(earlier.deadline_ms)
 
-    call = runtime.start(
-        {"register": False, "Records": [message(order | gate.stop("before"))]}, timeout_seconds=60
-    )
+    call = runtime.start({"register": False, "Records": [message(order | gate.stop("before"))]}, timeout_seconds=60)
     gate.wait_reached(call)
     wait_until_after(earlier.deadline_ms)
     duplicate = message(order)

@@ -18,10 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from retrysafe.persistence.sqlite import SQLitePersistenceLayer
-
 from retrysafe import IdempotencyConfig, idempotent, idempotent_function
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError
+from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 
 STORE = SQLitePersistenceLayer(os.environ["PAYMENTS_STORE"])
 LEDGER = os.environ["PAYMENTS_LEDGER"]

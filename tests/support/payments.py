@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
-
 from support.lambda_runtime import LambdaRuntime
 
 if TYPE_CHECKING:

@@ -41,9 +41,7 @@ def test_a_payload_gets_the_peers_key_and_payload_hash(entry: dict[str, Any]) ->
         hash_function=entry["hash_function"],
     )
     if "error" in entry:
-        with pytest.raises(
-            IdempotencyKeyError, match=r"^event_key_jmespath: powertools_json\(\) takes string"
-        ):
+        with pytest.raises(IdempotencyKeyError, match=r"^event_key_jmespath: powertools_json\(\) takes string"):
             keys.key_hash(entry["payload"])
         return
     digest = keys.key_hash(entry["payload"])

@@ -133,18 +133,14 @@ def test_data_selected_by_an_expression_is_called_so() -> None:
 
 
 def test_data_that_came_as_a_key_is_called_so() -> None:
-    with pytest.raises(
-        IdempotencyKeyError, match=r"^key\[1\]: a set cannot be hashed into an idempotency key$"
-    ):
+    with pytest.raises(IdempotencyKeyError, match=r"^key\[1\]: a set cannot be hashed into an idempotency key$"):
         PayloadKeys().hash_of(("a", {1}))
 
 
 def test_what_fails_while_it_is_read_is_named_and_its_error_is_kept() -> None:
     with pytest.raises(IdempotencyKeyError) as refused:
         PayloadKeys().key_hash(Broken())
-    assert str(refused.value) == (
-        f"payload: a {__name__}.Broken cannot be read (LookupError), so it cannot be hashed"
-    )
+    assert str(refused.value) == (f"payload: a {__name__}.Broken cannot be read (LookupError), so it cannot be hashed")
     assert isinstance(refused.value.__cause__, LookupError)
     with pytest.raises(IdempotencyKeyError) as refused:
         PayloadKeys().key_hash({"a": Model(thing=object())})

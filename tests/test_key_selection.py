@@ -105,9 +105,7 @@ def test_an_expression_selects(expression: str, payload: Any, text: str | None) 
     assert key_hash(expression, payload) == (None if text is None else md5(text))
 
 
-@pytest.mark.parametrize(
-    "expression", ["o.id", "[o.id, t]", "o[0]", "o[*].id", "o.*", "o[]", "o[1:]", "o[?id]"]
-)
+@pytest.mark.parametrize("expression", ["o.id", "[o.id, t]", "o[0]", "o[*].id", "o.*", "o[]", "o[1:]", "o[?id]"])
 @pytest.mark.parametrize("value", [Plain(), {PRIVATE}, deque([PRIVATE]), PRIVATE.encode()], ids=type)
 def test_looking_into_what_has_no_fields_is_refused(expression: str, value: Any) -> None:
     """Null, JMESPath's own answer, would give payloads one key that differ just there."""
@@ -216,9 +214,7 @@ NOT_GZIP = "powertools_base64_gzip() was given text that is not base64 of gzip o
         ("powertools_json(b, b)", PRIVATE, "failed with ArityError"),
     ],
 )
-def test_a_function_that_fails_is_told_without_its_arguments(
-    expression: str, value: Any, message: str
-) -> None:
+def test_a_function_that_fails_is_told_without_its_arguments(expression: str, value: Any, message: str) -> None:
     with pytest.raises(IdempotencyKeyError) as refused:
         key_hash(expression, {"b": value})
     assert str(refused.value) == f"event_key_jmespath: {message}"

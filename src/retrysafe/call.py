@@ -15,6 +15,27 @@ if TYPE_CHECKING:
     from retrysafe.plan import Plan
 
 
+class Lease:
+    """How long a run may be silent before its key can be taken over.
+
+    Args:
+        length_ms: In milliseconds.
+        renews: Whether a heartbeat renews it.
+        end_ms: When it ends in any case, however late the claim is made: the end of a Lambda invocation.
+    """
+
+    __slots__ = ("end_ms", "length_ms", "renews")
+
+    def __init__(self, length_ms: int, *, renews: bool, end_ms: int | None = None) -> None:
+        self.length_ms = length_ms
+        self.renews = renews
+        self.end_ms = end_ms
+
+    def end(self, now_ms: int) -> int:
+        """When a lease that is taken now ends."""
+        return now_ms + self.length_ms if self.end_ms is None else self.end_ms
+
+
 class Call:
     """One call of one function.
 
@@ -22,37 +43,31 @@ class Call:
         plan: What was decided when decorating.
         idempotency_key: The key, `{prefix}#{hash}`.
         payload_hash: Hash of the validated part of the payload; "" without validation.
-        lease_ms: The length of the lease, in milliseconds.
-        renews: Whether a heartbeat renews it.
-        owner: The owner token. Default: a random one, which no other call can have.
-        resumes: Whether `owner` is shared by several invocations of one durable execution, so that a record of
-            this owner may come from an earlier invocation.
+        lease: How long it may be silent.
+        owner: The owner token, where several invocations of one durable execution share it. Default: a random one,
+            which no other call can have.
+
+    Attributes:
+        resumes: Whether the owner token is shared, so that a record of this owner may come from an earlier
+            invocation.
     """
 
-    __slots__ = ("idempotency_key", "lease_ms", "owner", "payload_hash", "plan", "renews", "resumes")
+    __slots__ = ("idempotency_key", "lease", "owner", "payload_hash", "plan", "resumes")
 
     def __init__(
-        self,
-        plan: Plan,
-        idempotency_key: str,
-        payload_hash: str,
-        lease_ms: int,
-        renews: bool,
-        owner: str | None = None,
-        resumes: bool = False,
+        self, plan: Plan, idempotency_key: str, payload_hash: str, lease: Lease, owner: str | None = None
     ) -> None:
         self.plan = plan
         self.idempotency_key = idempotency_key
         self.payload_hash = payload_hash
-        self.lease_ms = lease_ms
-        self.renews = renews
+        self.lease = lease
         self.owner = os.urandom(16).hex() if owner is None else owner
-        self.resumes = resumes
+        self.resumes = owner is not None
 
     def claim(self, replaces: DataRecord | None = None, attempt: int = 1) -> DataRecord:
         """The record that claims the key for this call, from now on."""
         now = self.plan.clock.now_ms()
-        lease_end = now + self.lease_ms
+        lease_end = self.lease.end(now)
         return DataRecord(
             self.idempotency_key,
             INPROGRESS,
@@ -71,7 +86,7 @@ class Call:
     def renewal(self, claim: DataRecord) -> DataRecord:
         """The claim with a lease that starts now."""
         now = self.plan.clock.now_ms()
-        lease_end = now + self.lease_ms
+        lease_end = self.lease.end(now)
         return claim.replaced(
             in_progress_expiry_timestamp=lease_end,
             expiry_timestamp=self.window_end(now, lease_end),

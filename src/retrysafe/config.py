@@ -111,7 +111,7 @@ class IdempotencyConfig:
     @property
     def lambda_context(self) -> Any:
         """The Lambda context of the invocation under way, or the one given to the constructor, or None."""
-        return _lambda.current.get() or self._constructor_context
+        return _lambda.current() or self._constructor_context
 
     def register_lambda_context(self, lambda_context: Any) -> None:
         """Say which Lambda invocation is under way, for functions called in it.
@@ -121,7 +121,7 @@ class IdempotencyConfig:
         Args:
             lambda_context: The context that Lambda gave to the handler.
         """
-        _lambda.current.set(lambda_context)
+        _lambda.register(lambda_context)
 
     def local_cache(self, persistence_store: Any) -> LocalCache | None:
         """The local cache for records of this layer; None where `use_local_cache` is off."""

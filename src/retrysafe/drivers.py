@@ -97,7 +97,7 @@ class Running:
         execution = self._execution = Execution(call, op.claim, store)
         self._token = current.set(execution)
         self._beat: Beat | AsyncBeat | None = None
-        if call.renews:
+        if call.lease.renews:
             if isinstance(store, BasePersistenceLayer):
                 self._beat = Beat(call, op.claim, execution, store)
             else:

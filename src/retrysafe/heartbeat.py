@@ -43,13 +43,13 @@ class Renewals:
         self.call = call
         self.claim = claim
         self.execution = execution
-        self.delay = call.lease_ms / 1000 / RENEWALS_PER_LEASE
+        self.delay = call.lease.length_ms / 1000 / RENEWALS_PER_LEASE
         """Seconds until the next renewal."""
 
     def renewed(self, renewal: DataRecord) -> bool:
         """The store moved the lease on."""
         self.execution.lease_end_ms = renewal.in_progress_expiry_timestamp or 0
-        self.delay = self.call.lease_ms / 1000 / RENEWALS_PER_LEASE
+        self.delay = self.call.lease.length_ms / 1000 / RENEWALS_PER_LEASE
         return True
 
     def failed(self, error: Exception) -> bool:
@@ -58,7 +58,7 @@ class Renewals:
             self.execution.lease_lost = True
             return False
         logger.warning("could not renew the lease of %s, trying again: %s", self.call.idempotency_key, error)
-        self.delay = self.call.lease_ms / 1000 / RENEWALS_PER_LEASE_AFTER_FAILURE
+        self.delay = self.call.lease.length_ms / 1000 / RENEWALS_PER_LEASE_AFTER_FAILURE
         return True
 
 

@@ -115,21 +115,21 @@ def idempotent(
 
         @functools.wraps(handler)
         async def in_async_invocation(*args: Any, **kwargs: Any) -> Any:
-            token = lambda_context.current.set(lambda_context.unwrap(arguments.context(args, kwargs))[0])
+            token = lambda_context.register(lambda_context.unwrap(arguments.context(args, kwargs))[0])
             try:
                 return await protected(*args, **kwargs)
             finally:
-                lambda_context.current.reset(token)
+                lambda_context.unregister(token)
 
         return in_async_invocation
 
     @functools.wraps(handler)
     def in_invocation(*args: Any, **kwargs: Any) -> Any:
-        token = lambda_context.current.set(lambda_context.unwrap(arguments.context(args, kwargs))[0])
+        token = lambda_context.register(lambda_context.unwrap(arguments.context(args, kwargs))[0])
         try:
             return protected(*args, **kwargs)
         finally:
-            lambda_context.current.reset(token)
+            lambda_context.unregister(token)
 
     return in_invocation
 

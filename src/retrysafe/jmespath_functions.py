@@ -38,9 +38,7 @@ class PowertoolsFunctions(Functions):
         try:
             return base64.b64decode(text).decode()
         except ValueError:
-            raise IdempotencyKeyError(
-                "powertools_base64() was given text that is not base64 of UTF-8"
-            ) from None
+            raise IdempotencyKeyError("powertools_base64() was given text that is not base64 of UTF-8") from None
 
     @signature({"types": ["string"]})
     def _func_powertools_base64_gzip(self, text: str) -> str:

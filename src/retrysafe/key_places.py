@@ -91,9 +91,7 @@ def _check_keys(keys: list[Any]) -> None:
         sorted(keys)
     except TypeError:
         kinds = " and ".join(sorted({type(key).__name__ for key in keys}))
-        raise NoFormError(
-            f"a dict with keys of types {kinds} cannot be sorted, so it cannot be hashed"
-        ) from None
+        raise NoFormError(f"a dict with keys of types {kinds} cannot be sorted, so it cannot be hashed") from None
 
 
 def _shown(key: Any) -> str:

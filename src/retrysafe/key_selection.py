@@ -40,9 +40,7 @@ class Selection:
         try:
             self._tree: Any = jmespath.compile(expression).parsed
         except (JMESPathError, RecursionError) as error:
-            raise IdempotencyConfigError(
-                f"{option}={expression!r} is not a JMESPath expression", error
-            ) from error
+            raise IdempotencyConfigError(f"{option}={expression!r} is not a JMESPath expression", error) from error
         functions = options.custom_functions or Functions()
         missing = _called(self._tree).difference(functions.FUNCTION_TABLE)
         if missing:
@@ -91,9 +89,7 @@ def checked_options(given: Any) -> Options:
         try:
             options = Options(**options)
         except TypeError as error:
-            raise IdempotencyConfigError(
-                f"jmespath_options={given!r} is not what jmespath.Options takes"
-            ) from error
+            raise IdempotencyConfigError(f"jmespath_options={given!r} is not what jmespath.Options takes") from error
     if not isinstance(options, Options):
         raise IdempotencyConfigError(
             f"jmespath_options={given!r} is neither a jmespath.Options nor a dict of its arguments"

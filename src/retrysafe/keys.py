@@ -162,9 +162,7 @@ def _hash_constructor(name: str) -> Callable[..., Any]:
         # A machine in FIPS mode gives out md5 only for uses in which no security rests on it, as here.
         make(b"", usedforsecurity=False).hexdigest()
     except (ValueError, TypeError) as error:  # TypeError: a hash of variable length, such as shake_128
-        raise IdempotencyConfigError(
-            f"hash_function={name!r} is no hash of fixed length in hashlib"
-        ) from error
+        raise IdempotencyConfigError(f"hash_function={name!r} is no hash of fixed length in hashlib") from error
     return make
 
 

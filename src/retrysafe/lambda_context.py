@@ -6,10 +6,39 @@ a function called inside a handler knows the invocation without being handed it.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import os
+from contextvars import ContextVar, Token
 from typing import Any
 
-current: ContextVar[Any] = ContextVar("retrysafe_lambda_context", default=None)
+# The context, and the trace under which it was registered.
+_registered: ContextVar[tuple[Any, str | None] | None] = ContextVar("retrysafe_lambda_context", default=None)
+
+
+def register(context: Any) -> Token[tuple[Any, str | None] | None]:
+    """Say which invocation is under way in this thread or task; give the token to `unregister` where it ends."""
+    return _registered.set((context, _trace()))
+
+
+def unregister(token: Token[tuple[Any, str | None] | None]) -> None:
+    """Go back to the context that held before."""
+    _registered.reset(token)
+
+
+def current() -> Any:
+    """The context of the invocation under way; None outside of one.
+
+    A warm process keeps what an earlier invocation registered. The runtime gives each invocation a trace of its own,
+    so a context registered under another one is over.
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html (_X_AMZN_TRACE_ID)
+    """
+    registered = _registered.get()
+    if registered is None or registered[1] != _trace():
+        return None
+    return registered[0]
+
+
+def _trace() -> str | None:
+    return os.environ.get("_X_AMZN_TRACE_ID")
 
 
 def remaining_ms(context: Any) -> int | None:

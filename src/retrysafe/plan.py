@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe import lambda_context
 from retrysafe.answers import AnswerCodec
-from retrysafe.call import Call
+from retrysafe.call import Call, Lease
 from retrysafe.config import IdempotencyConfig
 from retrysafe.events import Listener
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
@@ -44,7 +44,17 @@ class Plan:
         cache: The local cache, or None.
     """
 
-    __slots__ = ("cache", "can_renew", "clock", "codec", "config", "function_name", "key_prefix", "listener")
+    __slots__ = (
+        "_default_lease",
+        "_own_lease",
+        "cache",
+        "clock",
+        "codec",
+        "config",
+        "function_name",
+        "key_prefix",
+        "listener",
+    )
 
     def __init__(
         self,
@@ -62,9 +72,13 @@ class Plan:
         self.config = config
         self.codec = codec
         self.clock = clock
-        self.can_renew = can_renew
         self.cache = cache
         self.listener = Listener(function_name, config.event_hook)
+        asked = config.in_progress_expires_after_seconds
+        self._own_lease = None if asked is None else Lease(round(asked * 1000), renews=can_renew)
+        # Without a heartbeat nothing tells a long run from a dead one, so the key is then held for the whole window.
+        unrenewed_ms = max(DEFAULT_LEASE_MS, config.expires_after_seconds * 1000)
+        self._default_lease = Lease(DEFAULT_LEASE_MS if can_renew else unrenewed_ms, renews=can_renew)
 
     def begin(self, payload: Any, *, key: Any = UNSET, execution_id: str | None = None) -> Call | None:
         """Make the call for one payload, or None for a payload that has no key.
@@ -83,33 +97,23 @@ class Plan:
         if digest is None:
             self._no_key()
             return None
-        context = lambda_context.current.get() or self.config.lambda_context
-        lease_ms, renews = self._lease(None if context is None else lambda_context.remaining_ms(context))
         return Call(
             self,
             f"{self.key_prefix}#{digest}",
             keys.payload_hash(payload) if keys.validates else "",
-            lease_ms,
-            renews,
+            self._lease(),
             None if execution_id is None else f"durable:{execution_id}",
-            execution_id is not None,
         )
 
-    def _lease(self, context_ms: int | None) -> tuple[int, bool]:
-        """The length of a lease that starts now, in milliseconds, and whether a heartbeat renews it.
-
-        Args:
-            context_ms: The remaining time of the Lambda invocation, or None outside of one.
-        """
-        asked = self.config.in_progress_expires_after_seconds
-        if asked is not None:
-            return round(asked * 1000), self.can_renew
-        if context_ms is not None:
-            return context_ms, False
-        if self.can_renew:
-            return DEFAULT_LEASE_MS, True
-        # Without a heartbeat nothing tells a long run from a dead one, so the key is held for the whole window.
-        return max(DEFAULT_LEASE_MS, self.config.expires_after_seconds * 1000), False
+    def _lease(self) -> Lease:
+        """How long a call that starts now may be silent."""
+        if self._own_lease is not None:
+            return self._own_lease
+        context = self.config.lambda_context
+        remaining_ms = None if context is None else lambda_context.remaining_ms(context)
+        if remaining_ms is None:
+            return self._default_lease
+        return Lease(remaining_ms, renews=False, end_ms=self.clock.now_ms() + remaining_ms)
 
     def _no_key(self) -> None:
         expression = self.config.event_key_jmespath

@@ -344,7 +344,7 @@ def _claim(claim: DataRecord) -> Flow[DataRecord | StoreFailed | None]:
     if not isinstance(found, StoreFailed):
         return found
     if not isinstance(found.error, Exception):
-        yield from Release(claim)  # interrupted: the claim may stand, and nobody would complete it
+        yield from _release(claim)  # interrupted: the claim may stand, and nobody would complete it
         return found
     if isinstance(found.error, IdempotencyConfigError | IdempotencyPersistenceConsistencyError):
         return found
@@ -470,9 +470,26 @@ def _conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending
             return (yield from _complete_unavailable(call, claim, end, str(error)))
         record = call.outcome(claim, FAILED, failure.data, failure.types)
         return (yield from _complete(call, claim, end, record, failure))
-    released = yield from Release(claim)
-    call.tell(Released, claim, error=type(end.error).__qualname__, stored=released is None)
-    return end
+    stored, interrupted = yield from _release(claim)
+    call.tell(Released, claim, error=type(end.error).__qualname__, stored=stored)
+    if interrupted is None or not isinstance(end.error, Exception):
+        return end
+    interrupted.__context__ = end.error
+    return Raised(interrupted)
+
+
+def _release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
+    """Free the key: whether the store confirmed it, and what interrupted that; it is done again then, at once.
+
+    A store that fails is not tried again: the caller waits for the exception, and the lease frees the key.
+    """
+    interrupted: BaseException | None = None
+    for _ in range(INTERRUPTED_TRIES):
+        answer = yield from Release(claim)
+        if answer is None or isinstance(answer.error, Exception):
+            return answer is None, interrupted
+        interrupted = interrupted or answer.error
+    return False, interrupted
 
 
 def _complete_unavailable(call: Call, claim: DataRecord, end: Ending, reason: str) -> Flow[Ending]:

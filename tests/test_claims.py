@@ -1,0 +1,161 @@
+"""What a call finds under its key, and what follows."""
+
+from __future__ import annotations
+
+import pytest
+
+from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe.exceptions import (
+    IdempotencyAbandonedError,
+    IdempotencyAlreadyInProgressError,
+    IdempotencyPersistenceConsistencyError,
+    IdempotencyValidationError,
+)
+from retrysafe.persistence.datarecord import INPROGRESS
+from support.bodies import counted, only_record, plant
+
+
+def test_a_running_call_refuses_its_duplicate_with_record_owner_and_when_to_retry(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    call = flavour.function(counted(), persistence_store=layer)
+    call({"id": 1})
+    running = plant(
+        flavour,
+        layer,
+        status=INPROGRESS,
+        owner="other",
+        in_progress_expiry_timestamp=clock.now_ms() + 7000,
+        expiry_timestamp=clock.now_ms() // 1000 + 60,
+    )
+    with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+        call({"id": 1})
+    assert refused.value.record == running
+    assert (refused.value.owner, refused.value.idempotency_key) == ("other", running.idempotency_key)
+    assert refused.value.retry_after == pytest.approx(7.0, abs=0.01)
+
+
+def test_a_run_that_died_is_taken_over_as_soon_as_its_lease_ends_not_its_window(flavour, clock, events):
+    layer = flavour.layer(clock=clock)
+    config = IdempotencyConfig(expires_after_seconds=86400, event_hook=events.append)
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer, config=config)
+    call({"id": 1})
+    plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=clock.now_ms() + 30_000)
+    clock.advance(30)
+    with pytest.raises(IdempotencyAlreadyInProgressError):
+        call({"id": 1})
+    clock.advance(0.001)
+    assert call({"id": 1}) == 2
+    assert only_record(flavour, layer).attempt == 2
+    taken_over = next(event for event in events if event.name == "taken over")
+    assert (taken_over.previous_owner, taken_over.attempt) == ("dead", 2)
+
+
+def test_with_on_abandoned_raise_a_run_that_died_waits_for_a_person(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer, config=IdempotencyConfig(on_abandoned="raise"))
+    call({"id": 1})
+    plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=clock.now_ms())
+    clock.advance(60)
+    for _ in range(2):
+        with pytest.raises(IdempotencyAbandonedError) as abandoned:
+            call({"id": 1})
+        assert abandoned.value.owner == "dead"
+    assert charge.body.runs == 1
+
+
+def test_a_running_record_of_a_peer_without_a_lease_is_held_until_its_window_is_over(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer)
+    call({"id": 1})
+    plant(flavour, layer, status=INPROGRESS, owner=None, in_progress_expiry_timestamp=None)
+    clock.advance(3600)
+    with pytest.raises(IdempotencyAlreadyInProgressError):
+        call({"id": 1})
+    clock.advance(1)
+    assert call({"id": 1}) == 2
+
+
+def test_the_window_is_never_shorter_than_asked_and_then_the_function_runs_again(flavour, clock):
+    clock.advance(0.999)
+    charge = counted()
+    call = flavour.function(
+        charge, persistence_store=flavour.layer(clock=clock), config=IdempotencyConfig(expires_after_seconds=1)
+    )
+    assert call({"id": 1}) == 1
+    clock.advance(1.0)
+    assert call({"id": 1}) == 1
+    clock.advance(1.0)
+    assert call({"id": 1}) == 2
+
+
+def test_the_window_does_not_end_a_run_that_is_longer(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    seen = []
+
+    def later_duplicate():
+        if seen:
+            return
+        clock.advance(20)
+        with pytest.raises(IdempotencyAlreadyInProgressError):
+            seen.append(True) or layer_call()
+
+    def layer_call():
+        inner = flavour.inner(layer)
+        return idempotent_function(lambda order: 0, persistence_store=inner, key_prefix="charge")({"id": 1})
+
+    charge = counted(during=later_duplicate)
+    config = IdempotencyConfig(expires_after_seconds=1)
+    call = flavour.function(charge, persistence_store=layer, config=config, key_prefix="charge")
+    assert call({"id": 1}) == 1
+    assert seen
+
+
+def test_another_payload_under_the_same_key_is_refused_whatever_stands_also_before_a_takeover(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    charge = counted()
+    call = flavour.function(charge, data_keyword_argument="order", persistence_store=layer, config=config)
+    call({"id": 1, "amount": 5})
+    with pytest.raises(IdempotencyValidationError) as refused:
+        call({"id": 1, "amount": 6})
+    assert refused.value.record == only_record(flavour, layer)
+    plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=clock.now_ms())
+    clock.advance(60)
+    with pytest.raises(IdempotencyValidationError):
+        call({"id": 1, "amount": 6})
+    assert call({"id": 1, "amount": 5}) == 2
+
+
+def test_a_record_from_before_validation_was_switched_on_is_accepted(flavour):
+    layer = flavour.layer()
+    charge = counted()
+    options = {"data_keyword_argument": "order", "persistence_store": layer}
+    flavour.function(charge, config=IdempotencyConfig(event_key_jmespath="id"), **options)({"id": 1, "amount": 5})
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    assert flavour.function(charge, config=config, **options)({"id": 1, "amount": 6}) == 1
+
+
+def test_a_record_with_an_unknown_status_is_refused_and_left_as_it_is(flavour):
+    layer = flavour.layer()
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer)
+    call({"id": 1})
+    standing = plant(flavour, layer, status="PAUSED")
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="PAUSED"):
+        call({"id": 1})
+    assert only_record(flavour, layer) == standing
+    assert charge.body.runs == 1
+
+
+def test_an_answer_that_cannot_be_read_is_refused_and_not_run_again(flavour):
+    layer = flavour.layer()
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer)
+    call({"id": 1})
+    plant(flavour, layer, response_data="{not json")
+    with pytest.raises(IdempotencyPersistenceConsistencyError):
+        call({"id": 1})
+    assert charge.body.runs == 1

@@ -1,0 +1,199 @@
+"""What a caller gets when the store fails, and that nothing runs twice for it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+
+import pytest
+
+from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe.exceptions import (
+    IdempotencyPersistenceConfigError,
+    IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceLayerError,
+    IdempotencyResponseUnavailableError,
+)
+from retrysafe.persistence.datarecord import COMPLETED, UNAVAILABLE
+from support.bodies import counted
+from support.flavours import Flavour, MixedFlavour
+
+
+class FlakyLayer(MemoryPersistenceLayer):
+    """Fails one operation so many times, before or after having done it."""
+
+    def __init__(self, operation, times, *, applied=False, error=None):
+        super().__init__()
+        self.operation, self.times, self.applied = operation, times, applied
+        self.error = error or ConnectionError("the network is gone")
+        self.calls = []
+
+    def _do(self, operation, argument):
+        self.calls.append(operation)
+        method = functools.partial(getattr(MemoryPersistenceLayer, operation), self, argument)
+        if operation == self.operation and self.times:
+            self.times -= 1
+            if self.applied:
+                method()
+            raise self.error
+        return method()
+
+    def _get_record(self, idempotency_key):
+        return self._do("_get_record", idempotency_key)
+
+    def _put_record(self, data_record):
+        self._do("_put_record", data_record)
+
+    def _update_record(self, data_record):
+        self._do("_update_record", data_record)
+
+    def _delete_record(self, data_record):
+        self._do("_delete_record", data_record)
+
+
+@pytest.fixture(params=[Flavour(), MixedFlavour()], ids=lambda flavour: flavour.name)
+def flavour(request):
+    return request.param
+
+
+LEASE = IdempotencyConfig(in_progress_expires_after_seconds=0.3)
+
+
+def test_a_claim_whose_reply_was_lost_is_recognised_as_ones_own(flavour):
+    layer = FlakyLayer("_put_record", 1, applied=True)
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer)
+    assert call({"id": 1}) == call({"id": 1}) == 1
+
+
+def test_a_claim_that_fails_once_is_tried_again(flavour):
+    layer = FlakyLayer("_put_record", 1)
+    assert flavour.function(counted(), persistence_store=layer)({"id": 1}) == 1
+
+
+def test_a_store_that_is_down_at_the_claim_is_one_clear_error_and_nothing_runs(flavour):
+    charge = counted()
+    with pytest.raises(IdempotencyPersistenceLayerError, match="nothing ran") as failed:
+        flavour.function(charge, persistence_store=FlakyLayer("_put_record", 99))({"id": 1})
+    assert isinstance(failed.value.__cause__, ConnectionError)
+    assert charge.body.runs == 0
+
+
+def test_a_layers_own_clear_error_is_what_the_caller_gets(flavour):
+    for error in (IdempotencyPersistenceConnectionError("cannot reach x:1"), IdempotencyPersistenceConfigError("no t")):
+        layer = FlakyLayer("_put_record", 99, error=error)
+        with pytest.raises(type(error)) as failed:
+            flavour.function(counted(), persistence_store=layer)({"id": 1})
+        assert failed.value is error
+    assert layer.calls == ["_put_record"], "a wrong set-up is not tried again"
+
+
+@pytest.mark.parametrize("applied", [True, False], ids=["reply lost", "request lost"])
+def test_a_completion_that_fails_for_a_while_is_tried_until_it_stands(flavour, applied):
+    layer = FlakyLayer("_update_record", 3, applied=applied)
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer, config=LEASE)
+    assert call({"id": 1}) == call({"id": 1}) == 1
+    assert layer.calls.count("_update_record") == 4
+
+
+def test_an_answer_that_could_not_be_stored_while_the_lease_ran_comes_with_the_error(flavour):
+    charge = counted(answer=None)
+    with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored") as failed:
+        flavour.function(charge, persistence_store=FlakyLayer("_update_record", 10**6), config=LEASE)({"id": 1})
+    assert failed.value.response == 1
+    assert charge.body.runs == 1
+
+
+def test_an_answer_too_large_for_the_store_is_given_once_and_never_run_again(flavour):
+    layer = FlakyLayer("_update_record", 1, error=IdempotencyResponseUnavailableError("larger than 400 KB"))
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer)
+    assert call({"id": 1}) == 1
+    with pytest.raises(IdempotencyResponseUnavailableError):
+        call({"id": 1})
+    assert charge.body.runs == 1
+    (record,) = layer._records.values()
+    assert record.stored_status == UNAVAILABLE
+
+
+def test_the_users_own_exception_is_what_the_caller_sees_though_the_release_fails(flavour, events):
+    layer = FlakyLayer("_delete_record", 99)
+    config = IdempotencyConfig(event_hook=events.append)
+    with pytest.raises(ValueError, match="mine"):
+        flavour.function(counted(error=ValueError("mine")), persistence_store=layer, config=config)({"id": 1})
+    assert (events[-1].name, events[-1].stored, events[-1].error) == ("released", False, "ValueError")
+
+
+def test_an_interruption_during_the_completion_comes_after_the_answer_is_stored():
+    layer = FlakyLayer("_update_record", 1, error=KeyboardInterrupt())
+    charge = counted()
+    call = idempotent_function(charge, persistence_store=layer)
+    with pytest.raises(KeyboardInterrupt):
+        call({"id": 1})
+    (record,) = layer._records.values()
+    assert record.stored_status == COMPLETED
+    assert call({"id": 1}) == 1
+
+
+def test_an_interruption_during_the_claim_leaves_no_claim_behind():
+    layer = FlakyLayer("_put_record", 1, applied=True, error=KeyboardInterrupt())
+    charge = counted()
+    with pytest.raises(KeyboardInterrupt):
+        idempotent_function(charge, persistence_store=layer)({"id": 1})
+    assert len(layer) == charge.body.runs == 0
+
+
+class AsyncGate(AsyncMemoryPersistenceLayer):
+    """Holds one operation at a gate until it is opened."""
+
+    def __init__(self, operation):
+        super().__init__()
+        self.operation = operation
+        self.reached, self.open = asyncio.Event(), asyncio.Event()
+
+    async def _pass(self, operation):
+        if operation == self.operation:
+            self.reached.set()
+            await self.open.wait()
+
+    async def _put_record(self, data_record):
+        await super()._put_record(data_record)
+        await self._pass("_put_record")
+
+    async def _update_record(self, data_record):
+        await self._pass("_update_record")
+        await super()._update_record(data_record)
+
+    async def _delete_record(self, data_record):
+        await self._pass("_delete_record")
+        await super()._delete_record(data_record)
+
+
+@pytest.mark.parametrize("cancellations", [1, 3])
+@pytest.mark.parametrize(
+    ("operation", "left"), [("_put_record", []), ("_update_record", [COMPLETED]), ("_delete_record", [])]
+)
+def test_a_task_cancelled_in_the_middle_of_a_write_leaves_nothing_half_way(operation, left, cancellations):
+    """Also when it is cancelled at each await from then on, as some schedulers do."""
+
+    async def main():
+        layer = AsyncGate(operation)
+        charge = counted(error=ValueError("no") if operation == "_delete_record" else None)
+
+        async def body(order):
+            return charge(order)
+
+        call = idempotent_function(body, persistence_store=layer, key_prefix="charge")
+        task = asyncio.create_task(call({"id": 1}))
+        await layer.reached.wait()
+        for _ in range(cancellations):
+            task.cancel()
+            await asyncio.sleep(0)
+        layer.open.set()
+        # A run that had failed already shows its caller that failure.
+        with pytest.raises(ValueError if operation == "_delete_record" else asyncio.CancelledError):
+            await task
+        return [record.stored_status for record in layer._layer._records.values()]
+
+    assert asyncio.run(main()) == left

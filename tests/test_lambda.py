@@ -112,7 +112,7 @@ def test_a_handler_that_raises_frees_the_key_and_its_own_error_is_what_lambda_re
 
 
 def test_a_handler_that_exits_frees_the_key(payments, order):
-    stopped = payments["handler"].invoke(order | {"before": "exit"}, timeout_seconds=60)
+    stopped = payments["handler"].invoke(order | {"before": "exit"}, timeout_seconds=5.0)
     assert (stopped.outcome, stopped.error_type) == ("error", "Runtime.ExitError")
     retry = payments["handler"].invoke(order)
     assert payments.charges(order["payment_id"]) == [retry.answer]

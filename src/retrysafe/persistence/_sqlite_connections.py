@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import weakref
 from math import inf
 from pathlib import Path
+from threading import get_ident
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -41,10 +41,6 @@ _CHECK_FILE_SECONDS: Final = 1.0
 
 # Between two looks at something that another thread or process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
-
-
-class _Connection(sqlite3.Connection):
-    """One that can be referred to weakly."""
 
 
 class Connections:
@@ -101,8 +97,8 @@ class Connections:
         self._found_busy_at = -inf
         self._check_file_at = -inf
         self._idle: list[sqlite3.Connection] = []
-        # Weakly, so that a reader that a signal parted from its thread is not waited for.
-        self._readers: weakref.WeakSet[sqlite3.Connection] = weakref.WeakSet()
+        self._busy: dict[sqlite3.Connection, int] = {}  # each with the thread that reads
+        self._readers: set[sqlite3.Connection] = set()  # all, even one that a signal parted from its thread
 
     def read(self, command: Command) -> list[tuple[Any, ...]]:
         """The rows of a statement that reads. It waits for no writer.
@@ -110,16 +106,21 @@ class Connections:
         Raises:
             IdempotencyPersistenceLayerError: The database failed; see `_sqlite_errors`.
         """
-        idle = self._idle
         try:
-            try:
-                reader = idle.pop()
-            except IndexError:
-                reader, idle = self._new_reader()
-            try:
-                return reader.execute(*command).fetchall()
-            finally:
-                self._give_back(reader, idle)
+            while True:
+                idle = self._idle
+                try:
+                    reader = idle.pop()
+                except IndexError:
+                    reader, idle = self._new_reader()
+                try:
+                    self._busy[reader] = get_ident()
+                    # From here on whoever closes waits; until here it may have closed this reader as idle.
+                    if idle is self._idle:
+                        return reader.execute(*command).fetchall()
+                finally:
+                    self._busy.pop(reader, None)
+                    self._give_back(reader, idle)
         except REFUSALS as error:
             if not_utf8(error):  # sqlite3 quotes the text, which may be private
                 raise explained(error, self._path, self._busy_timeout_seconds) from None
@@ -187,7 +188,6 @@ class Connections:
             timeout=self._busy_timeout_seconds,
             isolation_level=None,
             check_same_thread=False,
-            factory=_Connection,
         )
         try:
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -254,17 +254,16 @@ class Connections:
 
     def close_all(self) -> None:
         """While held: close every connection, each when the statement that it is at has ended."""
-        # Whoever reads gives back to `idle`, or closes.
-        idle, self._idle = self._idle, []
+        self._idle = []
         deadline = monotonic() + self._busy_timeout_seconds + 1
-        while self._readers and monotonic() < deadline:
-            try:
-                reader = idle.pop()
-            except IndexError:
-                sleep(_PAUSE_SECONDS)
-            else:
-                self._readers.discard(reader)
-                reader.close()
+        busy = self._busy.copy()
+        # Not for this thread itself, which is reading where this is called by a signal handler.
+        while set(busy.values()) - {get_ident()} and monotonic() < deadline:
+            sleep(_PAUSE_SECONDS)
+            busy = self._busy.copy()
+        for reader in self._readers - busy.keys():
+            self._readers.discard(reader)
+            reader.close()
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -17,7 +17,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence.datarecord import FAILED, UNAVAILABLE, DataRecord
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
-from sqlite_support import LEASE_MS, START_MS, WINDOW_S, SetClock, claim, completed
+from support.sqlite_support import LEASE_MS, START_MS, WINDOW_S, SetClock, claim, completed
 
 AFTER_LEASE = START_MS + LEASE_MS + 1
 AFTER_WINDOW = START_MS + (WINDOW_S + 1) * 1000
@@ -57,7 +57,7 @@ class TestClaim:
         clock.ms += 5
         found = found_by(layer, claim(owner="b"))
         assert found == claim(owner="a")
-        assert found.as_of_ms == START_MS + 5
+        assert found.read_at_ms == START_MS + 5
 
     def test_a_claim_finds_itself_after_a_lost_reply(self, layer):
         layer._put_record(claim(owner="a"))
@@ -272,7 +272,7 @@ class TestClock:
             layer._put_record(claim())
             for _ in range(300):
                 before = time.time_ns() // 1_000_000
-                now = layer._get_record("key").as_of_ms
+                now = layer._get_record("key").read_at_ms
                 assert before <= now <= time.time_ns() // 1_000_000
 
     def test_sqlites_own_clock_ends_windows(self, path):

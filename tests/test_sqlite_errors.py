@@ -22,7 +22,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence._sqlite_errors import explained
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
-from sqlite_support import START_MS, SetClock, claim, completed, outcome, start
+from support.sqlite_support import START_MS, SetClock, claim, completed, outcome, start
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ class TestFull:
         process = start(
             """
             import resource, sys
-            from sqlite_support import *
+            from support.sqlite_support import *
             from retrysafe.exceptions import IdempotencyPersistenceLayerError
             from retrysafe.persistence.sqlite import SQLitePersistenceLayer
             layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())

@@ -15,7 +15,7 @@ import pytest
 from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
 from retrysafe.persistence.datarecord import COMPLETED
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
-from sqlite_support import SetClock, claim, outcome, start
+from support.sqlite_support import SetClock, claim, outcome, start
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -51,7 +51,7 @@ def test_of_4_processes_one_wins_each_key(path, case):
         start(
             """
             import json, sys
-            from sqlite_support import *
+            from support.sqlite_support import *
             from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
             from retrysafe.persistence.sqlite import SQLitePersistenceLayer
             path, case, owner = sys.argv[1:]
@@ -95,7 +95,7 @@ def test_many_processes_may_make_one_file_at_once(tmp_path):
         start(
             """
             import sys
-            from sqlite_support import *
+            from support.sqlite_support import *
             from retrysafe.persistence.sqlite import SQLitePersistenceLayer
             directory, owner = sys.argv[1:]
             print("ready", flush=True)
@@ -130,7 +130,7 @@ def test_what_was_acknowledged_outlives_a_killed_process(path, synchronous):
         victim = start(
             """
             import sys
-            from sqlite_support import *
+            from support.sqlite_support import *
             from retrysafe.persistence.sqlite import SQLitePersistenceLayer
             path, synchronous, life = sys.argv[1:]
             layer = SQLitePersistenceLayer(path, synchronous=synchronous, clock=SetClock())
@@ -165,7 +165,7 @@ class TestFork:
             start(
                 """
                 import os, sys, threading, warnings
-                from sqlite_support import *
+                from support.sqlite_support import *
                 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
                 warnings.simplefilter("ignore", DeprecationWarning)  # of forking among threads, as is meant
                 path = sys.argv[1]
@@ -228,7 +228,7 @@ class TestFork:
             start(
                 """
                 import ctypes, os, sys
-                from sqlite_support import *
+                from support.sqlite_support import *
                 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
                 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
                 unused = SQLitePersistenceLayer(sys.argv[1], table="unused", clock=SetClock())
@@ -263,7 +263,7 @@ def test_an_interrupted_thread_leaves_nothing_locked(path):
         start(
             """
             import itertools, signal, sys, threading
-            from sqlite_support import *
+            from support.sqlite_support import *
             from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
             from retrysafe.persistence.sqlite import SQLitePersistenceLayer
             layer = SQLitePersistenceLayer(sys.argv[1], synchronous="off", clock=SetClock())
@@ -306,7 +306,7 @@ def test_a_signal_handler_may_use_and_close_the_layer(path):
         start(
             """
             import signal, sys
-            from sqlite_support import *
+            from support.sqlite_support import *
             from retrysafe.exceptions import IdempotencyPersistenceConnectionError
             from retrysafe.persistence.sqlite import SQLitePersistenceLayer
             layer = SQLitePersistenceLayer(sys.argv[1], synchronous="off", clock=SetClock())
@@ -337,7 +337,7 @@ def test_nothing_is_left_open(path, end):
         start(
             f"""
             import gc, sys
-            from sqlite_support import *
+            from support.sqlite_support import *
             from retrysafe.persistence.sqlite import SQLitePersistenceLayer
             layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())
             layer._put_record(claim())

@@ -20,7 +20,7 @@ from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer, SQLitePersistenceLayer
 from retrysafe.persistence.threads import ThreadedPersistenceLayer
-from sqlite_support import START_MS, SetClock, claim, completed, outcome, start
+from support.sqlite_support import START_MS, SetClock, claim, completed, outcome, start
 
 
 class FourMethods(BasePersistenceLayer):
@@ -308,7 +308,7 @@ class TestSQLite:
             start(
                 """
                 import asyncio, os, sys, warnings
-                from sqlite_support import *
+                from support.sqlite_support import *
                 from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer
                 warnings.simplefilter("ignore", DeprecationWarning)  # of forking among threads, as is meant
                 layer = AsyncSQLitePersistenceLayer(sys.argv[1], clock=SetClock())

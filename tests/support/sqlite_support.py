@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 
-SRC = Path(__file__).parent.parent / "src"
+TESTS = Path(__file__).parents[1]
 
 START_MS = 1_700_000_000_000
 LEASE_MS = 60_000
@@ -44,7 +44,7 @@ def start(script, *arguments, options=()):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={"PYTHONPATH": f"{SRC}:{Path(__file__).parent}", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"PYTHONPATH": f"{TESTS.parent / 'src'}:{TESTS}", "PYTHONDONTWRITEBYTECODE": "1"},
     )
 
 

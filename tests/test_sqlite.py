@@ -327,9 +327,7 @@ class TestCost:
 class TestSweep:
     def fill(self, layer, count, **fields):
         for number in range(count):
-            layer._connections.write(
-                layer._statements.claim(completed(f"{fields}{number}", **fields), START_MS)
-            )
+            layer._connections.write(layer._statements.claim(completed(f"{fields}{number}", **fields), START_MS))
 
     def test_what_is_gone_is_deleted_and_nothing_else(self, layer, clock):
         layer._put_record(completed("gone"))
@@ -495,9 +493,7 @@ class TestOptions:
         with pytest.raises(IdempotencyPersistenceConfigError, match="MemoryPersistenceLayer"):
             SQLitePersistenceLayer(":memory:")
 
-    @pytest.mark.parametrize(
-        "table", ["", "a b", 'a"b', "1a", "sqlite_a", "ä", "x" * 64, "Retrysafe_Schema", None]
-    )
+    @pytest.mark.parametrize("table", ["", "a b", 'a"b', "1a", "sqlite_a", "ä", "x" * 64, "Retrysafe_Schema", None])
     def test_a_table_name_that_needs_care_is_refused(self, path, table):
         with pytest.raises(IdempotencyPersistenceConfigError, match="table="):
             SQLitePersistenceLayer(path, table=table)

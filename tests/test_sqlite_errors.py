@@ -61,9 +61,7 @@ class TestLocked:
     def test_a_write_gives_up_after_the_busy_timeout(self, layer, by_hand, path):
         by_hand.execute("BEGIN EXCLUSIVE")
         for method, argument in writes(layer):
-            with pytest.raises(
-                IdempotencyPersistenceConnectionError, match=r"busy_timeout_seconds=0\.05"
-            ) as caught:
+            with pytest.raises(IdempotencyPersistenceConnectionError, match=r"busy_timeout_seconds=0\.05") as caught:
                 method(argument)
             assert str(path) in str(caught.value)
             assert isinstance(caught.value.__cause__, sqlite3.OperationalError)

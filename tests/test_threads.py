@@ -263,10 +263,7 @@ class TestSQLite:
                     return 0
                 return 1
 
-            return [
-                sum(await asyncio.gather(*(rival(key, str(owner)) for owner in range(100))))
-                for key in "abcde"
-            ]
+            return [sum(await asyncio.gather(*(rival(key, str(owner)) for owner in range(100)))) for key in "abcde"]
 
         assert self.run(path, clock, main) == [1] * 5
 

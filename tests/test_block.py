@@ -1,0 +1,110 @@
+"""The `with` form."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    current_execution,
+    idempotent_block,
+)
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
+
+
+def test_a_block_does_its_work_once_and_gives_the_same_answer_again(flavour):
+    layer = flavour.layer()
+    runs = []
+
+    def work():
+        runs.append(current_execution().attempt)
+        return {"n": (len(runs),)}
+
+    answers = [flavour.block({"id": 1}, work, key_prefix="charge", persistence_store=layer) for _ in range(2)]
+    assert answers == [{"n": (1,)}, {"n": (1,)}]
+    assert runs == [1]
+
+
+def test_an_exception_frees_the_key(flavour):
+    layer = flavour.layer()
+
+    def failing():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        flavour.block(1, failing, key_prefix="charge", persistence_store=layer)
+    assert flavour.block(1, lambda: 2, key_prefix="charge", persistence_store=layer) == 2
+
+
+def test_a_failure_that_is_an_answer_is_raised_again_where_the_block_begins(flavour):
+    layer = flavour.layer()
+    runs = []
+
+    def declined():
+        runs.append(1)
+        raise LookupError("51")
+
+    config = IdempotencyConfig(replay_exceptions=[LookupError])
+    for _ in range(2):
+        with pytest.raises(LookupError, match="51"):
+            flavour.block(1, declined, key_prefix="charge", persistence_store=layer, config=config)
+    assert len(runs) == 1
+
+
+def test_a_second_block_inside_the_first_is_refused():
+    layer = MemoryPersistenceLayer()
+    with (
+        idempotent_block(1, key_prefix="charge", persistence_store=layer),
+        pytest.raises(IdempotencyAlreadyInProgressError),
+        idempotent_block(1, key_prefix="charge", persistence_store=layer),
+    ):
+        pass
+
+
+def test_work_done_in_spite_of_an_answer_at_hand_is_told():
+    layer = MemoryPersistenceLayer()
+    for _ in range(2):
+        with idempotent_block(1, key_prefix="charge", persistence_store=layer) as block:
+            if block.is_first:
+                block.answer = 1
+    with pytest.raises(IdempotencyConfigError, match="is_first"):
+        block.answer = 2
+    assert block.answer == 1
+
+
+def test_a_payload_without_a_key_runs_unprotected_with_a_warning(flavour):
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="no idempotency key"):
+            flavour.block(None, lambda: 3, key_prefix="charge", persistence_store=flavour.layer())
+
+
+def test_an_asynchronous_layer_needs_async_with():
+    with (
+        pytest.raises(IdempotencyConfigError, match="async with"),
+        idempotent_block(1, key_prefix="charge", persistence_store=AsyncMemoryPersistenceLayer()),
+    ):
+        pass
+
+
+def test_a_block_that_is_cancelled_frees_the_key():
+    async def main():
+        layer = AsyncMemoryPersistenceLayer()
+        inside = asyncio.Event()
+
+        async def work():
+            async with idempotent_block(1, key_prefix="charge", persistence_store=layer):
+                inside.set()
+                await asyncio.sleep(60)
+
+        task = asyncio.create_task(work())
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return len(layer)
+
+    assert asyncio.run(main()) == 0

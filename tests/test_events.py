@@ -1,0 +1,103 @@
+"""Every outcome is one event, for the log and for a hook; none shows a payload or an answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+import pytest
+
+from retrysafe import IdempotencyConfig
+from retrysafe.events import IdempotencyEvent
+from retrysafe.persistence.datarecord import INPROGRESS
+from support.bodies import counted, plant
+
+SECRET = "4111-1111-1111-1111"  # noqa: S105  # no password, but private all the same
+
+
+@pytest.fixture
+def charge():
+    return counted(answer={"card": SECRET})
+
+
+def test_a_first_call_is_claimed_and_completed_and_a_duplicate_is_replayed(flavour, charge, events):
+    config = IdempotencyConfig(event_hook=events.append)
+    call = flavour.function(charge, persistence_store=flavour.layer(), config=config)
+    call({"card": SECRET})
+    call({"card": SECRET})
+    assert [event.name for event in events] == ["claimed", "completed", "replayed"]
+    claimed, completed, replayed = events
+    assert len({event.idempotency_key for event in events}) == 1
+    assert {event.owner for event in events} == {claimed.owner}
+    assert (claimed.attempt, completed.status, replayed.from_local_cache) == (1, "COMPLETED", False)
+    assert claimed.function_name.endswith("counted.<locals>.charge")
+
+
+def test_a_run_that_fails_is_released(flavour, events):
+    config = IdempotencyConfig(event_hook=events.append)
+    call = flavour.function(counted(error=ValueError(SECRET)), persistence_store=flavour.layer(), config=config)
+    with pytest.raises(ValueError, match=SECRET):
+        call(1)
+    assert [event.name for event in events] == ["claimed", "released"]
+    assert (events[1].error, events[1].stored) == ("ValueError", True)
+
+
+def test_a_class_that_duplicates_will_not_get_back_is_told_when_the_run_completes(flavour, events, caplog):
+    @dataclasses.dataclass
+    class Receipt:
+        card: str
+
+    config = IdempotencyConfig(event_hook=events.append)
+    call = flavour.function(counted(answer=Receipt(SECRET)), persistence_store=flavour.layer(), config=config)
+    call(1)
+    assert call(1) == {"card": SECRET}
+    (name,) = events[1].plain_classes
+    assert name.endswith("Receipt")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_the_log_has_each_event_in_fields_and_nothing_private(flavour, charge, caplog):
+    caplog.set_level(logging.DEBUG, "retrysafe")
+    layer = flavour.layer()
+    call = flavour.function(charge, persistence_store=layer)
+    call({"card": SECRET})
+    call({"card": SECRET})
+    plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=0)
+    call({"card": SECRET})
+    logged = [record.idempotency for record in caplog.records if hasattr(record, "idempotency")]
+    assert [fields["event"] for fields in logged] == ["claimed", "completed", "replayed", "taken over", "completed"]
+    assert all(fields["idempotency_key"].count("#") == 1 for fields in logged)
+    json.dumps(logged)
+    assert SECRET not in caplog.text + json.dumps(logged)
+    assert repr(layer).count(SECRET) == 0
+    assert all(SECRET not in repr(record) for record in flavour.inner(layer)._records.values())
+
+
+def test_only_what_needs_attention_is_a_warning(flavour, charge, caplog):
+    caplog.set_level(logging.INFO, "retrysafe")
+    layer = flavour.layer()
+    call = flavour.function(charge, persistence_store=layer)
+    call(1)
+    call(1)
+    assert caplog.records == []
+    plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=0)
+    call(1)
+    assert [(record.levelname, record.idempotency["event"]) for record in caplog.records] == [("WARNING", "taken over")]
+
+
+def test_a_hook_that_fails_changes_nothing_for_the_caller(flavour, charge, caplog):
+    def hook(event):
+        raise RuntimeError("listener")
+
+    call = flavour.function(charge, persistence_store=flavour.layer(), config=IdempotencyConfig(event_hook=hook))
+    assert call(1) == call(1) == {"card": SECRET}
+    assert "event_hook failed" in caplog.text
+
+
+def test_every_event_is_a_frozen_object_of_one_family(flavour, charge, events):
+    config = IdempotencyConfig(event_hook=events.append)
+    flavour.function(charge, persistence_store=flavour.layer(), config=config)(1)
+    assert all(isinstance(event, IdempotencyEvent) for event in events)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        events[0].owner = "x"

@@ -1,0 +1,116 @@
+"""What a function can learn about its own run."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import pytest
+
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, current_execution, idempotent_function
+from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.persistence.datarecord import INPROGRESS
+from support.bodies import plant
+
+
+def test_a_run_knows_its_key_attempt_owner_and_lease(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    seen = []
+
+    def charge(order):
+        execution = current_execution()
+        (record,) = flavour.inner(layer)._records.values()
+        seen.append(execution.attempt)
+        assert (execution.idempotency_key, execution.owner) == (record.idempotency_key, record.owner)
+        assert execution.lease_expires_at == dt.datetime.fromtimestamp(clock.now_ms() / 1000 + 30, tz=dt.UTC)
+
+    call = flavour.function(charge, persistence_store=layer)
+    call(1)
+    plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=clock.now_ms())
+    clock.advance(1)
+    call(1)
+    assert seen == [1, 2]
+
+
+def test_a_run_can_ask_the_store_whether_it_is_still_the_owner():
+    layer = MemoryPersistenceLayer()
+
+    @idempotent_function(persistence_store=layer, config=IdempotencyConfig(replay_exceptions=[]))
+    def charge(order):
+        execution = current_execution()
+        before = execution.still_owner()
+        (key,) = layer._records
+        mine = layer._records[key]
+        layer._records[key] = mine.replaced(owner="other")
+        taken = execution.still_owner()
+        del layer._records[key]
+        gone = execution.still_owner()
+        layer._records[key] = mine
+        return before, taken, gone
+
+    assert charge(1) == (True, False, False)
+
+
+@pytest.mark.parametrize("store", ["memory://", MemoryPersistenceLayer()], ids=["async layer", "sync layer"])
+def test_an_async_run_can_ask_too(store):
+    @idempotent_function(persistence_store=store)
+    async def charge(order):
+        if store == "memory://":
+            with pytest.raises(IdempotencyConfigError, match="still_owner_async"):
+                current_execution().still_owner()
+        return await current_execution().still_owner_async()
+
+    assert asyncio.run(charge(1)) is True
+
+
+def test_keys_for_downstream_calls_are_the_same_in_every_attempt_and_differ_by_name_and_key(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    keys = []
+
+    def charge(order):
+        keys.append((current_execution().key_for("charge"), current_execution().key_for("mail")))
+        raise ValueError
+
+    call = flavour.function(charge, persistence_store=layer)
+    for order in (1, 1, 2):
+        with pytest.raises(ValueError):  # noqa: PT011  # any will do
+            call(order)
+    assert keys[0] == keys[1]
+    assert len({*keys[0], *keys[2]}) == 4
+    assert all(len(key) == 64 for pair in keys for key in pair)
+
+
+def test_outside_of_a_run_there_is_none(flavour):
+    flavour.function(lambda order: 1, persistence_store=flavour.layer())(1)
+    with pytest.raises(IdempotencyConfigError, match="outside"):
+        current_execution()
+
+
+def test_nested_runs_see_their_own():
+    layer = MemoryPersistenceLayer()
+
+    @idempotent_function(persistence_store=layer)
+    def inner(n):
+        return current_execution().idempotency_key
+
+    @idempotent_function(persistence_store=layer)
+    def outer(n):
+        before = current_execution().idempotency_key
+        within = inner(n)
+        return before, within, current_execution().idempotency_key
+
+    before, within, after = outer(1)
+    assert before == after != within
+
+
+def test_tasks_of_one_loop_see_their_own():
+    @idempotent_function(persistence_store="memory://")
+    async def charge(order):
+        before = current_execution().idempotency_key
+        await asyncio.sleep(0)
+        return before == current_execution().idempotency_key
+
+    async def main():
+        return await asyncio.gather(*(charge(n) for n in range(20)))
+
+    assert asyncio.run(main()) == [True] * 20

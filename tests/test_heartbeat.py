@@ -1,0 +1,211 @@
+"""Leases are renewed while a function runs, and only then."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    current_execution,
+    idempotent_function,
+)
+from retrysafe.exceptions import IdempotencyLeaseLostError
+
+SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
+
+
+class Counting:
+    """Counts renewals, and lets a test wait for the n-th."""
+
+    def __init__(self):
+        self.renewals = []
+        self.errors = []
+        self.arrived = threading.Condition()
+
+    def note(self, record):
+        with self.arrived:
+            self.renewals.append(record)
+            self.arrived.notify_all()
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def wait_for(self, count):
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.renewals) >= count, timeout=30)
+
+
+class SyncLayer(MemoryPersistenceLayer):
+    def __init__(self):
+        super().__init__()
+        self.counting = Counting()
+
+    def _renew_record(self, data_record):
+        self.counting.note(data_record)
+        super()._renew_record(data_record)
+
+
+class AsyncLayer(AsyncMemoryPersistenceLayer):
+    def __init__(self):
+        super().__init__()
+        self.counting = Counting()
+
+    async def _renew_record(self, data_record):
+        self.counting.note(data_record)
+        await super()._renew_record(data_record)
+
+
+def run(kind, during, config=SHORT):
+    """Run a function whose body is `during(layer)`, in the given kind; its answer and its layer."""
+    if kind == "sync":
+        layer = SyncLayer()
+        return idempotent_function(lambda n: during(layer), persistence_store=layer, config=config)(1), layer
+    layer = AsyncLayer()
+
+    async def function(n):
+        return await asyncio.to_thread(during, layer)
+
+    return asyncio.run(idempotent_function(function, persistence_store=layer, config=config)(1)), layer
+
+
+@pytest.fixture(params=["sync", "async"])
+def kind(request):
+    return request.param
+
+
+def test_the_lease_moves_on_again_and_again_while_the_function_runs(kind):
+    def during(layer):
+        layer.counting.wait_for(3)
+        return current_execution().lease_end_ms if kind == "sync" else 0
+
+    _, layer = run(kind, during)
+    ends = [record.in_progress_expiry_timestamp for record in layer.counting.renewals]
+    assert ends == sorted(ends)
+    assert len(set(ends)) == len(ends) >= 3
+    assert len({record.owner for record in layer.counting.renewals}) == 1
+
+
+def test_a_renewal_that_fails_is_tried_again_sooner(kind, caplog):
+    def during(layer):
+        layer.counting.errors = [ConnectionError("gone"), ConnectionError("gone")]
+        layer.counting.wait_for(4)
+
+    _, layer = run(kind, during)
+    assert len(layer.counting.renewals) >= 4
+    assert "could not renew the lease" in caplog.text
+
+
+def test_a_lost_lease_is_known_to_the_function_and_not_renewed_any_more():
+    layer = SyncLayer()
+
+    def function(n):
+        layer.counting.errors = [IdempotencyLeaseLostError("gone")]
+        layer.counting.wait_for(1)
+        deadline = time.monotonic() + 30
+        while not current_execution().lease_lost and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return current_execution().lease_lost
+
+    assert idempotent_function(function, persistence_store=layer, config=SHORT)(1) is True
+    assert len(layer.counting.renewals) == 1
+
+
+def test_after_the_function_nothing_is_renewed(kind):
+    _, layer = run(kind, lambda layer: layer.counting.wait_for(1))
+    count = len(layer.counting.renewals)
+    run("sync", lambda layer: layer.counting.wait_for(3))
+    assert len(layer.counting.renewals) == count, "the heart went on to beat for another call, but not for this one"
+
+
+def test_many_sync_calls_share_one_thread():
+    layer = SyncLayer()
+
+    def function(n):
+        layer.counting.wait_for(12)
+        return sum(thread.name == "retrysafe-heartbeat" for thread in threading.enumerate())
+
+    call = idempotent_function(function, persistence_store=layer, config=SHORT)
+    counts = []
+    threads = [threading.Thread(target=lambda n=n: counts.append(call(n))) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [1] * 6
+    assert len({record.idempotency_key for record in layer.counting.renewals}) == 6
+
+
+def test_a_layer_that_cannot_renew_holds_the_key_for_its_whole_window():
+    class FourMethods(MemoryPersistenceLayer):
+        can_renew = False
+
+    layer = FourMethods()
+
+    @idempotent_function(persistence_store=layer)
+    def function(n):
+        (record,) = layer._records.values()
+        return record.in_progress_expiry_timestamp - record.made_at_ms
+
+    assert function(1) == 3_600_000
+
+
+PRELUDE = """
+import os, sys, threading, time
+from retrysafe import *
+class Layer(MemoryPersistenceLayer):
+    pids = []
+    def _renew_record(self, data_record):
+        Layer.pids.append(os.getpid())
+        super()._renew_record(data_record)
+layer = Layer()
+config = IdempotencyConfig(in_progress_expires_after_seconds=0.06)
+"""
+
+
+def program(text):
+    """What a program prints on both streams."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PRELUDE + text], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout + ran.stderr
+
+
+def test_a_child_forked_in_the_middle_of_a_call_has_a_heart_of_its_own():
+    text = """
+@idempotent_function(persistence_store=layer, config=config)
+def function(n):
+    while len(Layer.pids) < 2:
+        time.sleep(0.005)
+    if n == "parent":
+        child = os.fork()
+        if child == 0:
+            Layer.pids.clear()
+            function("child")
+            os._exit(0 if set(Layer.pids) == {os.getpid()} else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+function("parent")
+"""
+    assert program(text) == "0\n"
+
+
+def test_a_program_that_ends_with_a_call_under_way_ends_silently():
+    text = """
+@idempotent_function(persistence_store=layer, config=config)
+def function(n):
+    started.set()
+    time.sleep(60)
+started = threading.Event()
+threading.Thread(target=function, args=(1,), daemon=True).start()
+started.wait()
+time.sleep(0.1)
+print("over")
+"""
+    assert program(text) == "over\n"

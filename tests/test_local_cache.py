@@ -1,0 +1,123 @@
+"""The local cache: answers without a round trip, and never a wrong one."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from retrysafe import IdempotencyConfig
+from retrysafe.exceptions import IdempotencyValidationError
+from retrysafe.local_cache import LocalCache
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
+from support.bodies import counted, only_record
+
+
+def cached(**options):
+    return IdempotencyConfig(use_local_cache=True, **options)
+
+
+def counting(flavour, monkeypatch, layer):
+    """A list that grows by each round trip."""
+    trips = []
+    inner = flavour.inner(layer)
+    for name in ("_get_record", "_put_record", "_update_record", "_delete_record"):
+        method = getattr(inner, name)
+        monkeypatch.setattr(inner, name, lambda arg, name=name, method=method: trips.append(name) or method(arg))
+    return trips
+
+
+def test_a_replay_out_of_the_local_cache_takes_no_round_trip_and_one_from_the_store_takes_one(flavour, monkeypatch):
+    layer = flavour.layer()
+    trips = counting(flavour, monkeypatch, layer)
+    call = flavour.function(counted(), persistence_store=layer, key_prefix="charge", config=cached())
+    assert [call(1), call(1)] == [1, 1]
+    assert trips == ["_put_record", "_update_record"]
+    other_process = flavour.function(counted(), persistence_store=layer, key_prefix="charge", config=cached())
+    assert [other_process(1), other_process(1)] == [1, 1]
+    assert trips == ["_put_record", "_update_record", "_put_record"]
+
+
+def test_it_is_off_by_default(flavour, monkeypatch):
+    layer = flavour.layer()
+    trips = counting(flavour, monkeypatch, layer)
+    call = flavour.function(counted(), persistence_store=layer)
+    call(1)
+    call(1)
+    assert len(trips) == 3
+
+
+def test_it_is_checked_against_the_payload_hash(flavour):
+    config = cached(event_key_jmespath="id", payload_validation_jmespath="amount")
+    call = flavour.function(counted(), data_keyword_argument="order", persistence_store=flavour.layer(), config=config)
+    call({"id": 1, "amount": 5})
+    with pytest.raises(IdempotencyValidationError):
+        call({"id": 1, "amount": 6})
+
+
+def test_it_forgets_an_answer_whose_window_is_over(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    call = flavour.function(counted(), persistence_store=layer, config=cached(expires_after_seconds=5))
+    assert call(1) == 1
+    clock.advance(7)
+    assert call(1) == 2
+
+
+def test_two_layers_under_one_config_do_not_share_it(flavour):
+    config = cached()
+    calls = [
+        flavour.function(counted(answer=n), persistence_store=flavour.layer(), key_prefix="charge", config=config)
+        for n in (1, 2)
+    ]
+    assert [call(0) for call in calls * 2] == [1, 2, 1, 2]
+
+
+def test_it_can_be_told_to_forget_records_that_were_removed_by_hand(flavour):
+    layer = flavour.layer()
+    config = cached()
+    call = flavour.function(counted(), persistence_store=layer, config=config)
+    call(1)
+    assert only_record(flavour, layer)
+    flavour.inner(layer)._records.clear()
+    assert call(1) == 1
+    config.local_cache(layer).clear()
+    assert call(1) == 2
+
+
+def record(key, status=COMPLETED):
+    return DataRecord(key, status, 2_000_000_000)
+
+
+def test_it_keeps_completed_records_only_and_the_most_recently_used():
+    cache = LocalCache(2)
+    for status in (INPROGRESS, FAILED, UNAVAILABLE):
+        cache.put(record("x", status))
+    assert len(cache) == 0
+    cache.put(record("a"))
+    cache.put(record("b"))
+    assert cache.get("a", 0)
+    cache.put(record("c"))
+    assert [bool(cache.get(key, 0)) for key in "abc"] == [True, False, True]
+
+
+def test_it_is_safe_under_many_threads():
+    cache = LocalCache(16)
+    errors = []
+
+    def work(start):
+        try:
+            for n in range(3000):
+                key = str((start + n) % 40)
+                cache.put(record(key))
+                found = cache.get(str(n % 40), 0)
+                assert found is None or found.idempotency_key == str(n % 40)
+        except Exception as error:  # noqa: BLE001  # told below
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(cache) <= 16

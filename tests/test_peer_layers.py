@@ -1,0 +1,117 @@
+"""A layer written for the peer, with four methods and no idea of owners, works as it did there."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from retrysafe import BasePersistenceLayer, DataRecord, IdempotencyConfig, idempotent_function
+from retrysafe.exceptions import (
+    IdempotencyAlreadyInProgressError,
+    IdempotencyInconsistentStateError,
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyValidationError,
+)
+from support.bodies import counted
+
+
+class PeerLayer(BasePersistenceLayer):
+    """As in the peer's documentation for layers of one's own: a dict of attributes, and two reads of `self`."""
+
+    def __init__(self):
+        super().__init__()
+        self.items = {}
+
+    def _get_record(self, idempotency_key) -> DataRecord:
+        try:
+            item = self.items[idempotency_key]
+        except KeyError:
+            raise IdempotencyItemNotFoundError from None
+        return self._record(item)
+
+    def _record(self, item):
+        return DataRecord(
+            idempotency_key=item["id"],
+            status=item["status"],
+            expiry_timestamp=item["expiration"],
+            in_progress_expiry_timestamp=item.get("in_progress_expiration"),
+            response_data=item.get("data"),
+            payload_hash=item.get("validation"),
+        )
+
+    def _put_record(self, data_record: DataRecord) -> None:
+        standing = self.items.get(data_record.idempotency_key)
+        now = time.time()
+        if standing and not (
+            standing["expiration"] < now
+            or (standing["status"] == "INPROGRESS" and standing.get("in_progress_expiration", 1e99) < now * 1000)
+        ):
+            raise IdempotencyItemAlreadyExistsError
+        item = {
+            "id": data_record.idempotency_key,
+            "status": data_record.status,
+            "expiration": data_record.expiry_timestamp,
+            "in_progress_expiration": data_record.in_progress_expiry_timestamp,
+        }
+        if self.payload_validation_enabled:
+            item["validation"] = data_record.payload_hash
+        self.items[data_record.idempotency_key] = item
+
+    def _update_record(self, data_record: DataRecord) -> None:
+        item = self.items[data_record.idempotency_key]
+        item |= {
+            "data": data_record.response_data,
+            "status": data_record.status,
+            "expiration": data_record.expiry_timestamp,
+        }
+        assert self.expires_after_seconds > 0
+
+    def _delete_record(self, data_record: DataRecord) -> None:
+        self.items.pop(data_record.idempotency_key, None)
+
+
+@pytest.fixture
+def layer():
+    return PeerLayer()
+
+
+def test_it_runs_once_replays_and_frees_a_failed_key(layer):
+    charge = counted()
+    call = idempotent_function(charge, persistence_store=layer)
+    assert [call(1), call(1)] == [1, 1]
+    charge.body.error = ValueError("no")
+    with pytest.raises(ValueError, match="no"):
+        call(2)
+    assert len(layer.items) == 1
+
+
+def test_it_keeps_the_payload_hash(layer):
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    call = idempotent_function(counted(), data_keyword_argument="order", persistence_store=layer, config=config)
+    call({"id": 1, "amount": 5})
+    with pytest.raises(IdempotencyValidationError):
+        call({"id": 1, "amount": 6})
+
+
+def test_a_running_record_is_refused_and_one_whose_lease_is_over_is_taken_over_by_the_layer_itself(layer):
+    charge = counted()
+    call = idempotent_function(charge, persistence_store=layer)
+    call(1)
+    (item,) = layer.items.values()
+    item |= {"status": "INPROGRESS", "in_progress_expiration": int(time.time() * 1000) + 60_000}
+    with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+        call(1)
+    assert refused.value.owner is None
+    item["in_progress_expiration"] = 1
+    assert call(1) == 2
+
+
+def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsistent(layer):
+    class Contradicting(PeerLayer):
+        def _put_record(self, data_record):
+            raise IdempotencyItemAlreadyExistsError
+
+    with pytest.raises(IdempotencyInconsistentStateError):
+        idempotent_function(counted(), persistence_store=Contradicting())(1)

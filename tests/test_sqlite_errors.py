@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 import threading
 import traceback
+from contextlib import closing
 
 import pytest
 
@@ -99,6 +100,15 @@ class TestLocked:
         with pytest.raises(IdempotencyPersistenceConnectionError, match="busy_timeout_seconds=0"):
             SQLitePersistenceLayer(path, busy_timeout_seconds=0)
 
+    def test_the_constructor_waits_for_a_writer_before_the_file_has_a_write_ahead_log(self, path):
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as by_hand:
+            by_hand.execute("CREATE TABLE mine (x)")
+            by_hand.execute("BEGIN IMMEDIATE")
+            ends = threading.Timer(0.05, lambda: by_hand.execute("COMMIT"))
+            ends.start()
+            SQLitePersistenceLayer(path, busy_timeout_seconds=30).close()
+            ends.join()
+
 
 class TestFull:
     def test_a_full_database_keeps_what_it_has(self, layer):
@@ -153,6 +163,7 @@ class TestPlace:
             process = start(
                 """
                 import os, sys
+                import urllib.parse  # which a stranger to this machine may not be allowed to read
                 from retrysafe.exceptions import IdempotencyPersistenceConfigError
                 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
                 directory, case = sys.argv[1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import threading
 
@@ -178,6 +179,7 @@ class TestCancellation:
             with pytest.raises(asyncio.CancelledError) as caught:
                 await task
             await adapter.close()
+            gc.collect()
             return caught.value
 
         error = asyncio.run(main())

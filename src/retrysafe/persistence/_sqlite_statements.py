@@ -42,26 +42,19 @@ Command = tuple[str, tuple[object, ...]]
 """One statement and its values."""
 
 
-def _numbered(names: str, sql: str) -> str:
-    """The statement with numbers for its `:names`, in the order of the values: sqlite3 binds these faster."""
-    order = names.split()
-    return re.sub(r":(\w+)", lambda found: f"?{order.index(found[1]) + 1}", sql)
+def _placed(sql: str) -> str:
+    """The statement with `?` for its `:names`: values bind fastest by place, in the order of the names."""
+    return re.sub(r":[a-z_]+", "?", sql)
 
 
 class Statements:
     """The statements for one table, whose name has been checked."""
 
     def __init__(self, table: str) -> None:
-        self._look = _numbered(
-            "id now",
-            f"""
+        self._look = _placed(f"""
             SELECT status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {_NOW}
-            FROM "{table}" WHERE id = :id""",
-        )
-        self._claim = _numbered(
-            "id status window lease owner attempt validation types data now "
-            "replaced_status replaced_owner replaced_attempt replaced_lease",
-            f"""
+            FROM "{table}" WHERE id = :id""")
+        self._claim = _placed(f"""
             INSERT INTO "{table}"
                 (id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data)
             VALUES
@@ -71,34 +64,21 @@ class Statements:
                 in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
                 attempt = excluded.attempt, validation = excluded.validation, types = excluded.types,
                 data = excluded.data
-            WHERE {_GONE} OR {_REPLACED}""",
-        )
+            WHERE {_GONE} OR {_REPLACED}""")
         # `owner = NULL` is never true, so what a peer wrote is nobody's to complete, renew or release.
-        self._complete = _numbered(
-            "id owner status window validation types data",
-            f"""
+        self._complete = _placed(f"""
             UPDATE "{table}" SET
                 status = :status, expiration = :window, in_progress_expiration = NULL,
                 validation = COALESCE(NULLIF(:validation, ''), validation), types = :types, data = :data
-            WHERE id = :id AND owner = :owner""",
-        )
-        self._release = _numbered(
-            "id owner",
-            f"""
-            DELETE FROM "{table}" WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""",
-        )
-        self._renew = _numbered(
-            "id owner window lease",
-            f"""
+            WHERE id = :id AND owner = :owner""")
+        self._release = _placed(f"""
+            DELETE FROM "{table}" WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
+        self._renew = _placed(f"""
             UPDATE "{table}" SET expiration = :window, in_progress_expiration = :lease
-            WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""",
-        )
-        self._sweep = _numbered(
-            "limit now",
-            f"""
+            WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
+        self._sweep = _placed(f"""
             DELETE FROM "{table}"
-            WHERE rowid IN (SELECT rowid FROM "{table}" WHERE {_GONE} LIMIT :limit)""",
-        )
+            WHERE rowid IN (SELECT rowid FROM "{table}" WHERE {_GONE} LIMIT :limit)""")
 
     def all(self) -> list[Command]:
         """Each statement once, with values that fit, so that a table can be checked against them."""
@@ -114,7 +94,7 @@ class Statements:
 
     def look(self, idempotency_key: str, now_ms: int | None) -> Command:
         """Read the row of a key, if there is one; `record_of` makes a record of it."""
-        return self._look, (idempotency_key, now_ms)
+        return self._look, (now_ms, idempotency_key)
 
     def claim(self, record: DataRecord, now_ms: int | None) -> Command:
         """Store a claim: one row where none stood, or one gone, or exactly the replaced claim; else none."""
@@ -130,6 +110,7 @@ class Statements:
             record.types,
             record.response_data,
             now_ms,
+            now_ms,
             None if seen is None else seen.stored_status,
             None if seen is None else seen.owner,
             None if seen is None else seen.attempt,
@@ -139,13 +120,13 @@ class Statements:
     def complete(self, record: DataRecord) -> Command:
         """Store the outcome: one row where the owner is still the record's, else none."""
         return self._complete, (
-            record.idempotency_key,
-            record.owner,
             record.stored_status,
             record.expiry_timestamp,
             record.payload_hash,
             record.types,
             record.response_data,
+            record.idempotency_key,
+            record.owner,
         )
 
     def release(self, record: DataRecord) -> Command:
@@ -155,15 +136,15 @@ class Statements:
     def renew(self, record: DataRecord) -> Command:
         """Move window and lease on: one row under the same condition as `release`, else none."""
         return self._renew, (
-            record.idempotency_key,
-            record.owner,
             record.expiry_timestamp,
             record.in_progress_expiry_timestamp,
+            record.idempotency_key,
+            record.owner,
         )
 
     def sweep(self, limit: int, now_ms: int | None) -> Command:
         """Delete at most `limit` rows that are gone."""
-        return self._sweep, (limit, now_ms)
+        return self._sweep, (now_ms, now_ms, limit)
 
 
 _COLUMNS: Final = (

@@ -150,12 +150,11 @@ _UNSTARTED = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 def _refuse_unstarted(call: Call, value: Any) -> Raised:
     """A coroutine or generator as an answer has not run yet, so the key must not count as done."""
-    if not isinstance(value, AsyncGeneratorType):
+    kind: str = type(value).__name__
+    if kind != "async_generator":
         value.close()
     return Raised(
-        IdempotencyConfigError(
-            f"{call.plan.function_name} returned a {type(value).__name__}, which has not run yet; nothing is stored"
-        )
+        IdempotencyConfigError(f"{call.plan.function_name} returned a {kind}, which has not run yet; nothing is stored")
     )
 
 

@@ -101,7 +101,7 @@ def idempotent(
         IdempotencyConfigError: When decorating: the handler, the layer and the options don't fit together.
     """
     if handler is None:
-        return functools.partial(idempotent, persistence_store=persistence_store, config=config, key_prefix=key_prefix)
+        return functools.partial(cast("Any", idempotent), persistence_store=persistence_store, config=config, key_prefix=key_prefix)
     store = _opened(persistence_store, handler)
     plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
     arguments = HandlerArguments(handler)
@@ -206,7 +206,7 @@ def idempotent_function(
     """
     if function is None:
         return functools.partial(
-            idempotent_function,
+            cast("Any", idempotent_function),
             data_keyword_argument=data_keyword_argument,
             persistence_store=persistence_store,
             config=config,

@@ -157,10 +157,10 @@ def is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-def refuse_misfits(function: Callable[..., Any], store: AnyLayer) -> None:
+def refuse_misfits(function: Any, store: AnyLayer) -> None:
     """Refuse what can't be idempotent, and a layer of the wrong kind."""
-    if isinstance(function, classmethod | staticmethod):
-        kind = type(function).__name__
+    kind: str = type(function).__name__
+    if kind in ("classmethod", "staticmethod"):
         raise IdempotencyConfigError(f"write @{kind} above the idempotent decorator, not below it")
     if not callable(function):
         raise IdempotencyConfigError(f"an idempotent function must be callable; it is {function!r}")

@@ -25,7 +25,7 @@ Endings are values too (`Returned`, `Raised`), so that any exception of the user
 from __future__ import annotations
 
 import os
-from collections.abc import Generator  # noqa: TC003  # typing tools resolve `Flow` at run time
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from retrysafe.call import Call
 
 T = TypeVar("T")
-Flow: TypeAlias = "Generator[Op[Any], Any, T]"
+Flow: TypeAlias = Generator["Op[Any]", Any, T]
 
 # Pauses of a waiter, and between tries to store an outcome: they grow by half, up to the limit, in seconds.
 FIRST_PAUSE = 0.005
@@ -297,8 +297,8 @@ def _acquire(call: Call) -> Flow[DataRecord | Ending]:
         # Held. So is a record that looks free to us and not to the store, whose word counts.
         if waiting is None:
             waiting = _Waiting(call)
-        found = yield from waiting.look_again(found, now)
-        tried = None
+        looked: DataRecord | StoreFailed | Raised | None = yield from waiting.look_again(found, now)
+        found, tried = looked, None
         if found is None:
             claim = call.claim()
             found = yield from _claim(claim)

@@ -1,0 +1,67 @@
+"""What the type checkers make of the public surface; mypy and pyright both read this file, nobody runs it."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    Execution,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    current_execution,
+    idempotent,
+    idempotent_block,
+    idempotent_function,
+)
+
+sync_layer = MemoryPersistenceLayer()
+async_layer = AsyncMemoryPersistenceLayer()
+
+
+@idempotent_function(data_keyword_argument="order", persistence_store=sync_layer)
+def charge(order: dict[str, int], *, note: str = "") -> int:
+    assert_type(current_execution(), Execution)
+    return order["amount"] + len(note)
+
+
+assert_type(charge({"amount": 1}), int)
+assert_type(charge(order={"amount": 1}, note="x"), int)
+charge("order")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+charge({"amount": 1}, memo="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+@idempotent_function(persistence_store=async_layer, config=IdempotencyConfig(on_in_progress="wait"))
+async def charge_async(order: dict[str, int]) -> str:
+    return str(order)
+
+
+@idempotent_function(persistence_store="sqlite:///x.db")
+async def charge_async_by_url(order: int) -> str:
+    return str(order)
+
+
+@idempotent(persistence_store=sync_layer)
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    return event | {"context": context}
+
+
+async def in_a_loop() -> None:
+    assert_type(await charge_async({"amount": 1}), str)
+    assert_type(await charge_async_by_url(1), str)
+    async with idempotent_block({"id": 1}, key_prefix="p", persistence_store=async_layer) as block:
+        assert_type(block.is_first, bool)
+
+
+def plain(n: int) -> str:
+    return str(n)
+
+
+assert_type(handler({}, None), dict[str, Any])
+assert_type(idempotent_function(plain, persistence_store=sync_layer)(1), str)
+
+# A sync function with an async layer is red in the editor, before it is refused when decorating.
+idempotent_function(plain, persistence_store=async_layer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+idempotent_function(persistence_store=async_layer)(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+idempotent_function(plain, persistence_store=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+IdempotencyConfig(on_in_progress="block")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

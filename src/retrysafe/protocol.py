@@ -297,8 +297,9 @@ def _acquire(call: Call) -> Flow[DataRecord | Ending]:
         # Held. So is a record that looks free to us and not to the store, whose word counts.
         if waiting is None:
             waiting = _Waiting(call)
-        looked: DataRecord | StoreFailed | Raised | None = yield from waiting.look_again(found, now)
-        found, tried = looked, None
+        # pyright loses the declared type of a `yield from` here, in a loop over its own result.
+        found = yield from waiting.look_again(found, now)  # pyright: ignore[reportUnknownVariableType]
+        tried = None
         if found is None:
             claim = call.claim()
             found = yield from _claim(claim)

@@ -1,0 +1,52 @@
+"""`python -m benchmarks`: measures everything, or the sections named, and prints the report.
+
+A missed goal is printed as missed; it is no failure of the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from pathlib import Path
+
+from benchmarks import imports, large_payload, memory, profiles, sqlite
+from benchmarks.figures import Figure, as_json, table
+from rich.console import Console
+
+SECTIONS = {"memory": memory, "sqlite": sqlite, "imports": imports, "large_payload": large_payload}
+WIDTH = 150  # of a report that goes into a file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default: all")
+    parser.add_argument("--rounds", type=int, default=60, metavar="N", help="rounds per figure (default: 60)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--profile", choices=("first", "replay"), help="show where the time of such calls goes instead")
+    parser.add_argument("--importtime", action="store_true", help="show the slowest imports instead")
+    given = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    unknown = set(given.sections).difference(SECTIONS)
+    if unknown or given.rounds < 1:
+        parser.error(f"no such section: {', '.join(sorted(unknown))}" if unknown else "--rounds must be 1 or more")
+    if given.profile is not None:
+        profiles.show(given.profile)
+        return
+    if given.importtime:
+        console.print(imports.slowest())
+        return
+    figures: list[Figure] = []
+    for name in given.sections or SECTIONS:
+        console.print(f"measuring {name} ...", style="dim")
+        figures.extend(SECTIONS[name].measure(given.rounds))
+    console.print(table(figures))
+    console.print(f"Python {platform.python_version()}, {platform.machine()}, {given.rounds} rounds per figure")
+    if given.json is not None:
+        report = {"python": sys.version, "rounds": given.rounds, "figures": as_json(figures)}
+        given.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

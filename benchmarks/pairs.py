@@ -1,0 +1,91 @@
+"""The measuring loop: two subjects timed in turns, in many short rounds, so that only their ratio is reported.
+
+On a machine that others use too, two figures taken one after the other differ by what happened in between. Here
+each round times both subjects within a few milliseconds, and gives one ratio; the median of all rounds is the
+result. A round in which somebody else got the processor is an outlier on either side, which a median ignores. The
+ratio of the two minima is shown by nobody: the minima may come from moments at which the clock ran differently.
+
+pyperf times one subject to the end before it begins the next, and pytest-benchmark does the same; neither can take
+turns. What they do about noise within one subject is done here in the same way: the garbage collector is off while
+the clock runs, as in timeit, and the first rounds are thrown away.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TypeAlias
+
+Batch: TypeAlias = Callable[[], object]
+"""What is timed."""
+
+Subject: TypeAlias = Callable[[], Batch]
+"""Gets one round ready, untimed: stores, payloads; the batch that it returns is timed once."""
+
+WARM_UP_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the rounds gave.
+
+    Attributes:
+        ratio: Median of the rounds' ratios, first subject's time to the second's.
+        spread: The quartiles around it.
+        first_ns: Median of the first subject's time per call, in nanoseconds; for orientation only.
+        second_ns: The second's.
+        rounds: How many rounds.
+    """
+
+    ratio: float
+    spread: tuple[float, float]
+    first_ns: float
+    second_ns: float
+    rounds: int
+
+
+def compare(first: Subject, second: Subject, *, calls: int, rounds: int) -> Comparison:
+    """Time both in turns.
+
+    Args:
+        first: One subject.
+        second: The other.
+        calls: How many calls one batch makes.
+        rounds: How many rounds count.
+    """
+    times: list[tuple[float, float]] = []
+    for index in range(WARM_UP_ROUNDS + rounds):
+        # Who begins changes from round to round, so that being second is nobody's advantage.
+        if index % 2:
+            one = _timed(first)
+            other = _timed(second)
+        else:
+            other = _timed(second)
+            one = _timed(first)
+        if index >= WARM_UP_ROUNDS:
+            times.append((one / calls, other / calls))
+    ratios = [one / other for one, other in times]
+    lower, _, upper = quantiles(ratios, n=4) if rounds > 1 else (ratios[0],) * 3
+    return Comparison(
+        ratio=median(ratios),
+        spread=(lower, upper),
+        first_ns=median(one for one, _ in times),
+        second_ns=median(other for _, other in times),
+        rounds=rounds,
+    )
+
+
+def _timed(subject: Subject) -> int:
+    """Nanoseconds for one batch."""
+    batch = subject()
+    gc.collect()
+    gc.disable()
+    try:
+        started = time.perf_counter_ns()
+        batch()
+        return time.perf_counter_ns() - started
+    finally:
+        gc.enable()

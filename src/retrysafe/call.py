@@ -6,12 +6,14 @@ changes changes nothing. The records that a call writes are made here.
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 
 if TYPE_CHECKING:
+    from retrysafe.events import IdempotencyEvent
     from retrysafe.plan import Plan
 
 
@@ -120,6 +122,7 @@ class Call:
         window = now_ms // 1000 + self.plan.config.expires_after_seconds
         return max(window, -(-lease_end_ms // 1000))
 
-    def tell(self, kind: Any, record: DataRecord, **details: Any) -> None:
-        """Report an event."""
-        self.plan.listener.tell(kind, record, **details)
+    def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
+        """Report an event, if anybody listens."""
+        if self.plan.listener.hears(logging.WARNING if details.get("plain_classes") else kind.level):
+            self.plan.listener.tell(kind, record, **details)

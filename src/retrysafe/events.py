@@ -148,11 +148,12 @@ class Listener:
         self._function_name = function_name
         self._hook = hook
 
+    def hears(self, level: int) -> bool:
+        """Whether anybody listens to events of this level, so that it is worth building one."""
+        return self._hook is not None or logger.isEnabledFor(level)
+
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
-        """Build the event, if anybody listens, and hand it on."""
-        logged = logger.isEnabledFor(logging.WARNING if details.get("plain_classes") else kind.level)
-        if self._hook is None and not logged:
-            return
+        """Build the event, and hand it on."""
         event = kind(
             idempotency_key=record.idempotency_key,
             function_name=self._function_name,
@@ -160,8 +161,9 @@ class Listener:
             attempt=record.attempt,
             **details,
         )
-        if logged:
-            log(event)
+        level = logging.WARNING if details.get("plain_classes") else kind.level
+        if logger.isEnabledFor(level):
+            log(event, level)
         if self._hook is not None:
             try:
                 self._hook(event)
@@ -169,10 +171,9 @@ class Listener:
                 logger.exception("event_hook failed on the event %r", event.name)
 
 
-def log(event: IdempotencyEvent) -> None:
+def log(event: IdempotencyEvent, level: int) -> None:
     """Write one event to the log `retrysafe`, its fields in `extra["idempotency"]`."""
     details = {field.name: getattr(event, field.name) for field in fields(event)}
-    level = logging.WARNING if details.get("plain_classes") else event.level
     shown = ", ".join(f"{name}={value}" for name, value in details.items() if name != "idempotency_key")
     logger.log(
         level,

@@ -37,10 +37,15 @@ class IdempotencyBaseError(Exception):
         *args: The message first; whatever follows is shown behind it in brackets as details.
     """
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)
-        self.message = str(args[0]) if args else ""
-        self.details = "".join(str(detail) for detail in args[1:])
+    @property
+    def message(self) -> str:
+        """What happened."""
+        return str(self.args[0]) if self.args else ""
+
+    @property
+    def details(self) -> str:
+        """What is known beyond the message; "" where nothing is."""
+        return "".join(str(detail) for detail in self.args[1:])
 
     def __str__(self) -> str:
         if self.message and self.details:

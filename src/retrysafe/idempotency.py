@@ -101,7 +101,9 @@ def idempotent(
         IdempotencyConfigError: When decorating: the handler, the layer and the options don't fit together.
     """
     if handler is None:
-        return functools.partial(cast("Any", idempotent), persistence_store=persistence_store, config=config, key_prefix=key_prefix)
+        return functools.partial(
+            cast("Any", idempotent), persistence_store=persistence_store, config=config, key_prefix=key_prefix
+        )
     store = _opened(persistence_store, handler)
     plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
     arguments = HandlerArguments(handler)
@@ -267,8 +269,16 @@ def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...],
 
 def _disabled() -> bool:
     """Whether an environment variable switches idempotency off; looked up at each call, so that a test can."""
-    for variable in DISABLED_VARIABLES:
-        if os.environ.get(variable, "").lower() in TRUTHY:
+    for variable, encoded in _DISABLED_VARIABLES:
+        # The mapping below os.environ answers in a tenth of the time, which every replay would else spend here.
+        if encoded in _ENVIRONMENT and os.environ.get(variable, "").lower() in TRUTHY:
             warnings.warn(f"idempotency is switched off by {variable}", stacklevel=3)
             return True
     return False
+
+
+_ENVIRONMENT: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
+_DISABLED_VARIABLES = tuple(
+    (name, name if _ENVIRONMENT is os.environ else getattr(os.environ, "encodekey", str)(name))
+    for name in DISABLED_VARIABLES
+)

@@ -215,9 +215,17 @@ class Verdict(Enum):
 
 def idempotent_call(call: Call) -> Flow[Ending]:
     """One call, from its claim to its ending."""
-    claim = yield from _acquire(call)
-    if not isinstance(claim, DataRecord):
-        return claim
+    known = _known_answer(call) if call.plan.cache is not None else None
+    if known is not None:
+        return known
+    claim = call.claim()
+    found = yield from Claim(claim)
+    if found is not None:
+        settled = yield from _settle(call, claim, found)
+        if not isinstance(settled, DataRecord):
+            return settled
+        claim = settled
+    _tell_claimed(call, claim)
     end = yield from Invoke(call, claim)
     if isinstance(end, Raised):
         return (yield from _conclude_failure(call, claim, end))
@@ -272,48 +280,45 @@ def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # no
     return Verdict.FREE
 
 
-def _acquire(call: Call) -> Flow[DataRecord | Ending]:
-    """Get the claim, or the ending of a duplicate."""
-    known = _known_answer(call)
-    if known is not None:
-        return known
-    claim = call.claim()
-    found: DataRecord | StoreFailed | Raised | None = yield from _claim(claim)
+def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> Flow[DataRecord | Ending]:
+    """What follows where the claim did not simply get through: the claim after all, or the ending of a duplicate."""
+    looked: DataRecord | StoreFailed | Raised | None = found
+    if isinstance(found, StoreFailed):
+        looked = yield from _claim_again(claim, found)
     tried: DataRecord | None = None
     waiting: _Waiting | None = None
-    while isinstance(found, DataRecord):
-        now = call.plan.clock.now_ms() if found.read_at_ms is None else found.read_at_ms
-        verdict = judge(call, found, now)
+    while isinstance(looked, DataRecord):
+        now = call.plan.clock.now_ms() if looked.read_at_ms is None else looked.read_at_ms
+        verdict = judge(call, looked, now)
         if verdict is Verdict.OURS:
             break
-        if verdict is Verdict.FREE and not (tried is not None and found.same_claim(tried)):
-            tried = found
-            claim = _next_claim(call, found, now)
-            found = yield from _claim(claim)
+        if verdict is Verdict.FREE and not (tried is not None and looked.same_claim(tried)):
+            tried = looked
+            claim = _next_claim(call, looked, now)
+            looked = yield from _claim(claim)
             continue
         if not isinstance(verdict, Verdict):
-            _told(call, found, verdict, 0.0 if waiting is None else waiting.waited)
+            _told(call, looked, verdict, 0.0 if waiting is None else waiting.waited)
             return verdict
         # Held. So is a record that looks free to us and not to the store, whose word counts.
         if waiting is None:
             waiting = _Waiting(call)
         # pyright loses the declared type of a `yield from` here, in a loop over its own result.
-        found = yield from waiting.look_again(found, now)  # pyright: ignore[reportUnknownVariableType]
+        looked = yield from waiting.look_again(looked, now)  # pyright: ignore[reportUnknownVariableType]
         tried = None
-        if found is None:
+        if looked is None:
             claim = call.claim()
-            found = yield from _claim(claim)
-    if isinstance(found, StoreFailed):
-        return _not_claimed(found.error)
-    return found if isinstance(found, Raised) else _claimed(call, claim)
+            looked = yield from _claim(claim)
+    if isinstance(looked, StoreFailed):
+        return _not_claimed(looked.error)
+    return looked if isinstance(looked, Raised) else claim
 
 
-def _claimed(call: Call, claim: DataRecord) -> DataRecord:
+def _tell_claimed(call: Call, claim: DataRecord) -> None:
     if claim.replaces is not None and claim.replaces.owner != claim.owner:
         call.tell(TakenOver, claim, previous_owner=claim.replaces.owner)
     else:
         call.tell(Claimed, claim)
-    return claim
 
 
 def _known_answer(call: Call) -> Ending | None:
@@ -340,17 +345,20 @@ def _next_claim(call: Call, found: DataRecord, now_ms: int) -> DataRecord:
 
 
 def _claim(claim: DataRecord) -> Flow[DataRecord | StoreFailed | None]:
-    """Claim, and once more if the store failed: if the first one got through, our own token tells."""
+    """Claim, and once more if the store failed."""
     found = yield from Claim(claim)
-    if not isinstance(found, StoreFailed):
-        return found
-    if not isinstance(found.error, Exception):
+    return (yield from _claim_again(claim, found)) if isinstance(found, StoreFailed) else found
+
+
+def _claim_again(claim: DataRecord, failed: StoreFailed) -> Flow[DataRecord | StoreFailed | None]:
+    """Claim once more after the store failed: if the first one got through, our own token tells."""
+    if not isinstance(failed.error, Exception):
         yield from _release(claim)  # interrupted: the claim may stand, and nobody would complete it
-        return found
-    if isinstance(found.error, IdempotencyConfigError | IdempotencyPersistenceConsistencyError):
-        return found
-    again = yield from Claim(claim)
-    return again
+        return failed
+    if isinstance(failed.error, IdempotencyConfigError | IdempotencyPersistenceConsistencyError):
+        return failed
+    found = yield from Claim(claim)
+    return found
 
 
 class _Waiting:
@@ -503,22 +511,21 @@ def _complete(
     call: Call, claim: DataRecord, end: Ending, record: DataRecord, stored: StoredAnswer | None = None
 ) -> Flow[Ending]:
     """Store the outcome: again, with growing pauses, while the lease runs."""
-    trying = _Trying(call, max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0))
-    while True:
-        answer = yield from Complete(record)
-        if answer is None:
-            break
+    answer = yield from Complete(record)
+    trying = _Trying(call, max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)) if answer else None
+    while answer is not None and trying is not None:
         if isinstance(answer, Lost):
             return (yield from _lost(call, claim, end, answer.record))
         if isinstance(answer, Unstorable) and record.stored_status != UNAVAILABLE:
             return (yield from _complete_unavailable(call, claim, end, str(answer.error)))
         if not (yield from trying.once_more(answer.error)):
             return _not_stored(end, answer.error) if trying.interrupted is None else Raised(trying.interrupted)
+        answer = yield from Complete(record)
     if stored is not None:
         call.tell(Completed, record, status=record.stored_status, plain_classes=stored.plain)
         if call.plan.cache is not None:
             call.plan.cache.put(record)
-    return end if trying.interrupted is None else Raised(trying.interrupted)
+    return end if trying is None or trying.interrupted is None else Raised(trying.interrupted)
 
 
 class _Trying:

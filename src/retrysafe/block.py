@@ -97,7 +97,8 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         call = self._plan.begin(self._payload)
         if call is not None:
             flow = idempotent_call(call)
-            self._entered(drive(flow, SyncPorts(self._store)), flow, self._store)
+            step = drive(flow, SyncPorts(self._store))
+            self._entered(step, flow, Running.start(step, self._store) if isinstance(step, Invoke) else None)
         return self
 
     def __exit__(
@@ -112,7 +113,8 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         if call is not None:
             store = awaitable_layer(self._store)
             flow = idempotent_call(call)
-            self._entered(await drive_async(flow, AsyncPorts(store)), flow, store)
+            step = await drive_async(flow, AsyncPorts(store))
+            self._entered(step, flow, Running.start_async(step, store) if isinstance(step, Invoke) else None)
         return self
 
     async def __aexit__(
@@ -128,9 +130,9 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         ports.interrupted = error is not None and not isinstance(error, Exception)
         self._left(await drive_async(self._run.flow, ports, end), error)
 
-    def _entered(self, step: Any, flow: Any, store: AnyLayer) -> None:
-        if isinstance(step, Invoke):
-            self._run = _Run(flow, Running(step, store))
+    def _entered(self, step: Any, flow: Flow[Ending], running: Running | None) -> None:
+        if running is not None:
+            self._run = _Run(flow, running)
             return
         self._is_first = False
         self._answer = conclude(step)
@@ -146,7 +148,7 @@ class _Run:
 
     __slots__ = ("flow", "running")
 
-    def __init__(self, flow: Any, running: Running) -> None:
+    def __init__(self, flow: Flow[Ending], running: Running) -> None:
         self.flow = flow
         self.running = running
 

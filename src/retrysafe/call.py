@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from retrysafe.plan import Plan
 
 
+RENEWALS_PER_LEASE = 3
+
+
 class Lease:
     """How long a run may be silent before its key can be taken over.
 
@@ -24,14 +27,18 @@ class Lease:
         length_ms: In milliseconds.
         renews: Whether a heartbeat renews it.
         end_ms: When it ends in any case, however late the claim is made: the end of a Lambda invocation.
+
+    Attributes:
+        renewal_seconds: How long after a renewal the next one is due: a third of the lease.
     """
 
-    __slots__ = ("end_ms", "length_ms", "renews")
+    __slots__ = ("end_ms", "length_ms", "renewal_seconds", "renews")
 
     def __init__(self, length_ms: int, *, renews: bool, end_ms: int | None = None) -> None:
         self.length_ms = length_ms
         self.renews = renews
         self.end_ms = end_ms
+        self.renewal_seconds = length_ms / 1000 / RENEWALS_PER_LEASE
 
     def end(self, now_ms: int) -> int:
         """When a lease that is taken now ends."""

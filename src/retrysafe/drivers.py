@@ -87,21 +87,31 @@ def conclude(end: Ending) -> Any:
         del end  # else the error, its traceback and this frame would hold each other
 
 
-class Running:
+class Running(Execution):
     """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one."""
 
-    __slots__ = ("_beat", "_call", "_execution", "_token")
+    __slots__ = ("_beat", "_token")
 
     def __init__(self, op: Invoke, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
-        call = self._call = op.call
-        execution = self._execution = Execution(call, op.claim, store)
-        self._token = current.set(execution)
+        super().__init__(op.call, op.claim, store)
         self._beat: Beat | AsyncBeat | None = None
-        if call.lease.renews:
-            if isinstance(store, BasePersistenceLayer):
-                self._beat = Beat(call, op.claim, execution, store)
-            else:
-                self._beat = AsyncBeat(call, op.claim, execution, store)
+        self._token = current.set(self)
+
+    @classmethod
+    def start(cls, op: Invoke, store: BasePersistenceLayer) -> Running:
+        """Begin a sync run."""
+        running = cls(op, store)
+        if op.call.lease.renews:
+            running._beat = Beat(running, store)
+        return running
+
+    @classmethod
+    def start_async(cls, op: Invoke, store: AsyncBasePersistenceLayer) -> Running:
+        """Begin an async run."""
+        running = cls(op, store)
+        if op.call.lease.renews:
+            running._beat = AsyncBeat(running, store)
+        return running
 
     def stop(self) -> None:
         """The function is over."""
@@ -116,15 +126,14 @@ class Running:
 
     def returned(self, value: Any) -> Ending:
         """How it ends with this answer."""
-        if isinstance(value, _UNSTARTED):
-            return _refuse_unstarted(self._call, value)
-        return Returned(value, self._execution.lease_end_ms)
+        if type(value) in _UNSTARTED:
+            return _refuse_unstarted(self.call, value)
+        return Returned(value, self.lease_end_ms)
 
     def raised(self, error: BaseException) -> Ending:
         """How it ends with this exception."""
         # A durable execution that suspends itself says so by raising past `except Exception`.
-        suspended = self._call.resumes and not isinstance(error, Exception)
-        return Raised(error, self._execution.lease_end_ms, suspended)
+        return Raised(error, self.lease_end_ms, suspended=self.call.resumes and not isinstance(error, Exception))
 
 
 def invoke(
@@ -135,7 +144,7 @@ def invoke(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """Run the function, once."""
-    running = Running(op, store)
+    running = Running.start(op, store)
     try:
         value = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001  # the protocol decides about each
@@ -145,7 +154,7 @@ def invoke(
     return running.returned(value)
 
 
-_UNSTARTED = (CoroutineType, GeneratorType, AsyncGeneratorType)
+_UNSTARTED = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
 
 
 def _refuse_unstarted(call: Call, value: Any) -> Raised:
@@ -282,7 +291,7 @@ async def invoke_async(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """`invoke`, awaiting the function."""
-    running = Running(op, store)
+    running = Running.start_async(op, store)
     try:
         value = await function(*args, **kwargs)
     except GeneratorExit:

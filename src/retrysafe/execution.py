@@ -22,14 +22,17 @@ class Execution:
     """One run of an idempotent function, as `current_execution()` gives it.
 
     Attributes:
+        call: The call that runs.
+        claim: The record that claims its key.
+        lease_end_ms: End of the lease as last renewed, in milliseconds since the epoch.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
     """
 
-    __slots__ = ("_call", "_claim", "_store", "lease_end_ms", "lease_lost")
+    __slots__ = ("_store", "call", "claim", "lease_end_ms", "lease_lost")
 
     def __init__(self, call: Call, claim: DataRecord, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
-        self._call = call
-        self._claim = claim
+        self.call = call
+        self.claim = claim
         self._store = store
         self.lease_end_ms: int = claim.in_progress_expiry_timestamp or 0
         self.lease_lost = False
@@ -37,17 +40,17 @@ class Execution:
     @property
     def idempotency_key(self) -> str:
         """The key, `{prefix}#{hash}`."""
-        return self._call.idempotency_key
+        return self.call.idempotency_key
 
     @property
     def attempt(self) -> int:
         """1, and one more for each run before this one that ended without an answer."""
-        return self._claim.attempt
+        return self.claim.attempt
 
     @property
     def owner(self) -> str:
         """The owner token of this run."""
-        return self._call.owner
+        return self.call.owner
 
     @property
     def lease_expires_at(self) -> dt.datetime:

@@ -18,66 +18,30 @@ from retrysafe.exceptions import IdempotencyLeaseLostError
 if TYPE_CHECKING:
     import asyncio
 
-    from retrysafe.call import Call
     from retrysafe.execution import Execution
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
 
-# A lease is renewed each time a third of it has passed; after a failure of the store, sooner.
-RENEWALS_PER_LEASE = 3
-RENEWALS_PER_LEASE_AFTER_FAILURE = 12
+SOONER_AFTER_FAILURE = 4
 
 
-class Renewals:
-    """The renewals of one running call: what they write, and what follows from how the store took it.
-
-    Args:
-        call: The call.
-        claim: Its claim.
-        execution: Learns the new end of the lease, or that it is lost.
-    """
-
-    __slots__ = ("call", "claim", "delay", "execution")
-
-    def __init__(self, call: Call, claim: DataRecord, execution: Execution) -> None:
-        self.call = call
-        self.claim = claim
-        self.execution = execution
-        self.delay = call.lease.length_ms / 1000 / RENEWALS_PER_LEASE
-        """Seconds until the next renewal."""
-
-    def renewed(self, renewal: DataRecord) -> bool:
-        """The store moved the lease on."""
-        self.execution.lease_end_ms = renewal.in_progress_expiry_timestamp or 0
-        self.delay = self.call.lease.length_ms / 1000 / RENEWALS_PER_LEASE
-        return True
-
-    def failed(self, error: Exception) -> bool:
-        """The store refused, or failed; False when the lease is no longer ours."""
-        if isinstance(error, IdempotencyLeaseLostError):
-            self.execution.lease_lost = True
-            return False
-        logger.warning("could not renew the lease of %s, trying again: %s", self.call.idempotency_key, error)
-        self.delay = self.call.lease.length_ms / 1000 / RENEWALS_PER_LEASE_AFTER_FAILURE
-        return True
-
-
-class Beat(Renewals):
+class Beat:
     """The renewals of a sync call.
 
     Args:
+        execution: The run that is kept alive. It learns the new end of its lease, or that it is lost.
         store: Where the lease is renewed.
 
     Attributes:
         due: When the next renewal is due, on the monotonic clock, in seconds.
     """
 
-    __slots__ = ("due", "store")
+    __slots__ = ("due", "execution", "store")
 
-    def __init__(self, call: Call, claim: DataRecord, execution: Execution, store: BasePersistenceLayer) -> None:
-        super().__init__(call, claim, execution)
+    def __init__(self, execution: Execution, store: BasePersistenceLayer) -> None:
+        self.execution = execution
         self.store = store
-        self.due = time.monotonic() + self.delay
+        self.due = time.monotonic() + execution.call.lease.renewal_seconds
         heart.start(self)
 
     def stop(self) -> None:
@@ -86,30 +50,31 @@ class Beat(Renewals):
 
     def renew(self) -> bool:
         """Move the lease on; False when it is no longer ours."""
-        renewal = self.call.renewal(self.claim)
+        execution = self.execution
+        renewal = execution.call.renewal(execution.claim)
         try:
             self.store._renew_record(renewal)
         except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
-            ours = self.failed(error)
+            delay = _refused(execution, error)
         else:
-            ours = self.renewed(renewal)
-        self.due = time.monotonic() + self.delay
-        return ours
+            delay = _renewed(execution, renewal)
+        self.due = time.monotonic() + (delay or 0.0)
+        return delay is not None
 
 
-class AsyncBeat(Renewals):
+class AsyncBeat:
     """The renewals of an async call: a timer of its event loop, which starts a task for each renewal."""
 
-    __slots__ = ("_loop", "_stopped", "_task", "_timer", "store")
+    __slots__ = ("_execution", "_loop", "_stopped", "_store", "_task", "_timer")
 
-    def __init__(self, call: Call, claim: DataRecord, execution: Execution, store: AsyncBasePersistenceLayer) -> None:
-        super().__init__(call, claim, execution)
+    def __init__(self, execution: Execution, store: AsyncBasePersistenceLayer) -> None:
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
 
-        self.store = store
+        self._execution = execution
+        self._store = store
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(self.delay, self._fire)
+        self._timer = self._loop.call_later(execution.call.lease.renewal_seconds, self._fire)
         self._stopped = False
 
     def stop(self) -> None:
@@ -121,15 +86,31 @@ class AsyncBeat(Renewals):
         self._task = self._loop.create_task(self._renew())  # held, so that it isn't collected
 
     async def _renew(self) -> None:
-        renewal = self.call.renewal(self.claim)
+        renewal = self._execution.call.renewal(self._execution.claim)
+        delay: float | None
         try:
-            await self.store._renew_record(renewal)
+            await self._store._renew_record(renewal)
         except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
-            ours = not self._stopped and self.failed(error)
+            delay = None if self._stopped else _refused(self._execution, error)
         else:
-            ours = self.renewed(renewal)
-        if ours and not self._stopped:
-            self._timer = self._loop.call_later(self.delay, self._fire)
+            delay = _renewed(self._execution, renewal)
+        if delay is not None and not self._stopped:
+            self._timer = self._loop.call_later(delay, self._fire)
+
+
+def _renewed(execution: Execution, renewal: DataRecord) -> float:
+    """The store moved the lease on: seconds until the next renewal."""
+    execution.lease_end_ms = renewal.in_progress_expiry_timestamp or 0
+    return execution.call.lease.renewal_seconds
+
+
+def _refused(execution: Execution, error: Exception) -> float | None:
+    """The store refused, or failed: seconds until the next try; None where the lease is no longer ours."""
+    if isinstance(error, IdempotencyLeaseLostError):
+        execution.lease_lost = True
+        return None
+    logger.warning("could not renew the lease of %s, trying again: %s", execution.idempotency_key, error)
+    return execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
 
 
 class Heart:

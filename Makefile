@@ -1,0 +1,64 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv, at the versions in requirements/.
+
+UV_VERSION := 0.13.9
+
+# The newest Python found that is new enough and can make a virtual environment. Each is tried, since a version
+# manager's python3.12 may be there and not run.
+SUITABLE := 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c $(SUITABLE) 2>/dev/null && echo $$python && break; done)
+
+BIN := .venv/bin
+EXPORT := $(BIN)/uv export --quiet --no-emit-project --format requirements-txt
+
+.PHONY: help setup demo test lint types bench requirements clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## install everything into .venv; the other targets do so when needed
+
+demo: setup ## charge 6,000 payments out of 10,000 deliveries with four workers, and kill one of them
+	@$(BIN)/python examples/deliveries.py
+	@$(BIN)/python examples/payments.py
+
+test: lint types ## run all checks and tests
+	$(BIN)/pytest
+
+lint: setup ## check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup ## check types, with mypy and with pyright
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+bench: .venv/.bench ## measure the library beside Powertools
+	$(BIN)/python -m benchmarks
+
+requirements: .venv/.uv-$(UV_VERSION) ## choose the newest versions of all tools, and pin them in requirements/
+	$(BIN)/uv lock --quiet --upgrade --python $(BIN)/python
+	$(EXPORT) --all-extras --group dev --output-file requirements/dev.txt
+	$(EXPORT) --only-group bench --output-file requirements/bench.txt
+
+clean: ## remove .venv, and what tests and examples left behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist examples/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each of these files says that a step of the installation has been done.
+
+.venv/.installed: .venv/.uv-$(UV_VERSION) requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+.venv/.bench: .venv/.installed requirements/bench.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements requirements/bench.txt
+	@touch $@
+
+.venv/.uv-$(UV_VERSION):
+	@test -n "$(PYTHON)" && $(PYTHON) -c $(SUITABLE) 2>/dev/null || { \
+	echo "Python 3.11 or newer, with venv, was not found. If it is there, name it: make PYTHON=/path/to/python3"; exit 1; } >&2
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@

@@ -105,7 +105,7 @@ def measure(rounds: int) -> Iterator[Figure]:
 
 
 def _figure(ours: Subject, by_hand: Subject, what: str, rounds: int) -> Figure:
-    pairs = compare(ours, by_hand, calls=CALLS, rounds=rounds)
+    pairs = compare(ours, by_hand, calls=CALLS, rounds=rounds, clock=time.perf_counter_ns)
     return of_pairs(SECTION, f"{what}; value is a rate", "by hand", pairs).rate(at_least=GOAL)
 
 

@@ -57,7 +57,7 @@ class Database:
     """One file, which each round finds with the same number of records in every table: none."""
 
     def __init__(self, directory: Path, synchronous: Synchronous) -> None:
-        path = directory / f"{synchronous}.sqlite"
+        path = directory / f"{synchronous}.db"
         self.layer = SQLitePersistenceLayer(path, synchronous=synchronous)
         self.connection = sqlite3.connect(path, isolation_level=None)
         self.connection.execute(f"PRAGMA synchronous = {synchronous}")

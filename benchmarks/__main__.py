@@ -16,7 +16,7 @@ from benchmarks.figures import Figure, as_json, table
 from rich.console import Console
 
 SECTIONS = {"memory": memory, "sqlite": sqlite, "imports": imports, "large_payload": large_payload}
-WIDTH = 150  # of a report that goes into a file
+WIDTH = 180  # of a report that goes into a file
 
 
 def main() -> None:

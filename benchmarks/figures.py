@@ -92,8 +92,8 @@ def table(figures: Iterable[Figure]) -> Table:
             f"{figure.ours:.1f} {figure.unit}",
             f"{figure.other:.1f} {figure.unit}",
             figure.other_name,
-            f"{figure.value:.3g}",
-            "" if figure.spread is None else f"{figure.spread[0]:.3g} - {figure.spread[1]:.3g}",
+            _number(figure.value),
+            "" if figure.spread is None else f"{_number(figure.spread[0])} - {_number(figure.spread[1])}",
             _goal(figure),
             {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[figure.met],
         )
@@ -112,3 +112,7 @@ def _goal(figure: Figure) -> str:
     if figure.at_least is not None:
         return f">= {figure.at_least:.3g}"
     return ""
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"

@@ -1,4 +1,7 @@
-"""A payload of 6 MB whose key is one field: a call must cost what it costs with 1 KB, whatever else is in it."""
+"""A payload of 6 MB whose key is one field: a call must cost what it costs with 1 KB, whatever else is in it.
+
+The goal leaves room for what a processor's caches do; a call that looked at the rest would cost a thousand times more.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ EXPRESSION = "id"
 CALLS = 10
 LARGE = 6_000_000
 SMALL = 1_000
+MOST_PEER_ROUNDS = 5  # a round of the peer's takes seconds
+GOAL = 1.5
 ITEM = {"sku": "A-1000", "amount": 12, "price": "19.90", "note": "a line of an order, with a text of its own"}
 ITEM_BYTES = 100
 
@@ -26,9 +31,12 @@ def measure(rounds: int) -> Iterator[Figure]:
         ours = compare(
             _subject(our_function, path, LARGE), _subject(our_function, path, SMALL), calls=CALLS, rounds=rounds
         )
-        yield of_pairs(SECTION, f"{path}, 6 MB / 1 KB, ours", "(1 KB)", ours)
+        yield of_pairs(SECTION, f"{path}, 6 MB / 1 KB, ours", "(1 KB)", ours, at_most=GOAL)
         theirs = compare(
-            _subject(peer_function, path, LARGE), _subject(peer_function, path, SMALL), calls=CALLS, rounds=rounds
+            _subject(peer_function, path, LARGE),
+            _subject(peer_function, path, SMALL),
+            calls=CALLS,
+            rounds=min(rounds, MOST_PEER_ROUNDS),
         )
         yield of_pairs(SECTION, f"{path}, 6 MB / 1 KB, Powertools", "(1 KB)", theirs)
 

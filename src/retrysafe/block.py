@@ -10,7 +10,7 @@ from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.plan import Plan, checked_config, checked_layer, checked_prefix
-from retrysafe.protocol import Ending, Invoke, Raised, idempotent_call
+from retrysafe.protocol import Ending, Flow, Invoke, Raised, idempotent_call
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -6,10 +6,10 @@ changes changes nothing. The records that a call writes are made here.
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from retrysafe.events import WARNING
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 
 if TYPE_CHECKING:
@@ -131,5 +131,6 @@ class Call:
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
         """Report an event, if anybody listens."""
-        if self.plan.listener.hears(logging.WARNING if details.get("plain_classes") else kind.level):
-            self.plan.listener.tell(kind, record, **details)
+        level = WARNING if details.get("plain_classes") else kind.level
+        if self.plan.listener.hears(level):
+            self.plan.listener.tell(kind, record, level, **details)

@@ -21,7 +21,6 @@ from retrysafe.exceptions import (
 )
 from retrysafe.execution import Execution, current
 from retrysafe.heartbeat import AsyncBeat, Beat
-from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.protocol import (
     Claim,
     Complete,
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from retrysafe.call import Call
-    from retrysafe.persistence.base import AsyncBasePersistenceLayer
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
 
 # --- the synchronous driver ---------------------------------------------------------------------------------------

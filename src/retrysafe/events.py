@@ -5,23 +5,24 @@ Events hold the idempotency key (a hash), never a payload or an answer.
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, fields
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from retrysafe.persistence.datarecord import DataRecord
 
-logger = logging.getLogger("retrysafe")
+DEBUG, WARNING = 10, 30  # as in logging, which is loaded only when there is something to log
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyEvent:
-    """The base of all events.
+    """The base of all events. Its fields are read-only.
 
     Attributes:
+        name: What happened, as the log says it.
+        level: The level at which the log has it.
         idempotency_key: The key, `{prefix}#{hash}`.
         function_name: The name that errors and logs use for the function.
         owner: The owner token of the record that the event is about; None for a peer's record.
@@ -29,22 +30,38 @@ class IdempotencyEvent:
     """
 
     name: ClassVar[str] = "event"
-    level: ClassVar[int] = logging.DEBUG
+    level: ClassVar[int] = DEBUG
 
     idempotency_key: str
     function_name: str
     owner: str | None
     attempt: int
 
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"an event is read-only: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.fields() == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]  # a value to look at, not to look up
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items())})"
+
+    def fields(self) -> dict[str, Any]:
+        """The fields by name."""
+        return dict(self.__dict__)
+
+
 class Claimed(IdempotencyEvent):
     """The key is this call's; the function is about to run."""
 
     name: ClassVar[str] = "claimed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOver(IdempotencyEvent):
     """The key was held by a run whose lease ended without an answer; it is now this call's.
 
@@ -53,12 +70,11 @@ class TakenOver(IdempotencyEvent):
     """
 
     name: ClassVar[str] = "taken over"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
 
     previous_owner: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed(IdempotencyEvent):
     """A duplicate got the stored answer, or the stored failure.
 
@@ -68,10 +84,9 @@ class Replayed(IdempotencyEvent):
 
     name: ClassVar[str] = "replayed"
 
-    from_local_cache: bool = False
+    from_local_cache: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Waited(IdempotencyEvent):
     """A duplicate waited for the call that holds the key.
 
@@ -86,23 +101,21 @@ class Waited(IdempotencyEvent):
     answered: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Completed(IdempotencyEvent):
     """The run ended and its outcome is stored.
 
     Attributes:
         status: `COMPLETED`, or `FAILED` for a stored failure.
         plain_classes: Classes in the answer that duplicates will get as plain dicts or values, since neither the
-            return annotation nor a serializer names them.
+            return annotation nor a serializer names them; the log has the event as a warning then.
     """
 
     name: ClassVar[str] = "completed"
 
     status: str
-    plain_classes: tuple[str, ...] = ()
+    plain_classes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Released(IdempotencyEvent):
     """The run failed; the key is free again.
 
@@ -117,15 +130,13 @@ class Released(IdempotencyEvent):
     stored: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseLost(IdempotencyEvent):
     """The key passed to another call before this one could complete."""
 
     name: ClassVar[str] = "lease lost"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerUnavailable(IdempotencyEvent):
     """The run completed, but its answer cannot be stored: duplicates will be refused, not run.
 
@@ -134,7 +145,7 @@ class AnswerUnavailable(IdempotencyEvent):
     """
 
     name: ClassVar[str] = "answer unavailable"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
 
     reason: str
 
@@ -150,9 +161,9 @@ class Listener:
 
     def hears(self, level: int) -> bool:
         """Whether anybody listens to events of this level, so that it is worth building one."""
-        return self._hook is not None or logger.isEnabledFor(level)
+        return self._hook is not None or level >= WARNING or logs(level)
 
-    def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
+    def tell(self, kind: type[IdempotencyEvent], record: DataRecord, level: int, **details: Any) -> None:
         """Build the event, and hand it on."""
         event = kind(
             idempotency_key=record.idempotency_key,
@@ -161,25 +172,30 @@ class Listener:
             attempt=record.attempt,
             **details,
         )
-        level = logging.WARNING if details.get("plain_classes") else kind.level
-        if logger.isEnabledFor(level):
+        if level >= WARNING or logs(level):
             log(event, level)
         if self._hook is not None:
             try:
                 self._hook(event)
-            except Exception:  # a listener must not change what happens to the call
-                logger.exception("event_hook failed on the event %r", event.name)
+            except Exception:  # noqa: BLE001  # a listener must not change what happens to the call
+                logger().exception("event_hook failed on the event %r", event.name)
+
+
+def logger() -> logging.Logger:
+    """The logger `retrysafe`. The module is loaded when there is something to log, as it takes 10 ms."""
+    import logging  # noqa: PLC0415  # see above
+
+    return logging.getLogger("retrysafe")
+
+
+def logs(level: int) -> bool:
+    """Whether the log takes this level. Nobody has asked for less than a warning where `logging` isn't even loaded."""
+    return "logging" in sys.modules and logger().isEnabledFor(level)
 
 
 def log(event: IdempotencyEvent, level: int) -> None:
     """Write one event to the log `retrysafe`, its fields in `extra["idempotency"]`."""
-    details = {field.name: getattr(event, field.name) for field in fields(event)}
-    shown = ", ".join(f"{name}={value}" for name, value in details.items() if name != "idempotency_key")
-    logger.log(
-        level,
-        "%s: %s (%s)",
-        event.name,
-        event.idempotency_key,
-        shown,
-        extra={"idempotency": {"event": event.name, **details}},
-    )
+    fields = event.fields()
+    shown = ", ".join(f"{name}={value}" for name, value in fields.items() if name != "idempotency_key")
+    extra = {"idempotency": {"event": event.name, **fields}}
+    logger().log(level, "%s: %s (%s)", event.name, event.idempotency_key, shown, extra=extra)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,8 @@ from retrysafe.exceptions import IdempotencyConfigError, IdempotencyItemNotFound
 from retrysafe.persistence.base import BasePersistenceLayer
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from retrysafe.call import Call
     from retrysafe.persistence.base import AsyncBasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
@@ -55,6 +55,8 @@ class Execution:
     @property
     def lease_expires_at(self) -> dt.datetime:
         """End of the lease as last renewed, aware, UTC."""
+        import datetime as dt  # noqa: PLC0415  # rarely asked for
+
         return dt.datetime.fromtimestamp(self.lease_end_ms / 1000, tz=dt.UTC)
 
     def key_for(self, name: str) -> str:
@@ -66,6 +68,8 @@ class Execution:
         Returns:
             64 hexadecimal digits, derived from the idempotency key and the name.
         """
+        import hashlib  # noqa: PLC0415  # rarely asked for
+
         own = self.idempotency_key
         return hashlib.sha256(f"{len(own)}:{own}:{name}".encode()).hexdigest()
 

@@ -109,7 +109,7 @@ def _refused(execution: Execution, error: Exception) -> float | None:
     if isinstance(error, IdempotencyLeaseLostError):
         execution.lease_lost = True
         return None
-    logger.warning("could not renew the lease of %s, trying again: %s", execution.idempotency_key, error)
+    logger().warning("could not renew the lease of %s, trying again: %s", execution.idempotency_key, error)
     return execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
 
 

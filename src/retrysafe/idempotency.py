@@ -11,12 +11,11 @@ import warnings
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from retrysafe import lambda_context
-from retrysafe.arguments import Arguments, HandlerArguments
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.persistence import async_layer_from_url, layer_from_url
-from retrysafe.plan import is_async, plan_for
+from retrysafe.plan import plan_for
 from retrysafe.serialization.base import serializer_for
 
 if TYPE_CHECKING:
@@ -104,6 +103,8 @@ def idempotent(
         return functools.partial(
             cast("Any", idempotent), persistence_store=persistence_store, config=config, key_prefix=key_prefix
         )
+    from retrysafe.signatures import HandlerArguments, is_async  # noqa: PLC0415  # loads inspect, for decorating alone
+
     store = _opened(persistence_store, handler)
     plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
     arguments = HandlerArguments(handler)
@@ -222,6 +223,8 @@ def idempotent_function(
         raise IdempotencyConfigError(
             f"key and event_key_jmespath={config.event_key_jmespath!r} both say what makes the key; give one"
         )
+    from retrysafe.signatures import Arguments  # noqa: PLC0415  # loads inspect, for decorating alone
+
     store = _opened(persistence_store, function)
     serializer = None if output_serializer is None else serializer_for(output_serializer, function)
     plan = plan_for(function, store, config=config, serializer=serializer, key_prefix=key_prefix)
@@ -238,11 +241,15 @@ def _opened(persistence_store: AnyLayer | str, function: Any) -> AnyLayer:
     """The layer, opened from a URL if it is one, of the kind that the function needs."""
     if not isinstance(persistence_store, str):
         return persistence_store
+    from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for decorating alone
+
     return async_layer_from_url(persistence_store) if is_async(function) else layer_from_url(persistence_store)
 
 
 def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...], dict[str, Any]], Call | None]) -> Any:
     """The function behind the protocol, of its own kind, sync or async."""
+    from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for decorating alone
+
     if is_async(function):
         async_store = awaitable_layer(store)
 

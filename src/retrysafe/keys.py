@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib
 import json
 import json.encoder
@@ -158,12 +157,16 @@ def _check_text(option: str, value: object) -> None:
 
 def _hash_constructor(name: str) -> Callable[..., Any]:
     """What makes a hash object; tried here, so that a wrong name does not wait for the first call."""
+    if name == "md5":
+        # The interpreter's own md5 takes a third of the time of OpenSSL's, which looks its method up at each call; and
+        # it spares loading OpenSSL. Some builds of Python lack it.
+        with contextlib.suppress(ImportError):
+            own: Callable[..., Any] = importlib.import_module("_md5").md5
+            return own
+    import hashlib  # noqa: PLC0415  # see above
+
     known = name in hashlib.algorithms_guaranteed and hasattr(hashlib, name)
     make: Callable[..., Any] = getattr(hashlib, name) if known else functools.partial(hashlib.new, name)
-    if name == "md5":
-        # The interpreter's own md5 takes a third of the time of OpenSSL's, which looks its method up at each call.
-        with contextlib.suppress(ImportError):
-            make = importlib.import_module("_md5").md5
     try:
         # A machine in FIPS mode gives out md5 only for uses in which no security rests on it, as here.
         make(b"", usedforsecurity=False).hexdigest()

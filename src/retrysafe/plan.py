@@ -5,7 +5,6 @@ A wrong use is refused here, before anything runs. `begin` then makes the `Call`
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -150,13 +149,6 @@ def plan_for(
     )
 
 
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calling the function gives a coroutine; also for an object whose `__call__` is `async def`."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # the method itself is looked at, not whether it is there
-    )
-
-
 def refuse_misfits(function: Any, store: AnyLayer) -> None:
     """Refuse what can't be idempotent, and a layer of the wrong kind."""
     kind: str = type(function).__name__
@@ -164,7 +156,9 @@ def refuse_misfits(function: Any, store: AnyLayer) -> None:
         raise IdempotencyConfigError(f"write @{kind} above the idempotent decorator, not below it")
     if not callable(function):
         raise IdempotencyConfigError(f"an idempotent function must be callable; it is {function!r}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    from retrysafe.signatures import is_async, is_generator  # noqa: PLC0415  # loads inspect, for decorating alone
+
+    if is_generator(function):
         raise IdempotencyConfigError(
             f"{function.__qualname__} is a generator function: its answer is not known when it returns, so it "
             "cannot be replayed"

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
@@ -71,75 +70,108 @@ INTERRUPTED_TRIES = 3
 # --- answers -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Value:
+    """A small value: equal where its fields are. Plain classes, since making dataclasses doubles the import time."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._fields() == other._fields()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), *map(id, self._fields())))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({shown})"
+
+    def _fields(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__slots__)
+
+
+class Returned(Value):
     """The function returned, or a stored answer stands for that.
 
-    Attributes:
+    Args:
         value: The answer.
         lease_end_ms: Where the function ran: the end of its lease as renewed meanwhile.
     """
 
-    value: Any
-    lease_end_ms: int = 0
+    __slots__ = ("lease_end_ms", "value")
+
+    def __init__(self, value: Any, lease_end_ms: int = 0) -> None:
+        self.value = value
+        self.lease_end_ms = lease_end_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(Value):
     """The function raised, or the call ends with an error.
 
-    Attributes:
+    Args:
         error: What the caller gets.
         lease_end_ms: Where the function ran: the end of its lease as renewed meanwhile.
         suspended: The run is not over but continues in a later invocation; its claim stays.
     """
 
-    error: BaseException
-    lease_end_ms: int = 0
-    suspended: bool = False
+    __slots__ = ("error", "lease_end_ms", "suspended")
+
+    def __init__(self, error: BaseException, lease_end_ms: int = 0, *, suspended: bool = False) -> None:
+        self.error = error
+        self.lease_end_ms = lease_end_ms
+        self.suspended = suspended
 
 
 Ending: TypeAlias = Returned | Raised
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFailed:
+class StoreFailed(Value):
     """The store did not answer; whether it did as it was told is unknown.
 
-    Attributes:
+    Args:
         error: What it raised; a KeyboardInterrupt or CancelledError where it was interrupted.
     """
 
-    error: BaseException
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Value):
     """The write was refused: the record is no longer this call's.
 
-    Attributes:
+    Args:
         record: The record that stands now, where the store told.
     """
 
-    record: DataRecord | None = None
+    __slots__ = ("record",)
+
+    def __init__(self, record: DataRecord | None = None) -> None:
+        self.record = record
 
 
-@dataclass(frozen=True, slots=True)
-class Unstorable:
+class Unstorable(Value):
     """The store can never take this answer.
 
-    Attributes:
+    Args:
         error: Why.
     """
 
-    error: Exception
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 # --- wishes ------------------------------------------------------------------------------------------------------
 
 
-class Op(Generic[T]):
-    """A wish for I/O. `answer = yield from SomeOp(...)` has the type of its answer."""
+class Op(Value, Generic[T]):
+    """A wish for I/O. `answer = yield from SomeOp(...)` has the type of its answer.
+
+    Attributes:
+        port: The name of the driver's method that carries it out.
+    """
 
     __slots__ = ()
     port: ClassVar[str]
@@ -149,57 +181,69 @@ class Op(Generic[T]):
         return answer
 
 
-@dataclass(frozen=True, slots=True)
 class Claim(Op["DataRecord | StoreFailed | None"]):
     """Store the claim if no live record stands. Answer: None, or the record that stands."""
 
+    __slots__ = ("record",)
     port: ClassVar[str] = "claim"
-    record: DataRecord
+
+    def __init__(self, record: DataRecord) -> None:
+        self.record = record
 
 
-@dataclass(frozen=True, slots=True)
 class Fetch(Op["DataRecord | StoreFailed | None"]):
     """Read the record under the key. Answer: the record, or None."""
 
+    __slots__ = ("idempotency_key",)
     port: ClassVar[str] = "fetch"
-    idempotency_key: str
+
+    def __init__(self, idempotency_key: str) -> None:
+        self.idempotency_key = idempotency_key
 
 
-@dataclass(frozen=True, slots=True)
 class Invoke(Op[Ending]):
     """Run the function, once, with a heartbeat where the call has one."""
 
+    __slots__ = ("call", "claim")
     port: ClassVar[str] = "invoke"
-    call: Call
-    claim: DataRecord
+
+    def __init__(self, call: Call, claim: DataRecord) -> None:
+        self.call = call
+        self.claim = claim
 
 
-@dataclass(frozen=True, slots=True)
 class Complete(Op["StoreFailed | Lost | Unstorable | None"]):
     """Store the outcome, if the record is still this owner's. Answer: None once it is stored."""
 
+    __slots__ = ("record",)
     port: ClassVar[str] = "complete"
-    record: DataRecord
+
+    def __init__(self, record: DataRecord) -> None:
+        self.record = record
 
 
-@dataclass(frozen=True, slots=True)
 class Release(Op["StoreFailed | None"]):
     """Remove the claim, if it is still this owner's."""
 
+    __slots__ = ("record",)
     port: ClassVar[str] = "release"
-    record: DataRecord
+
+    def __init__(self, record: DataRecord) -> None:
+        self.record = record
 
 
-@dataclass(frozen=True, slots=True)
 class Pause(Op["float | StoreFailed"]):
     """Wait, and look again. Answer: the reading of a monotonic clock afterwards, in seconds.
 
     A driver may end the pause early when it learns that the record changed.
     """
 
+    __slots__ = ("idempotency_key", "seconds")
     port: ClassVar[str] = "pause"
-    seconds: float
-    idempotency_key: str
+
+    def __init__(self, seconds: float, idempotency_key: str) -> None:
+        self.seconds = seconds
+        self.idempotency_key = idempotency_key
 
 
 # --- the rules ---------------------------------------------------------------------------------------------------
@@ -440,7 +484,7 @@ def _told(call: Call, record: DataRecord, ending: Ending, waited: float) -> None
     if waited:
         call.tell(Waited, record, waited_seconds=waited, answered=True)
     else:
-        call.tell(Replayed, record)
+        call.tell(Replayed, record, from_local_cache=False)
 
 
 def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:

@@ -11,7 +11,6 @@ The options of a URL are the keyword arguments of the layer, as a query: `sqlite
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 
@@ -55,6 +54,8 @@ def async_layer_from_url(url: str) -> AsyncBasePersistenceLayer:
 
 def _split(url: str) -> tuple[str, str, dict[str, Any]]:
     """Scheme, path and options of a URL, checked."""
+    from urllib.parse import parse_qsl, unquote, urlsplit  # noqa: PLC0415  # only a URL needs it
+
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)

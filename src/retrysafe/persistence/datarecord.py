@@ -8,12 +8,14 @@ A record is never changed after it was made: `replaced()` makes another.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyInvalidStatusError
+
+if TYPE_CHECKING:
+    import datetime as dt
 
 INPROGRESS: Final = "INPROGRESS"
 COMPLETED: Final = "COMPLETED"
@@ -142,6 +144,8 @@ class DataRecord:
         """End of the window as an aware UTC datetime; None where there is none."""
         if self.expiry_timestamp is None:
             return None
+        import datetime as dt  # noqa: PLC0415  # rarely asked for
+
         return dt.datetime.fromtimestamp(self.expiry_timestamp, tz=dt.UTC)
 
     def response_json_as_dict(self) -> Any:

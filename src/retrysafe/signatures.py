@@ -1,4 +1,7 @@
-"""Where in a call's arguments the payload is, decided from the signature when decorating."""
+"""What a function is and where in a call's arguments the payload is, read from the function when decorating.
+
+Loaded by the first decoration, since it needs `inspect`.
+"""
 
 from __future__ import annotations
 
@@ -131,3 +134,15 @@ def _is_method(function: Any) -> bool:
     qualname: str = getattr(function, "__qualname__", "")
     owner = qualname.rpartition(".")[0]
     return bool(owner) and not owner.endswith("<locals>")
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling the function gives a coroutine; also for an object whose `__call__` is `async def`."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # the method itself is looked at, not whether it is there
+    )
+
+
+def is_generator(function: Callable[..., Any]) -> bool:
+    """Whether calling the function gives a generator, so that its answer is not known when it returns."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)

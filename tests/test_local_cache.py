@@ -30,12 +30,13 @@ def counting(flavour, monkeypatch, layer):
 def test_a_replay_out_of_the_local_cache_takes_no_round_trip_and_one_from_the_store_takes_one(flavour, monkeypatch):
     layer = flavour.layer()
     trips = counting(flavour, monkeypatch, layer)
+    from_the_store = 0 if layer.can_peek else 1
     call = flavour.function(counted(), persistence_store=layer, key_prefix="charge", config=cached())
     assert [call(1), call(1)] == [1, 1]
     assert trips == ["_put_record", "_update_record"]
     other_process = flavour.function(counted(), persistence_store=layer, key_prefix="charge", config=cached())
     assert [other_process(1), other_process(1)] == [1, 1]
-    assert trips == ["_put_record", "_update_record", "_put_record"]
+    assert trips == ["_put_record", "_update_record", *["_put_record"] * from_the_store]
 
 
 def test_it_is_off_by_default(flavour, monkeypatch):
@@ -44,7 +45,7 @@ def test_it_is_off_by_default(flavour, monkeypatch):
     call = flavour.function(counted(), persistence_store=layer)
     call(1)
     call(1)
-    assert len(trips) == 3
+    assert len(trips) == (2 if layer.can_peek else 3)
 
 
 def test_it_is_checked_against_the_payload_hash(flavour):

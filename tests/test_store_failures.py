@@ -7,7 +7,7 @@ import functools
 
 import pytest
 
-from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_function
 from retrysafe.exceptions import (
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
@@ -16,10 +16,10 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence.datarecord import COMPLETED, UNAVAILABLE
 from support.bodies import counted
-from support.flavours import Flavour, MixedFlavour
+from support.flavours import Flavour, LikeAStore, MixedFlavour
 
 
-class FlakyLayer(MemoryPersistenceLayer):
+class FlakyLayer(LikeAStore):
     """Fails one operation so many times, before or after having done it."""
 
     def __init__(self, operation, times, *, applied=False, error=None):
@@ -30,7 +30,7 @@ class FlakyLayer(MemoryPersistenceLayer):
 
     def _do(self, operation, argument):
         self.calls.append(operation)
-        method = functools.partial(getattr(MemoryPersistenceLayer, operation), self, argument)
+        method = functools.partial(getattr(LikeAStore, operation), self, argument)
         if operation == self.operation and self.times:
             self.times -= 1
             if self.applied:

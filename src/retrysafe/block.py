@@ -66,6 +66,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             clock=self._store.clock,
             can_renew=self._store.can_renew,
             cache=rules.local_cache(self._store),
+            peek=self._store._peek_record if self._store.can_peek else None,
         )
         self._is_first = True
         self._answer: Any = None

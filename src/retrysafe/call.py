@@ -54,7 +54,7 @@ class Call:
         payload_hash: Hash of the validated part of the payload; "" without validation.
         lease: How long it may be silent.
         owner: The owner token, where several invocations of one durable execution share it. Default: a random one,
-            which no other call can have.
+            which no other call can have, drawn at the first claim.
 
     Attributes:
         resumes: Whether the owner token is shared, so that a record of this owner may come from an earlier
@@ -70,13 +70,16 @@ class Call:
         self.idempotency_key = idempotency_key
         self.payload_hash = payload_hash
         self.lease = lease
-        self.owner = os.urandom(16).hex() if owner is None else owner
+        self.owner = owner
         self.resumes = owner is not None
 
     def claim(self, replaces: DataRecord | None = None, attempt: int = 1) -> DataRecord:
         """The record that claims the key for this call, from now on."""
         now = self.plan.clock.now_ms()
         lease_end = self.lease.end(now)
+        owner = self.owner
+        if owner is None:
+            owner = self.owner = os.urandom(16).hex()
         return DataRecord(
             self.idempotency_key,
             INPROGRESS,
@@ -85,7 +88,7 @@ class Call:
             "",
             self.payload_hash,
             None,
-            self.owner,
+            owner,
             attempt,
             "",
             replaces,
@@ -127,7 +130,7 @@ class Call:
         A peer judges a running record by its window alone, so the window has to cover the lease.
         """
         window = now_ms // 1000 + self.plan.config.expires_after_seconds
-        return max(window, -(-lease_end_ms // 1000))
+        return window if window * 1000 >= lease_end_ms else -(-lease_end_ms // 1000)
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
         """Report an event, if anybody listens."""

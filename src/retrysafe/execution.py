@@ -50,7 +50,7 @@ class Execution:
     @property
     def owner(self) -> str:
         """The owner token of this run."""
-        return self.call.owner
+        return self.claim.owner or ""
 
     @property
     def lease_expires_at(self) -> dt.datetime:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from retrysafe.clock import Clock
     from retrysafe.local_cache import LocalCache
+    from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.serialization.base import BaseIdempotencySerializer
 
     AnyLayer = BasePersistenceLayer | AsyncBasePersistenceLayer
@@ -41,6 +42,7 @@ class Plan:
         clock: What judges leases where the store has no clock of its own.
         can_renew: Whether the store can move a lease on.
         cache: The local cache, or None.
+        peek: Tells a record without I/O, where the store can.
     """
 
     __slots__ = (
@@ -53,6 +55,7 @@ class Plan:
         "function_name",
         "key_prefix",
         "listener",
+        "peek",
     )
 
     def __init__(
@@ -65,6 +68,7 @@ class Plan:
         clock: Clock,
         can_renew: bool = True,
         cache: LocalCache | None = None,
+        peek: Callable[[str], DataRecord | None] | None = None,
     ) -> None:
         self.function_name = function_name
         self.key_prefix = key_prefix
@@ -72,6 +76,7 @@ class Plan:
         self.codec = codec
         self.clock = clock
         self.cache = cache
+        self.peek = peek
         self.listener = Listener(function_name, config.event_hook)
         asked = config.in_progress_expires_after_seconds
         self._own_lease = None if asked is None else Lease(round(asked * 1000), renews=can_renew)
@@ -146,6 +151,7 @@ def plan_for(
         clock=store.clock,
         can_renew=store.can_renew,
         cache=config.local_cache(store),
+        peek=store._peek_record if store.can_peek else None,
     )
 
 

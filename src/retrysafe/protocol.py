@@ -73,10 +73,10 @@ INTERRUPTED_TRIES = 3
 class Value:
     """A small value: equal where its fields are. Plain classes, since making dataclasses doubles the import time."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._fields() == other._fields()  # type: ignore[attr-defined]
+        return isinstance(other, type(self)) and self._fields() == other._fields()
 
     def __hash__(self) -> int:
         return hash((type(self), *map(id, self._fields())))
@@ -259,7 +259,7 @@ class Verdict(Enum):
 
 def idempotent_call(call: Call) -> Flow[Ending]:
     """One call, from its claim to its ending."""
-    known = _known_answer(call) if call.plan.cache is not None else None
+    known = _known_answer(call)
     if known is not None:
         return known
     claim = call.claim()
@@ -366,17 +366,20 @@ def _tell_claimed(call: Call, claim: DataRecord) -> None:
 
 
 def _known_answer(call: Call) -> Ending | None:
-    """The ending that the local cache has; no round trip."""
-    cache = call.plan.cache
-    if cache is None:
+    """The ending that is at hand without I/O: in the local cache, or in a layer that is memory itself."""
+    plan = call.plan
+    cache, peek = plan.cache, plan.peek
+    known = None
+    if cache is not None:
+        known = cache.get(call.idempotency_key, plan.clock.now_ms())
+    if known is None and peek is not None:
+        known, cache = peek(call.idempotency_key), None
+    if known is None:
         return None
-    now = call.plan.clock.now_ms()
-    known = cache.get(call.idempotency_key, now)
-    verdict = None if known is None else judge(call, known, now)
-    if known is None or verdict is None or isinstance(verdict, Verdict):
+    verdict = judge(call, known, plan.clock.now_ms())
+    if isinstance(verdict, Verdict):
         return None
-    if isinstance(verdict, Returned):
-        call.tell(Replayed, known, from_local_cache=True)
+    _told(call, known, verdict, 0.0, from_local_cache=cache is not None)
     return verdict
 
 
@@ -475,16 +478,16 @@ def _replay_failure(call: Call, record: DataRecord) -> Ending:
     return Raised(_unavailable(record) if error is None else error)
 
 
-def _told(call: Call, record: DataRecord, ending: Ending, waited: float) -> None:
+def _told(call: Call, record: DataRecord, ending: Ending, waited: float, *, from_local_cache: bool = False) -> None:
     """Report a duplicate that got its answer, and keep that at hand."""
     if isinstance(ending, Raised) and record.stored_status != FAILED:
         return
-    if call.plan.cache is not None:
+    if call.plan.cache is not None and not from_local_cache:
         call.plan.cache.put(record)
     if waited:
         call.tell(Waited, record, waited_seconds=waited, answered=True)
     else:
-        call.tell(Replayed, record, from_local_cache=False)
+        call.tell(Replayed, record, from_local_cache=from_local_cache)
 
 
 def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:

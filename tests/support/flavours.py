@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class LikeAStore(MemoryPersistenceLayer):
+    """Memory that tells nothing without being asked, as a disk or a network does."""
+
+    can_peek = False  # type: ignore[assignment]  # a constant in the place of a property
+
+
+class LikeAnAsyncStore(AsyncMemoryPersistenceLayer):
+    """The same for asynchronous callers."""
+
+    can_peek = False  # type: ignore[assignment]  # a constant in the place of a property
+
+
 class Flavour:
     """Synchronous functions on a synchronous layer."""
 
@@ -27,7 +39,7 @@ class Flavour:
     is_async = False
 
     def layer(self, **options: Any) -> Any:
-        return MemoryPersistenceLayer(**options)
+        return LikeAStore(**options)
 
     def inner(self, layer: Any) -> MemoryPersistenceLayer:
         """The synchronous layer that holds the records."""
@@ -87,7 +99,7 @@ class AsyncFlavour(Flavour):
     is_async = True
 
     def layer(self, **options: Any) -> Any:
-        return AsyncMemoryPersistenceLayer(**options)
+        return LikeAnAsyncStore(**options)
 
     def inner(self, layer: Any) -> MemoryPersistenceLayer:
         return layer._layer
@@ -133,7 +145,7 @@ class MixedFlavour(AsyncFlavour):
     name = "async-on-sync-layer"
 
     def layer(self, **options: Any) -> Any:
-        layer = MemoryPersistenceLayer(**options)
+        layer = LikeAStore(**options)
         layer.blocking = True  # type: ignore[misc]  # as a layer with a disk or a network would say
         return layer
 
@@ -141,4 +153,13 @@ class MixedFlavour(AsyncFlavour):
         return layer
 
 
-FLAVOURS = [Flavour(), AsyncFlavour(), MixedFlavour()]
+class PeekingFlavour(Flavour):
+    """Synchronous functions on memory, which tells duplicates their answer without a claim."""
+
+    name = "sync-in-memory"
+
+    def layer(self, **options: Any) -> Any:
+        return MemoryPersistenceLayer(**options)
+
+
+FLAVOURS = [Flavour(), AsyncFlavour(), MixedFlavour(), PeekingFlavour()]

@@ -44,6 +44,18 @@ class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract me
         """Whether the layer can move a lease on, so that a heartbeat makes sense."""
         return False
 
+    def _peek_record(self, idempotency_key: str) -> DataRecord | None:  # noqa: ARG002  # for those that override it
+        """The record under the key, where telling it takes no I/O at all; None where it would, or where none stands.
+
+        It spares duplicates the claim. Nothing is ever decided on None.
+        """
+        return None
+
+    @property
+    def can_peek(self) -> bool:
+        """Whether `_peek_record` was written for this layer."""
+        return type(self)._peek_record is not _Layer._peek_record
+
 
 class BasePersistenceLayer(_Layer):
     """A store of records, for synchronous callers."""

@@ -45,6 +45,9 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
             raise IdempotencyItemNotFoundError("no record under this key", idempotency_key)
         return record
 
+    def _peek_record(self, idempotency_key: str) -> DataRecord | None:
+        return self._records.get(idempotency_key)
+
     def _put_record(self, data_record: DataRecord) -> None:
         now = self.clock.now_ms()
         with self._lock:
@@ -81,21 +84,28 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         return standing
 
     def _store(self, record: DataRecord, now_ms: int) -> None:
-        self._records[record.idempotency_key] = record
-        if record.expiry_timestamp is not None:
-            heapq.heappush(self._windows, (record.expiry_timestamp, record.idempotency_key))
+        key = record.idempotency_key
+        if key not in self._records and record.expiry_timestamp is not None:
+            heapq.heappush(self._windows, (record.expiry_timestamp, key))
+        self._records[key] = record
+        now_s = now_ms // 1000
+        if self._windows and self._windows[0][0] < now_s:
+            self._sweep(now_ms, now_s)
+
+    def _sweep(self, now_ms: int, now_s: int) -> None:
+        """Remove a few records that are over. One that lives on, by a later window or a running lease, is put back."""
         for _ in range(SWEPT_PER_WRITE):
-            if not self._windows or self._windows[0][0] >= now_ms // 1000:
-                break
+            if not self._windows or self._windows[0][0] >= now_s:
+                return
             _, key = heapq.heappop(self._windows)
             old = self._records.get(key)
             if old is None:
                 continue
             if old.window_over(now_ms):
                 del self._records[key]
-            elif old.expiry_timestamp is not None and old.expiry_timestamp < now_ms // 1000:
-                # The window is over but a lease runs: look again when that must have ended.
-                heapq.heappush(self._windows, (-(-(old.in_progress_expiry_timestamp or 0) // 1000), key))
+            elif old.expiry_timestamp is not None:
+                lease_end_s = -(-(old.in_progress_expiry_timestamp or 0) // 1000)
+                heapq.heappush(self._windows, (max(old.expiry_timestamp, lease_end_s), key))
 
     def __len__(self) -> int:
         return len(self._records)
@@ -113,6 +123,9 @@ class AsyncMemoryPersistenceLayer(AsyncBasePersistenceLayer):
     def __init__(self, *, clock: Clock | None = None) -> None:
         super().__init__(clock=clock)
         self._layer = MemoryPersistenceLayer(clock=clock)
+
+    def _peek_record(self, idempotency_key: str) -> DataRecord | None:
+        return self._layer._peek_record(idempotency_key)
 
     async def _get_record(self, idempotency_key: str) -> DataRecord:
         return self._layer._get_record(idempotency_key)

@@ -1,0 +1,227 @@
+"""Answers: how what a function returns becomes stored text, and comes back equal and of the same type.
+
+Two texts are stored. `data` is plain JSON as a peer would store it, so that a peer can replay it. `types`
+tells what JSON cannot; it is empty for an answer that is plain JSON, and only such an answer takes the short
+way here. All others go through `retrysafe.exact`, most of which is imported for the first of them.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from retrysafe.exact.errors import UnstorableAnswerError
+from retrysafe.exact.marks import VERSION
+from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retrysafe.exact.annotations import NamedClasses
+    from retrysafe.serialization.base import BaseIdempotencySerializer
+
+__all__ = ["AnswerCodec", "StoredAnswer", "UnstorableAnswerError"]
+
+
+class StoredAnswer(NamedTuple):
+    """An answer as it is stored."""
+
+    data: str
+    """Plain JSON, as a peer would store it."""
+
+    types: str
+    """What JSON cannot tell; "" for an answer that is plain JSON."""
+
+    plain: tuple[str, ...]
+    """Qualified names of classes whose instances come back as plain values, as nothing names them."""
+
+
+class AnswerCodec:
+    """Writes and reads the answers of one function. One object serves any number of threads.
+
+    Args:
+        function: The function. The classes that its return annotation names are restored on replay; the
+            annotation is resolved only when an answer needs it, and one that cannot be resolved counts as
+            none.
+        serializer: The output serializer. Its `to_dict` result is what is stored, and its `from_dict` makes
+            the answer of that again. None never goes to a serializer: it is stored as null and comes back as
+            None.
+        return_type: Instead of the function's return annotation: any type, already resolved.
+    """
+
+    __slots__ = ("_classes", "_function", "_return_type", "_serializer")
+
+    def __init__(
+        self,
+        function: Callable[..., Any] | None = None,
+        serializer: BaseIdempotencySerializer | None = None,
+        return_type: Any = None,
+    ) -> None:
+        self._function = function
+        self._serializer = serializer
+        self._return_type = return_type
+        self._classes: NamedClasses | None = None
+
+    def encode(self, answer: Any) -> StoredAnswer:
+        """The answer as it is stored.
+
+        Raises:
+            UnstorableAnswerError: Something in it has no stored form. Nothing else is ever raised: the work
+                is done, and its caller is owed the answer.
+        """
+        if self._serializer is None or answer is None:
+            return self._encode(answer)
+        serializer: Any = self._serializer
+        try:
+            serialized = serializer.to_dict(answer)
+        except Exception as error:
+            raise UnstorableAnswerError(
+                answer, f"was refused by the output serializer ({type(error).__name__})"
+            ) from error
+        if serialized is None:
+            # Marked, so that it is not read as the None that no serializer has seen.
+            return StoredAnswer("null", _types_text(["instead", None, None]), ())
+        return self._encode(serialized)
+
+    def _encode(self, answer: Any) -> StoredAnswer:
+        try:
+            if _is_plain(answer):
+                data = _json_text(answer)
+                # Only text with surrogates can come back as another than it was; see scalars.encode_str.
+                if "\\ud" not in data or json.loads(data) == answer:
+                    return StoredAnswer(data, "", ())
+        except Exception:  # noqa: BLE001, S110  # nan, a list within itself: typed or refused below
+            pass
+        return self._encode_typed(answer)
+
+    def _encode_typed(self, answer: Any) -> StoredAnswer:
+        from retrysafe.exact.encode import Encoder  # noqa: PLC0415  # most answers never need it
+
+        encoder = Encoder(self._named)
+        try:
+            plain, mark = encoder.encode(answer)
+            data = _typed_json_text(plain)
+            types = "" if mark is None else _types_text(mark)
+        except UnstorableAnswerError:
+            raise
+        except Exception as error:  # a method of the user's classes raises, or the stack is used up
+            raise UnstorableAnswerError(
+                answer, f"cannot be looked through ({type(error).__name__})"
+            ) from error
+        return StoredAnswer(data, types, tuple(encoder.plain))
+
+    def decode(self, data: str, types: str) -> Any:
+        """The answer that was stored as these two texts; None where `data` is empty.
+
+        Raises:
+            IdempotencyPersistenceConsistencyError: They cannot be read: malformed, of a version of `types`
+                that is not known here, or refused by the serializer's `from_dict`.
+        """
+        if not data:
+            return None
+        try:
+            answer, end = _read_json(data)
+            if end != len(data):
+                answer = json.loads(data)  # blanks at the end, or more than one value
+        except (ValueError, TypeError, RecursionError):
+            answer = _read_again(data)
+        if types:
+            answer = self._decode_typed(answer, types)
+        elif answer is None:
+            return None
+        if self._serializer is None:
+            return answer
+        try:
+            return self._serializer.from_dict(answer)
+        except Exception as error:
+            raise IdempotencyPersistenceConsistencyError(
+                "the output serializer cannot read the stored answer", type(error).__name__
+            ) from error
+
+    def _decode_typed(self, plain: Any, types: str) -> Any:
+        from retrysafe.exact.decode import Decoder  # noqa: PLC0415  # most answers never need it
+
+        try:
+            told = json.loads(types)
+            version, mark = told["v"], told["t"]
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise IdempotencyPersistenceConsistencyError(
+                "the stored answer's types cannot be read"
+            ) from error
+        if version != VERSION:
+            raise IdempotencyPersistenceConsistencyError(
+                f"the stored answer's types are of version {version!r}, and only {VERSION} is known here"
+            )
+        try:
+            return Decoder(self._named).decode(plain, mark)
+        except Exception as error:
+            raise IdempotencyPersistenceConsistencyError(
+                "the stored answer does not go together with its types", type(error).__name__
+            ) from error
+
+    def _named(self) -> NamedClasses:
+        if self._classes is None:
+            from retrysafe.exact.annotations import named_by  # noqa: PLC0415  # most answers never need it
+
+            hints = [] if self._return_type is None else [self._return_type]
+            model = getattr(self._serializer, "model", None)
+            function = self._function if self._return_type is None else None
+            self._classes = named_by([*hints, model], function)
+        return self._classes
+
+
+_PLAIN_LEAVES = frozenset({str, int, float, bool, type(None)})
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON has everything in the value, by exact type. Writing finds nan and the infinities."""
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # it can be any
+    if kind is dict:
+        for key, item in value.items():
+            if type(key) is not str or not (type(item) in _PLAIN_LEAVES or _is_plain(item)):
+                return False
+        return True
+    if kind is list:
+        for item in value:  # noqa: SIM110  # all() takes twice as long
+            if not (type(item) in _PLAIN_LEAVES or _is_plain(item)):
+                return False
+        return True
+    return kind in _PLAIN_LEAVES
+
+
+def _prepared_encoder() -> Callable[[Any], str]:
+    """`json.dumps(value, sort_keys=True, allow_nan=False)` without what that sets up on each call.
+
+    The set-up takes as long as the writing of a small answer. It is done here once, with the json module's
+    own parts; where this Python has others, the module's public encoder does the same.
+    """
+    encoder = json.JSONEncoder(sort_keys=True, allow_nan=False, check_circular=False)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    escape: Any = getattr(json.encoder, "encode_basestring_ascii", None)
+    try:
+        chunks: Any = make(None, encoder.default, escape, None, ": ", ", ", *(True, False, False))
+        sample = {"b": [1.5, None, "\u2028"], "a": True}
+        if "".join(chunks(sample, 0)) != encoder.encode(sample):
+            return encoder.encode
+    except Exception:  # noqa: BLE001  # whatever it is that has changed
+        return encoder.encode
+    join = "".join
+    return lambda value: join(chunks(value, 0))
+
+
+_json_text = _prepared_encoder()
+_typed_json_text = json.JSONEncoder(allow_nan=False, check_circular=False).encode  # dicts come sorted
+_compact_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+_read_json = json.JSONDecoder().raw_decode
+
+
+def _types_text(mark: Any) -> str:
+    return _compact_text({"v": VERSION, "t": mark})
+
+
+def _read_again(data: Any) -> Any:
+    """JSON text that the short way could not read; blanks before it do no harm."""
+    try:
+        return json.loads(data)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise IdempotencyPersistenceConsistencyError("the stored answer is not JSON") from error

@@ -1,0 +1,314 @@
+"""From a value to plain JSON and its marks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from retrysafe.exact import marks
+from retrysafe.exact.classes import class_of, dataclass_fields, kind_of, state_beside
+from retrysafe.exact.decode import Decoder
+from retrysafe.exact.errors import UnstorableAnswerError, type_name
+from retrysafe.exact.scalars import (
+    MOMENTS,
+    TEXTS,
+    encode_float,
+    encode_int,
+    encode_scalar,
+    encode_str,
+    float_text,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from retrysafe.exact.annotations import NamedClasses
+    from retrysafe.exact.marks import Mark
+
+MAX_DEPTH: Final = 100
+"""Levels of nesting. Each takes a few frames of Python's stack; reading back takes no more than writing."""
+
+_LONGEST_KEY: Final = 40
+_LARGEST_KEY: Final = 10**12
+"""Keys are shown in errors up to this length or size."""
+
+
+class Encoder:
+    """Writes one value.
+
+    Args:
+        named: Gives the classes that may be restored; asked only where the value holds an instance of one.
+
+    Attributes:
+        plain: After `encode`: names of classes whose instances come back as plain values.
+    """
+
+    def __init__(self, named: Callable[[], NamedClasses]) -> None:
+        self._named = named
+        self.plain: dict[str, None] = {}
+
+    def encode(self, value: Any, depth: int = 0) -> tuple[Any, Mark]:
+        """The value as JSON and mark.
+
+        Raises:
+            UnstorableAnswerError: Something in it has no stored form.
+        """
+        if depth > MAX_DEPTH:
+            raise UnstorableAnswerError(
+                value, f"is nested more than {MAX_DEPTH} levels deep, or contains itself"
+            )
+        kind = class_of(value)
+        if value is None or kind is bool:
+            return value, None
+        write = self._WRITERS.get(kind)
+        if write is not None:
+            return write(self, value, depth)
+        if kind in TEXTS or kind in MOMENTS:
+            return self._scalar(value, kind)
+        return self._instance(value, kind, depth)
+
+    def _str(self, value: str, _: int) -> tuple[Any, Mark]:
+        return encode_str(value)
+
+    def _int(self, value: int, _: int) -> tuple[Any, Mark]:
+        return encode_int(value)
+
+    def _float(self, value: float, _: int) -> tuple[Any, Mark]:
+        return encode_float(value)
+
+    def _scalar(self, value: Any, cls: type) -> tuple[Any, Mark]:
+        plain, mark, forgotten = encode_scalar(value, cls)
+        self.plain.update(dict.fromkeys(forgotten))
+        return plain, mark
+
+    def at(self, place: Any, value: Any, depth: int, step: Callable[[Any], str]) -> tuple[Any, Mark]:
+        """The value one level further in; `step` words the place, which only an error needs."""
+        try:
+            return self.encode(value, depth + 1)
+        except UnstorableAnswerError as error:
+            error.inside(step(place))
+            raise
+
+    def _items(self, value: Iterable[Any], depth: int) -> tuple[list[Any], list[Mark]]:
+        plains: list[Any] = []
+        item_marks: list[Mark] = []
+        for place, item in enumerate(value):
+            plain, mark = self.at(place, item, depth, _index)
+            plains.append(plain)
+            item_marks.append(mark)
+        return plains, item_marks
+
+    def _attributes(self, values: dict[str, Any], depth: int) -> tuple[dict[str, Any], marks.ItemMarks]:
+        plains: dict[str, Any] = {}
+        item_marks: dict[str, Mark] = {}
+        for name in sorted(values):
+            plains[name], item_marks[name] = self.at(name, values[name], depth, attribute)
+        return plains, marks.of_entries(item_marks)
+
+    def _list(self, value: list[Any], depth: int) -> tuple[Any, Mark]:
+        plains, item_marks = self._items(value, depth)
+        return plains, _if_any("list", marks.of_items(item_marks))
+
+    def _tuple(self, value: tuple[Any, ...], depth: int) -> tuple[Any, Mark]:
+        plains, item_marks = self._items(value, depth)
+        return plains, marks.mark("tuple", marks.of_items(item_marks))
+
+    def _set(self, value: set[Any] | frozenset[Any], depth: int) -> tuple[Any, Mark]:
+        items = (self.at("*", item, depth, _index) for item in value)
+        # Sorted by their text, so that equal sets are stored equally.
+        ordered = sorted(items, key=lambda item: (_text_of(item[0]), _text_of(item[1])))
+        tag = "set" if isinstance(value, set) else "frozenset"
+        item_marks = marks.of_items([mark for _, mark in ordered])
+        return [plain for plain, _ in ordered], marks.mark(tag, item_marks)
+
+    def _dict(self, value: dict[Any, Any], depth: int) -> tuple[Any, Mark]:
+        keys: dict[str, Any] = {}
+        key_marks: dict[str, Mark] = {}
+        for key in value:
+            text, mark = (key, None) if type(key) is str and key.isascii() else self._key(key, depth)
+            if text is None or text in keys:
+                return self._pairs(value, depth)
+            keys[text], key_marks[text] = key, mark
+        # As the peer sorts them: by the keys themselves. It cannot store a dict whose keys do not compare.
+        comparable = any(all(isinstance(key, kind) for key in value) for kind in (str, (int, float)))
+        plains: dict[str, Any] = {}
+        item_marks: dict[str, Mark] = {}
+        for text in sorted(keys, key=keys.__getitem__ if comparable else None):
+            key = keys[text]
+            plains[text], item_marks[text] = self.at(key, value[key], depth, _key)
+        return plains, _if_any("dict", marks.of_entries(item_marks), marks.of_entries(key_marks))
+
+    def _key(self, key: Any, depth: int) -> tuple[str | None, Mark]:
+        """A key as the text that the peer writes, or would; None for one that is no single value."""
+        plain, mark = self.at(key, key, depth, _key)
+        if isinstance(plain, str):
+            return plain, mark
+        if plain is None:
+            text, tag = "null", "None"
+        elif isinstance(plain, bool):
+            text, tag = ("true" if plain else "false"), "bool"
+        elif isinstance(plain, int):
+            text, tag = str(plain), "int"
+        elif isinstance(plain, float):
+            text, tag = float_text(plain), "float"
+        else:
+            return None, None
+        return text, (tag if mark is None else marks.mark("via", tag, mark))
+
+    def _pairs(self, value: dict[Any, Any], depth: int) -> tuple[Any, Mark]:
+        plains: list[Any] = []
+        pair_marks: list[Mark] = []
+        for key, item in value.items():
+            key_plain, key_mark = self.at(key, key, depth, _key)
+            plain, mark = self.at(key, item, depth, _key)
+            plains.append([key_plain, plain])
+            pair_marks.append(_if_any("list", marks.of_items([key_mark, mark])))
+        return plains, marks.mark("pairs", marks.of_items(pair_marks))
+
+    def _instance(self, value: Any, cls: type, depth: int) -> tuple[Any, Mark]:
+        kind = kind_of(cls)
+        if kind is not None:
+            name = self._named().name_of(cls)
+            if name is None:
+                self.plain[type_name(cls)] = None
+            return self._KINDS[kind](self, value, name, depth)
+        for base in cls.__mro__:
+            if base in _BASES or base in TEXTS or base in MOMENTS:
+                self.plain[type_name(cls)] = None
+                if base not in _BASES:
+                    return self._scalar(value, base)
+                return self.encode(_BASES[base](value), depth)
+        raise UnstorableAnswerError(value)
+
+    def _enum(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
+        if name is None:
+            return self.at("value", value._value_, depth, attribute)
+        if type(value._value_) in (str, int):
+            plain, mark = self.encode(value._value_, depth)
+            if mark is None:
+                return plain, marks.mark("enum", name)
+        # By its name, for a value that a copy of it would not be found by (nan), or that has no stored form.
+        if class_of(value).__members__.get(value._name_) is not value:
+            raise UnstorableAnswerError(value, "is a member without a name of its own")
+        try:
+            plain, _ = Encoder(self._named).encode(value._value_, depth)
+        except UnstorableAnswerError:
+            plain = value._name_
+        return plain, marks.mark("member", name, value._name_)
+
+    def _namedtuple(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
+        if name is None:
+            return self._tuple(tuple(value), depth)
+        fields: dict[str, Any] = dict(zip(value._fields, value, strict=True))
+        plains = [self.at(field, item, depth, attribute) for field, item in fields.items()]
+        item_marks = marks.of_items([mark for _, mark in plains])
+        rest = self.beside(state_beside(value, ()), depth)
+        return [plain for plain, _ in plains], marks.mark("namedtuple", name, item_marks, rest)
+
+    def _dataclass(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
+        cls = class_of(value)
+        try:
+            fields = dataclass_fields(value)
+        except AttributeError as error:
+            raise UnstorableAnswerError(value, "has a field that was never set") from error
+        plains, item_marks = self._attributes(fields, depth)
+        if name is None:
+            return plains, _if_any("dict", item_marks)
+        try:
+            object.__new__(cls)
+        except TypeError as error:
+            raise UnstorableAnswerError(
+                value, "is built on a class of Python's own and cannot be rebuilt"
+            ) from error
+        rest = self.beside(state_beside(value, fields), depth)
+        return plains, marks.mark("dataclass", name, item_marks, rest)
+
+    def beside(self, state: dict[str, Any], depth: int) -> list[Any] | None:
+        """Attributes that are no fields, for the mark to hold."""
+        if not state:
+            return None
+        plains, item_marks = self._attributes(state, depth)
+        return [plains, _if_any("dict", item_marks)]
+
+    def _model(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
+        from retrysafe.exact.models import encode_model  # noqa: PLC0415  # imports pydantic
+
+        return encode_model(self, value, name, depth)
+
+    def same(self, shown: Any, plain: Any, mark: Mark) -> bool:
+        """Whether the mark makes the same value of `shown` as of the plain form that it was made with."""
+        if _text_of(shown) == _text_of(plain):
+            return True
+        if mark is None:
+            return False
+        try:
+            back = Decoder(self._named).decode(shown, mark)
+            return _text_of(Encoder(self._named).encode(back)) == _text_of((plain, mark))
+        except Exception:  # noqa: BLE001  # whatever goes wrong says no
+            return False
+
+    def storable(self, value: Any, depth: int) -> bool:
+        """Whether the value has a stored form."""
+        try:
+            Encoder(self._named).encode(value, depth)
+        except UnstorableAnswerError:
+            return False
+        return True
+
+    _WRITERS: ClassVar[dict[type, Callable[[Encoder, Any, int], tuple[Any, Mark]]]] = {
+        str: _str,
+        int: _int,
+        float: _float,
+        list: _list,
+        dict: _dict,
+        tuple: _tuple,
+        set: _set,
+        frozenset: _set,
+    }
+
+    _KINDS: ClassVar[dict[str, Callable[[Encoder, Any, str | None, int], tuple[Any, Mark]]]] = {
+        "enum": _enum,
+        "namedtuple": _namedtuple,
+        "dataclass": _dataclass,
+        "model": _model,
+    }
+
+
+def _if_any(tag: str, *needs: Any) -> Mark:
+    """The mark of a type that JSON has: only where something in it needs one."""
+    return None if all(need is None for need in needs) else marks.mark(tag, *needs)
+
+
+def _text_of(plain: Any) -> str:
+    return json.dumps(plain, sort_keys=True)
+
+
+def _index(place: Any) -> str:
+    return f"[{place}]"
+
+
+def attribute(name: Any) -> str:
+    """An attribute as a step of a place."""
+    return f".{name}"
+
+
+def _key(key: Any) -> str:
+    """A key of a dict: the beginning of a string, a number that is not long, else its type."""
+    if isinstance(key, str):
+        return f"[{json.dumps(key if len(key) <= _LONGEST_KEY else key[:_LONGEST_KEY] + '...')}]"
+    if key is None or (isinstance(key, int) and abs(key) < _LARGEST_KEY):
+        return f"[{key}]"
+    return f"[a key of type {type_name(class_of(key))}]"
+
+
+_BASES: Final[dict[type, Callable[[Any], Any]]] = {
+    # The base classes' own methods, which a subclass cannot turn into something else.
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    list: list,
+    dict: dict,
+    tuple: tuple,
+    set: set,
+    frozenset: frozenset,
+}

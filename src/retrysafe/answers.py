@@ -1,8 +1,8 @@
 """Answers: how what a function returns becomes stored text, and comes back equal and of the same type.
 
-Two texts are stored. `data` is plain JSON as a peer would store it, so that a peer can replay it. `types` tells
-what JSON cannot; it is empty for an answer that is plain JSON, and only such an answer takes the short way here.
-All others go through `retrysafe.exact`, most of which is imported for the first of them.
+Two texts are stored. `data` is plain JSON as a peer would store it, so that a peer can replay it. `types`
+tells what JSON cannot; it is empty for an answer that is plain JSON, and only such an answer takes the short
+way here. All others go through `retrysafe.exact`, most of which is imported for the first of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from retrysafe.exact.errors import UnstorableAnswerError, type_name
+from retrysafe.exact.errors import UnstorableAnswerError
 from retrysafe.exact.marks import VERSION
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
 
@@ -33,7 +33,7 @@ class StoredAnswer(NamedTuple):
     """What JSON cannot tell; "" for an answer that is plain JSON."""
 
     plain: tuple[str, ...]
-    """Qualified names of classes whose instances come back as plain dicts or values, as nothing names them."""
+    """Qualified names of classes whose instances come back as plain values, as nothing names them."""
 
 
 class AnswerCodec:
@@ -41,9 +41,11 @@ class AnswerCodec:
 
     Args:
         function: The function. The classes that its return annotation names are restored on replay; the
-            annotation is resolved only when an answer needs it, and one that cannot be resolved counts as none.
-        serializer: The output serializer. Its `to_dict` result is what is stored, and its `from_dict` makes the
-            answer of that again. None never goes to a serializer: it is stored as null and comes back as None.
+            annotation is resolved only when an answer needs it, and one that cannot be resolved counts as
+            none.
+        serializer: The output serializer. Its `to_dict` result is what is stored, and its `from_dict` makes
+            the answer of that again. None never goes to a serializer: it is stored as null and comes back as
+            None.
         return_type: Instead of the function's return annotation: any type, already resolved.
     """
 
@@ -64,20 +66,22 @@ class AnswerCodec:
         """The answer as it is stored.
 
         Raises:
-            UnstorableAnswerError: Something in it has no stored form. Nothing else is ever raised: the work is
-                done, and its caller is owed the answer.
+            UnstorableAnswerError: Something in it has no stored form. Nothing else is ever raised: the work
+                is done, and its caller is owed the answer.
         """
         if self._serializer is None or answer is None:
             return self._encode(answer)
+        serializer: Any = self._serializer
         try:
-            serialized = self._serializer.to_dict(answer)
+            serialized = serializer.to_dict(answer)
         except Exception as error:
             raise UnstorableAnswerError(
-                type_name(type(answer)), f"was refused by the output serializer ({type(error).__name__})"
+                answer, f"was refused by the output serializer ({type(error).__name__})"
             ) from error
-        stored = self._encode(serialized)
-        # Marked, so that it is not read as the None that no serializer has seen.
-        return stored if serialized is not None else stored._replace(types=_types_text(["instead", None, None]))
+        if serialized is None:
+            # Marked, so that it is not read as the None that no serializer has seen.
+            return StoredAnswer("null", _types_text(["instead", None, None]), ())
+        return self._encode(serialized)
 
     def _encode(self, answer: Any) -> StoredAnswer:
         try:
@@ -100,9 +104,9 @@ class AnswerCodec:
             types = "" if mark is None else _types_text(mark)
         except UnstorableAnswerError:
             raise
-        except Exception as error:  # a property or a method of the user's classes that raises, too little stack
+        except Exception as error:  # a method of the user's classes raises, or the stack is used up
             raise UnstorableAnswerError(
-                type_name(type(answer)), f"cannot be looked through ({type(error).__name__})"
+                answer, f"cannot be looked through ({type(error).__name__})"
             ) from error
         return StoredAnswer(data, types, tuple(encoder.plain))
 
@@ -110,8 +114,8 @@ class AnswerCodec:
         """The answer that was stored as these two texts; None where `data` is empty.
 
         Raises:
-            IdempotencyPersistenceConsistencyError: They cannot be read: malformed, of a version of `types` that
-                is not known here, or refused by the serializer's `from_dict`.
+            IdempotencyPersistenceConsistencyError: They cannot be read: malformed, of a version of `types`
+                that is not known here, or refused by the serializer's `from_dict`.
         """
         if not data:
             return None
@@ -141,7 +145,9 @@ class AnswerCodec:
             told = json.loads(types)
             version, mark = told["v"], told["t"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise IdempotencyPersistenceConsistencyError("the stored answer's types cannot be read") from error
+            raise IdempotencyPersistenceConsistencyError(
+                "the stored answer's types cannot be read"
+            ) from error
         if version != VERSION:
             raise IdempotencyPersistenceConsistencyError(
                 f"the stored answer's types are of version {version!r}, and only {VERSION} is known here"
@@ -169,7 +175,7 @@ _PLAIN_LEAVES = frozenset({str, int, float, bool, type(None)})
 
 def _is_plain(value: Any) -> bool:
     """Whether JSON has everything in the value, by exact type. Writing finds nan and the infinities."""
-    kind: type[Any] = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]  # it can be any
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str or not (type(item) in _PLAIN_LEAVES or _is_plain(item)):
@@ -186,8 +192,8 @@ def _is_plain(value: Any) -> bool:
 def _prepared_encoder() -> Callable[[Any], str]:
     """`json.dumps(value, sort_keys=True, allow_nan=False)` without what that sets up on each call.
 
-    The set-up takes as long as the writing of a small answer. It is done here once, with the json module's own
-    parts; where this Python has others, the module's public encoder does the same.
+    The set-up takes as long as the writing of a small answer. It is done here once, with the json module's
+    own parts; where this Python has others, the module's public encoder does the same.
     """
     encoder = json.JSONEncoder(sort_keys=True, allow_nan=False, check_circular=False)
     make: Any = getattr(json.encoder, "c_make_encoder", None)
@@ -204,7 +210,7 @@ def _prepared_encoder() -> Callable[[Any], str]:
 
 
 _json_text = _prepared_encoder()
-_typed_json_text = json.JSONEncoder(allow_nan=False, check_circular=False).encode  # its dicts are sorted already
+_typed_json_text = json.JSONEncoder(allow_nan=False, check_circular=False).encode  # dicts come sorted
 _compact_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 _read_json = json.JSONDecoder().raw_decode
 

@@ -1,7 +1,7 @@
-"""Failures: how an exception named in `replay_exceptions` becomes stored text, and is made again for a duplicate.
+"""Failures: how an exception named in `replay_exceptions` becomes stored text and is raised again.
 
-The class is found by its place in `replay_exceptions`, never by importing what a record names. An instance of a
-subclass of a listed class is replayed as the listed class, since nothing names the subclass. Arguments and
+The class is found by its place in `replay_exceptions`, never by importing what a record names. An instance of
+a subclass of a listed class is replayed as the listed class, since nothing names the subclass. Arguments and
 attributes come back as they would in an answer, and the text of the failure is the same. Attributes without a
 stored form are left out, and so are the traceback, the cause and the context.
 """
@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import json
 from types import BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from retrysafe.answers import AnswerCodec, StoredAnswer
-from retrysafe.exact.errors import UnstorableAnswerError, type_name
+from retrysafe.answers import AnswerCodec
+from retrysafe.exact.errors import UnstorableAnswerError
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+
+if TYPE_CHECKING:
+    from retrysafe.answers import StoredAnswer
+
+_ROOT = "failure"
+"""What the places that an error names lie in."""
 
 
 def encode_failure(error: BaseException, replay_exceptions: tuple[type[BaseException], ...]) -> StoredAnswer:
@@ -22,8 +28,8 @@ def encode_failure(error: BaseException, replay_exceptions: tuple[type[BaseExcep
 
     Args:
         error: What the function raised.
-        replay_exceptions: The classes whose failures are stored. The error's own class counts first, then the first
-            of its bases.
+        replay_exceptions: The classes whose failures are stored. The error's own class counts first, then the
+            first of its bases.
 
     Raises:
         UnstorableAnswerError: The error is an instance of none of them, its arguments have no stored form, or
@@ -33,15 +39,15 @@ def encode_failure(error: BaseException, replay_exceptions: tuple[type[BaseExcep
     bases = (index for index, cls in enumerate(replay_exceptions) if isinstance(error, cls))
     index = next(exact, next(bases, None))
     if index is None:
-        raise UnstorableAnswerError(type_name(type(error)), "is not named in replay_exceptions")
+        raise UnstorableAnswerError(error, "is not named in replay_exceptions", root=_ROOT)
     try:
         return _encode_as(replay_exceptions[index], index, error, replay_exceptions)
     except UnstorableAnswerError as unstorable:
-        unstorable.root = "failure"
+        unstorable.root = _ROOT
         raise
     except Exception as raised:  # a property or a method of the user's class
         raise UnstorableAnswerError(
-            type_name(type(error)), f"cannot be looked through ({type_name(type(raised))})"
+            error, f"cannot be looked through ({type(raised).__name__})", root=_ROOT
         ) from raised
 
 
@@ -61,8 +67,8 @@ def _encode_as(
         "message": message,
         "state": {name: item for name, item in state.items() if _is_storable(codec, item)},
     }
-    # A subclass may word its arguments in its own way, or have arguments of its own: the listed class then gets
-    # the words alone.
+    # A subclass may word its arguments in its own way, or have arguments of its own: the listed class then
+    # gets the words alone.
     for wording in [args] if cls is type(error) else [args, [message]]:
         try:
             stored = codec.encode({**told, "args": wording})
@@ -73,10 +79,12 @@ def _encode_as(
         back = decode_failure(stored.data, stored.types, replay_exceptions)
         if back is not None and str(back) == message:
             return stored
-    raise UnstorableAnswerError(type_name(type(error)), "would not come back with the same text")
+    raise UnstorableAnswerError(error, "would not come back with the same text")
 
 
-def decode_failure(data: str, types: str, replay_exceptions: tuple[type[BaseException], ...]) -> BaseException | None:
+def decode_failure(
+    data: str, types: str, replay_exceptions: tuple[type[BaseException], ...]
+) -> BaseException | None:
     """The failure that was stored as these two texts; None where it cannot be rebuilt.
 
     That is so where none of `replay_exceptions`, or more than one, has the stored class's qualified name.
@@ -105,7 +113,7 @@ def _class_of(data: str, replay_exceptions: tuple[type[BaseException], ...]) -> 
     except (TypeError, KeyError, ValueError, RecursionError) as error:
         raise IdempotencyPersistenceConsistencyError("the stored failure cannot be read") from error
     named = [place for place, cls in enumerate(replay_exceptions) if cls.__qualname__ == name]
-    if index in named:
+    if isinstance(index, int) and index in named:
         return replay_exceptions[index]
     return replay_exceptions[named[0]] if len(named) == 1 else None
 
@@ -121,7 +129,8 @@ def _is_storable(codec: AnswerCodec, item: Any) -> bool:
 def _take_apart(error: BaseException) -> tuple[list[Any], dict[str, Any]]:
     """Arguments and attributes.
 
-    Not plainly `error.args`: an OSError keeps its file names elsewhere, and Python's own part of the class knows.
+    Not plainly `error.args`: an OSError keeps its file names elsewhere, and Python's own part of the class
+    knows.
     """
     _, args, *more = _own_of_python(type(error), "__reduce__", MethodDescriptorType)(error)
     from retrysafe.exact.classes import instance_state  # noqa: PLC0415  # imports dataclasses; rarely needed
@@ -133,8 +142,8 @@ def _take_apart(error: BaseException) -> tuple[list[Any], dict[str, Any]]:
 def _rebuild(cls: type[BaseException], args: list[Any], state: dict[str, Any]) -> BaseException:
     """An instance made by Python's own part of the class alone.
 
-    The arguments are what the class's `__init__` handed on. Called with them again it would word its message twice,
-    or ask for keywords that are no longer known.
+    The arguments are what the class's `__init__` handed on. Called with them again it would word its message
+    twice, or ask for keywords that are no longer known.
     """
     made: BaseException = _own_of_python(cls, "__new__", BuiltinFunctionType)(cls, *args)
     _own_of_python(cls, "__init__", WrapperDescriptorType)(made, *args)

@@ -76,8 +76,7 @@ def is_alias(hint: Any) -> bool:
 
 def is_typed_dict(hint: Any) -> bool:
     """Whether this is a TypedDict, of `typing` or of `typing_extensions`."""
-    cls: Any = hint
-    return isinstance(cls, type) and issubclass(cls, dict) and "__required_keys__" in vars(cls)
+    return isinstance(hint, type) and "__required_keys__" in vars(hint)
 
 
 def class_hints(cls: type, localns: Mapping[str, Any] = types.MappingProxyType({})) -> dict[str, Any]:
@@ -103,8 +102,10 @@ def class_hints(cls: type, localns: Mapping[str, Any] = types.MappingProxyType({
                 break
     if kind_of(cls) == "model":
         model: Any = cls
-        # pydantic has resolved these itself, and knows what a generic model's parameters stand for.
-        hints.update({name: field.annotation for name, field in model.model_fields.items()})
+        # A model whose annotations name a class that comes after it waits for its first use.
+        if model.__pydantic_complete__ or model.model_rebuild(raise_errors=False):
+            # pydantic has resolved these itself, and knows what a generic model's parameters stand for.
+            hints.update({name: field.annotation for name, field in model.model_fields.items()})
     return hints
 
 
@@ -138,9 +139,9 @@ class NamedClasses:
 def named_by(hints: Iterable[Any], function: Callable[..., Any] | None = None) -> NamedClasses:
     """The classes that these resolved annotations and a function's return annotation reach.
 
-    Reaching goes through unions, containers, `Annotated`, `Literal`, `NewType`, type aliases and TypedDicts, and
-    on through the annotations of the classes found. For an exception class it also goes through those of its
-    `__init__`.
+    Reaching goes through unions, containers, `Annotated`, `Literal`, `NewType`, type aliases and TypedDicts,
+    and on through the annotations of the classes found. For an exception class it also goes through those of
+    its `__init__`.
     """
     scope: dict[str, Any] = {}
     roots = list(hints)
@@ -176,8 +177,8 @@ class _Reached:
             arguments = (origin, *typing.get_args(hint))
         elif isinstance(hint, type):
             self._visit_class(hint)
-        elif isinstance(hint, list):  # a Callable's parameters
-            arguments = typing.cast("list[Any]", hint)
+        elif type(hint) is list:  # a Callable's parameters
+            arguments = [*hint]
         elif hasattr(hint, "__supertype__"):  # a NewType
             arguments = (hint.__supertype__,)
         elif is_alias(hint) and hint not in self._seen:  # maybe a recursive one
@@ -192,7 +193,7 @@ class _Reached:
         except Exception:  # noqa: BLE001  # an alias that cannot be resolved counts as none
             return None
 
-    def _visit_class(self, cls: type) -> None:
+    def _visit_class(self, cls: type[Any]) -> None:
         if cls in self._seen:
             return
         self._seen.add(cls)
@@ -207,20 +208,23 @@ class _Reached:
             model: Any = cls
             # A function that returns `Page[Order]` may well make a plain `Page(...)`.
             self.visit(model.__pydantic_generic_metadata__["origin"])
-        if is_exception and isinstance(cls.__init__, types.FunctionType):
-            scope = cls.__init__.__globals__
-            for annotation in _own_annotations(cls.__init__).values():
-                try:
-                    self.visit(resolve(annotation, scope, self._localns))
-                except Exception:  # noqa: BLE001, S112  # resolving evaluates text, which raises anything
-                    continue
+        if is_exception:
+            self._visit_init(cls)
+
+    def _visit_init(self, cls: type[Any]) -> None:
+        init: Any = cls.__init__
+        for annotation in _own_annotations(init).values():
+            try:
+                self.visit(resolve(annotation, getattr(init, "__globals__", {}), self._localns))
+            except Exception:  # noqa: BLE001, S112  # resolving evaluates text, which raises anything
+                continue
 
 
 def _unwrapped(function: Any) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]]]:
     """The function behind wrappers, and the names that its annotations can use: global and closed over."""
     while True:
         if isinstance(function, functools.partial):
-            function = typing.cast("functools.partial[Any]", function).func
+            function = function.func
         elif hasattr(function, "__wrapped__"):
             function = inspect.unwrap(function)
         elif inspect.ismethod(function):

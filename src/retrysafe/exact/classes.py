@@ -20,40 +20,46 @@ Kind: TypeAlias = Literal["enum", "namedtuple", "dataclass", "model"]
 
 def kind_of(cls: type[Any]) -> Kind | None:
     """Which kind of class this is; None for one whose instances are not stored as such."""
-    if issubclass(cls, Enum):
+    bases = cls.__mro__
+    if Enum in bases:
         return "enum"
-    if issubclass(cls, tuple):
+    if tuple in bases:
         return "namedtuple" if hasattr(cls, "_fields") and hasattr(cls, "_make") else None
-    if issubclass(cls, BaseException):
+    if BaseException in bases:
         return None
     if dataclasses.is_dataclass(cls):
         return "dataclass"
     # A class can only be a model where pydantic has been imported already. Its version 1 has no such method.
     pydantic: Any = sys.modules.get("pydantic.main")
-    if pydantic is not None and issubclass(cls, pydantic.BaseModel) and hasattr(cls, "model_dump"):
+    if pydantic is not None and pydantic.BaseModel in bases and hasattr(cls, "model_dump"):
         return "model"
     return None
 
 
+def class_of(value: object) -> type[Any]:
+    """The value's class."""
+    return type(value)
+
+
 def instance_state(value: object) -> dict[str, Any]:
-    """All that an instance holds in its `__dict__` and its slots, whatever its class makes of `__getstate__`."""
+    """All that an instance holds in its `__dict__` and its slots, whatever its class calls its state."""
+    # A dict, or the pair of a dict and a dict of the slots; None for what is empty.
     state: Any = object.__getstate__(value)
-    if type(state) is tuple:
-        in_dict, in_slots = state
-        return {**(in_dict or {}), **in_slots}
-    return state or {}
+    parts: list[Any] = [*state] if isinstance(state, tuple) else [state]
+    return {name: item for part in parts if part for name, item in part.items()}
 
 
 def state_beside(value: object, names: Iterable[str]) -> dict[str, Any]:
     """What an instance holds beside its fields, such as an attribute set in `__post_init__`.
 
-    Cached properties are left out: they are worked out again where they are asked for.
+    Cached properties are left out: they are worked out again where they are asked for. So is the note that
+    `typing` leaves on an instance of a generic class made as `Page[int](...)`.
     """
-    cls, fields = type(value), set(names)
+    cls, left_out = type(value), {"__orig_class__", *names}
     return {
         name: item
         for name, item in instance_state(value).items()
-        if name not in fields and not isinstance(getattr(cls, name, None), functools.cached_property)
+        if name not in left_out and not isinstance(getattr(cls, name, None), functools.cached_property)
     }
 
 
@@ -69,9 +75,9 @@ def dataclass_fields(value: Any) -> dict[str, Any]:
 def rebuild_dataclass(cls: type[Any], values: dict[str, Any], beside: dict[str, Any] | None = None) -> Any:
     """A dataclass instance with these fields, made without its `__init__` and `__post_init__`.
 
-    The stored fields are what the instance held *after* both had run. Running them again would apply them twice
-    (a fee would be added again), would ask for `InitVar`s, which no instance keeps, and could not set a field
-    with `init=False`; the instance that comes back would not be equal.
+    The stored fields are what the instance held *after* both had run. Running them again would apply them
+    twice (a fee would be added again), would ask for `InitVar`s, which no instance keeps, and could not set a
+    field with `init=False`; the instance that comes back would not be equal.
 
     Args:
         cls: The dataclass.
@@ -81,7 +87,8 @@ def rebuild_dataclass(cls: type[Any], values: dict[str, Any], beside: dict[str, 
 
     Raises:
         ValueError: A field without a default has no value.
-        TypeError: The class is built on one of Python's own, such as dict, whose part of it cannot be rebuilt.
+        TypeError: The class is built on one of Python's own, such as dict, whose part of it cannot be
+            rebuilt.
     """
     made = object.__new__(cls)
     for field in dataclasses.fields(cls):
@@ -112,7 +119,8 @@ def rebuild_namedtuple(cls: type[Any], values: list[Any], beside: dict[str, Any]
     if len(values) > len(names) or not all(name in defaults for name in missing):
         raise ValueError(f"{len(values)} values for the {len(names)} fields of {cls.__qualname__}")
     # Not the class's own __new__, for the reasons given with rebuild_dataclass.
-    made: Any = tuple.__new__(cls, (*values, *(defaults[name] for name in missing)))
+    new: Any = getattr(tuple, "__new__")  # noqa: B009  # pyright cannot know its items otherwise
+    made = new(cls, (*values, *(defaults[name] for name in missing)))
     for name, value in (beside or {}).items():
         object.__setattr__(made, name, value)
     return made

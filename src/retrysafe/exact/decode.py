@@ -27,8 +27,8 @@ class Decoder:
     def decode(self, plain: Any, mark: Mark) -> Any:
         """The value that was written as this JSON value and this mark.
 
-        A class that no annotation names any longer gives what a peer would give: a dataclass or model a dict, an
-        enum its value, a NamedTuple a tuple.
+        A class that no annotation names any longer gives what a peer would give: a dataclass or model a dict,
+        an enum its value, a NamedTuple a tuple.
 
         Raises:
             Exception: The two do not go together, or the mark is none that is known.
@@ -63,8 +63,8 @@ class Decoder:
         entries = dict(plain)
         if isinstance(marks, list):
             [each] = marks
-            for name in entries:
-                entries[name] = self.decode(entries[name], each)
+            for name, item in plain.items():
+                entries[name] = self.decode(item, each)
         elif marks is not None:
             for name, mark in marks.items():
                 entries[name] = self.decode(entries[name], mark)
@@ -76,11 +76,11 @@ class Decoder:
     def _tuple(self, plain: Any, marks: ItemMarks = None) -> tuple[Any, ...]:
         return tuple(self._items(plain, marks))
 
-    def _set(self, plain: Any, marks: ItemMarks = None) -> set[Any]:
-        return set(self._items(plain, marks))
+    def _set(self, plain: Any, marks: ItemMarks = None) -> Any:
+        return _hashed(set, self._items(plain, marks))
 
-    def _frozenset(self, plain: Any, marks: ItemMarks = None) -> frozenset[Any]:
-        return frozenset(self._items(plain, marks))
+    def _frozenset(self, plain: Any, marks: ItemMarks = None) -> Any:
+        return _hashed(frozenset, self._items(plain, marks))
 
     def _dict(self, plain: Any, marks: ItemMarks = None, key_marks: ItemMarks = None) -> dict[Any, Any]:
         entries = self._entries(plain, marks)
@@ -91,8 +91,8 @@ class Decoder:
             return {self.decode(name, each): item for name, item in entries.items()}
         return {self.decode(name, key_marks.get(name)): item for name, item in entries.items()}
 
-    def _pairs(self, plain: Any, marks: ItemMarks = None) -> dict[Any, Any]:
-        return dict(self._items(plain, marks))
+    def _pairs(self, plain: Any, marks: ItemMarks = None) -> Any:
+        return _hashed(dict, [(key, item) for key, item in self._items(plain, marks)])
 
     def _str(self, plain: Any, pieces: list[str]) -> str:
         _text(plain)
@@ -152,6 +152,14 @@ class Decoder:
         "dataclass": _dataclass,
         "model": _model,
     }
+
+
+def _hashed(make: Callable[[list[Any]], Any], items: list[Any]) -> Any:
+    """The set or dict of these items, or the items, where one of them came back as a dict and has no hash."""
+    try:
+        return make(items)
+    except TypeError:
+        return items
 
 
 def _text(plain: Any) -> str:

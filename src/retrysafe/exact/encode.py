@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from retrysafe.exact import marks
-from retrysafe.exact.classes import dataclass_fields, kind_of, state_beside
+from retrysafe.exact.classes import class_of, dataclass_fields, kind_of, state_beside
 from retrysafe.exact.decode import Decoder
 from retrysafe.exact.errors import UnstorableAnswerError, type_name
 from retrysafe.exact.scalars import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from retrysafe.exact.marks import Mark
 
 MAX_DEPTH: Final = 100
-"""Levels of nesting. Reading back takes as much of Python's stack as writing; the limit keeps room for both."""
+"""Levels of nesting. Each takes a few frames of Python's stack; reading back takes no more than writing."""
 
 _LONGEST_KEY: Final = 40
 _LARGEST_KEY: Final = 10**12
@@ -40,7 +40,7 @@ class Encoder:
         named: Gives the classes that may be restored; asked only where the value holds an instance of one.
 
     Attributes:
-        plain: After `encode`: the names of the classes that come back as plain values, because nothing names them.
+        plain: After `encode`: names of classes whose instances come back as plain values.
     """
 
     def __init__(self, named: Callable[[], NamedClasses]) -> None:
@@ -53,7 +53,11 @@ class Encoder:
         Raises:
             UnstorableAnswerError: Something in it has no stored form.
         """
-        kind: type[Any] = type(value)
+        if depth > MAX_DEPTH:
+            raise UnstorableAnswerError(
+                value, f"is nested more than {MAX_DEPTH} levels deep, or contains itself"
+            )
+        kind = class_of(value)
         if value is None or kind is bool:
             return value, None
         write = self._WRITERS.get(kind)
@@ -80,10 +84,6 @@ class Encoder:
     def at(self, place: Any, value: Any, depth: int, step: Callable[[Any], str]) -> tuple[Any, Mark]:
         """The value one level further in; `step` words the place, which only an error needs."""
         try:
-            if depth >= MAX_DEPTH:
-                raise UnstorableAnswerError(
-                    type_name(type(value)), f"is nested more than {MAX_DEPTH} levels deep, or contains itself"
-                )
             return self.encode(value, depth + 1)
         except UnstorableAnswerError as error:
             error.inside(step(place))
@@ -129,11 +129,11 @@ class Encoder:
             if text is None or text in keys:
                 return self._pairs(value, depth)
             keys[text], key_marks[text] = key, mark
-        # As the peer sorts them: numbers by their size.
-        by_size = all(isinstance(key, (int, float)) for key in value)
+        # As the peer sorts them: by the keys themselves. It cannot store a dict whose keys do not compare.
+        comparable = any(all(isinstance(key, kind) for key in value) for kind in (str, (int, float)))
         plains: dict[str, Any] = {}
         item_marks: dict[str, Mark] = {}
-        for text in sorted(keys, key=keys.__getitem__ if by_size else None):
+        for text in sorted(keys, key=keys.__getitem__ if comparable else None):
             key = keys[text]
             plains[text], item_marks[text] = self.at(key, value[key], depth, _key)
         return plains, _if_any("dict", marks.of_entries(item_marks), marks.of_entries(key_marks))
@@ -178,7 +178,7 @@ class Encoder:
                 if base not in _BASES:
                     return self._scalar(value, base)
                 return self.encode(_BASES[base](value), depth)
-        raise UnstorableAnswerError(type_name(cls))
+        raise UnstorableAnswerError(value)
 
     def _enum(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
         if name is None:
@@ -188,8 +188,8 @@ class Encoder:
             if mark is None:
                 return plain, marks.mark("enum", name)
         # By its name, for a value that a copy of it would not be found by (nan), or that has no stored form.
-        if type(value).__members__.get(value._name_) is not value:
-            raise UnstorableAnswerError(type_name(type(value)), "is a member without a name of its own")
+        if class_of(value).__members__.get(value._name_) is not value:
+            raise UnstorableAnswerError(value, "is a member without a name of its own")
         try:
             plain, _ = Encoder(self._named).encode(value._value_, depth)
         except UnstorableAnswerError:
@@ -206,11 +206,11 @@ class Encoder:
         return [plain for plain, _ in plains], marks.mark("namedtuple", name, item_marks, rest)
 
     def _dataclass(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
-        cls = type(value)
+        cls = class_of(value)
         try:
             fields = dataclass_fields(value)
         except AttributeError as error:
-            raise UnstorableAnswerError(type_name(cls), "has a field that was never set") from error
+            raise UnstorableAnswerError(value, "has a field that was never set") from error
         plains, item_marks = self._attributes(fields, depth)
         if name is None:
             return plains, _if_any("dict", item_marks)
@@ -218,7 +218,7 @@ class Encoder:
             object.__new__(cls)
         except TypeError as error:
             raise UnstorableAnswerError(
-                type_name(cls), "is built on a class of Python's own and cannot be rebuilt"
+                value, "is built on a class of Python's own and cannot be rebuilt"
             ) from error
         rest = self.beside(state_beside(value, fields), depth)
         return plains, marks.mark("dataclass", name, item_marks, rest)
@@ -296,9 +296,9 @@ def _key(key: Any) -> str:
     """A key of a dict: the beginning of a string, a number that is not long, else its type."""
     if isinstance(key, str):
         return f"[{json.dumps(key if len(key) <= _LONGEST_KEY else key[:_LONGEST_KEY] + '...')}]"
-    if key is None or isinstance(key, (bool, int)) and abs(key) < _LARGEST_KEY:
+    if key is None or (isinstance(key, int) and abs(key) < _LARGEST_KEY):
         return f"[{key}]"
-    return f"[a key of type {type_name(type(key))}]"
+    return f"[a key of type {type_name(class_of(key))}]"
 
 
 _BASES: Final[dict[type, Callable[[Any], Any]]] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _LONGEST_PLACE = 10
 """Steps of a place that are shown; the rest of a deep place is left out in its middle."""
 
@@ -10,15 +12,16 @@ class UnstorableAnswerError(Exception):
     """The answer cannot be stored: names the place and the type, never a value. Internal to retrysafe.
 
     Args:
-        type_name: What stands at the place, in words: a type's name.
+        value: What stands at the place. Only the name of its type is kept.
         reason: Why it cannot be stored; the sentence goes on behind the type's name.
+        root: What the places lie in.
     """
 
-    def __init__(self, type_name: str, reason: str = "cannot be stored") -> None:
-        super().__init__(type_name, reason)
-        self.type_name = type_name
+    def __init__(self, value: object, reason: str = "cannot be stored", *, root: str = "answer") -> None:
+        self.type_name = type_name(type(value))
         self.reason = reason
-        self.root = "answer"
+        super().__init__(self.type_name, reason)
+        self.root = root
         self._steps: list[str] = []
 
     def inside(self, step: str) -> None:
@@ -37,6 +40,6 @@ class UnstorableAnswerError(Exception):
         return f"{self.place}: {self.type_name} {self.reason}"
 
 
-def type_name(cls: type) -> str:
+def type_name(cls: type[Any]) -> str:
     """The qualified name of a class as people write it: without `builtins`."""
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -1,7 +1,7 @@
 """Marks: how the types of a value are written down compactly.
 
-A mark is None for plain JSON, a tag for a type that needs nothing more, or `[tag, what it needs...]`. Marks of the
-items of a container are an object by place, or a list of one mark that all items share.
+A mark is None for plain JSON, a tag for a type that needs nothing more, or `[tag, what it needs...]`. Marks
+of the items of a container are an object by place, or a list of one mark that all items share.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Mark: TypeAlias = str | list[Any] | None
 ItemMarks: TypeAlias = dict[str, Any] | list[Any] | None
 
 VERSION = 1
-"""Version of the `types` text. A reader refuses any other, so raise it only where the old cannot be read as new."""
+"""Version of the `types` text; a reader refuses any other. It changes where an old reader would misread."""
 
 
 def mark(tag: str, *needs: Any) -> Mark:

@@ -1,13 +1,14 @@
-"""Pydantic models: taken apart and rebuilt by pydantic's own state protocol, the one it pickles and copies by.
+"""Pydantic models: taken apart and rebuilt by the state protocol that pydantic itself pickles by.
 
-A model's plain form is the peer's, `model_dump(mode="json")`; where that shows a field otherwise than its mark can
-read, or not at all, the mark holds the field's value itself.
+A model's plain form is the peer's, `model_dump(mode="json")`; where that shows a field otherwise than its
+mark can read, or not at all, the mark holds the field's value itself.
 
 Imported only where a class already is a model, so pydantic is there.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from pydantic_core import PydanticUndefined
 from retrysafe.exact import marks
 from retrysafe.exact.decode import is_object
 from retrysafe.exact.encode import attribute
-from retrysafe.exact.errors import UnstorableAnswerError, type_name
+from retrysafe.exact.errors import UnstorableAnswerError
 
 if TYPE_CHECKING:
     from retrysafe.exact.decode import Decoder
@@ -49,7 +50,7 @@ def encode_model(
     if name is None:
         return encoder.encode(values if dumped is None else dumped, depth)
     if len(fields) < len(cls.model_fields):
-        raise UnstorableAnswerError(type_name(cls), "has a field that was never set")
+        raise UnstorableAnswerError(model, "has a field that was never set")
     shown = None if dumped is None else encoder.encode(dumped, depth)[0]
     plains: dict[str, Any] = {}
     item_marks: dict[str, Mark] = {}
@@ -156,13 +157,12 @@ def _rebuild(
     """
     values: dict[str, Any] = {}
     for name, field in cls.model_fields.items():
-        value = fields[name] if name in fields else field.get_default(call_default_factory=True)
-        if value is PydanticUndefined:
+        values[name] = fields[name] if name in fields else _default(field, values)
+        if values[name] is PydanticUndefined:
             raise ValueError(f"no value for the field {name!r} of {cls.__qualname__}")
-        values[name] = value
-    defaults = {name: declared.get_default() for name, declared in cls.__private_attributes__.items()}
     attributes = {
-        name: item for name, item in {**defaults, **private}.items() if item is not PydanticUndefined
+        name: private[name] if name in private else _default(declared, values)
+        for name, declared in cls.__private_attributes__.items()
     }
     made = cls.__new__(cls)
     # The base class's own: a model may make something else of being unpickled.
@@ -172,10 +172,26 @@ def _rebuild(
             "__dict__": values,
             "__pydantic_extra__": extra if cls.model_config.get("extra") == "allow" else None,
             "__pydantic_fields_set__": is_set,
-            "__pydantic_private__": attributes if cls.__private_attributes__ else None,
+            "__pydantic_private__": {
+                name: item for name, item in attributes.items() if item is not PydanticUndefined
+            }
+            if attributes
+            else None,
         },
     )
     return made
+
+
+def _default(declared: Any, values: dict[str, Any]) -> Any:
+    """The default of a field or private attribute; PydanticUndefined where it has none.
+
+    Not by its own `get_default`, whose parameters differ from version to version.
+    """
+    if declared.default_factory is None:
+        return copy.deepcopy(declared.default)
+    if getattr(declared, "default_factory_takes_validated_data", False):
+        return declared.default_factory(values)
+    return declared.default_factory()
 
 
 @functools.lru_cache(maxsize=256)

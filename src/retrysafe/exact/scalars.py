@@ -6,7 +6,7 @@ The text is what the peer writes where the peer can, else the usual one: ISO 860
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import decimal
 import math
 import pathlib
@@ -16,15 +16,17 @@ import uuid
 import zoneinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from retrysafe.exact.errors import type_name
-from retrysafe.exact.marks import Mark, mark
+from retrysafe.exact.errors import UnstorableAnswerError, type_name
+from retrysafe.exact.marks import mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from retrysafe.exact.marks import Mark
+
 _HALVES: Final = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 _ALWAYS_WRITTEN_BITS: Final = 2_100
-"""Python reads and writes integers of up to 640 digits whatever limit is set; that is a little more than this."""
+"""A little less than 640 digits, which Python reads and writes whatever limit is set."""
 
 
 def encode_str(value: str) -> tuple[str, Mark]:
@@ -68,23 +70,26 @@ def float_text(value: float) -> str:
     return float.__repr__(value)
 
 
-def _encode_moment(value: datetime.datetime | datetime.time) -> tuple[str, Mark, type | None]:
+def _encode_moment(value: dt.datetime | dt.time) -> tuple[str, Mark, type | None]:
     """ISO 8601, the mark's details, and the class of a time zone that only its offset is kept of."""
     # The base classes' own methods: a subclass may print itself otherwise.
-    if isinstance(value, datetime.datetime):
-        tag, text = "datetime", datetime.datetime.isoformat(value)
+    if isinstance(value, dt.datetime):
+        tag, text = "datetime", dt.datetime.isoformat(value)
     else:
-        tag, text = "time", datetime.time.isoformat(value)
+        tag, text = "time", dt.time.isoformat(value)
     details: dict[str, Any] = {}
     forgotten: type | None = None
     if value.fold:
         details["fold"] = 1
+    offset = value.utcoffset()
+    if offset is not None and offset.microseconds:
+        details["offset"] = _encode_timedelta(offset)  # Python misreads some of these from the text
     zone = value.tzinfo
     if isinstance(zone, zoneinfo.ZoneInfo) and zone.key is not None:  # pyright: ignore[reportUnnecessaryComparison]  # it is None for a zone made from a file
         details["zone"] = zone.key
-    elif isinstance(zone, datetime.timezone):
+    elif isinstance(zone, dt.timezone):
         name = zone.tzname(None)
-        if name != datetime.timezone(zone.utcoffset(None)).tzname(None):
+        if name != dt.timezone(zone.utcoffset(None)).tzname(None):
             details["name"] = name
     elif zone is not None and not type(zone).__module__.startswith("pydantic_core"):
         # pydantic's own zone is a fixed offset like the standard library's; nothing is lost with it.
@@ -99,10 +104,9 @@ def _zone_of(name: str) -> zoneinfo.ZoneInfo | None:
         return None
 
 
-def _decode_datetime(text: str, details: dict[str, Any]) -> datetime.datetime:
-    value = datetime.datetime.fromisoformat(text)
-    if "name" in details:
-        value = value.replace(tzinfo=datetime.timezone(_offset(value), details["name"]))
+def _decode_datetime(text: str, details: dict[str, Any]) -> dt.datetime:
+    value = dt.datetime.fromisoformat(text)
+    value = value.replace(tzinfo=_fixed_zone(value, details))
     if "fold" in details:
         value = value.replace(fold=details["fold"])
     zone = _zone_of(details["zone"]) if "zone" in details else None
@@ -114,10 +118,9 @@ def _decode_datetime(text: str, details: dict[str, Any]) -> datetime.datetime:
     return local if local.utcoffset() == value.utcoffset() else value.astimezone(zone)
 
 
-def _decode_time(text: str, details: dict[str, Any]) -> datetime.time:
-    value = datetime.time.fromisoformat(text)
-    if "name" in details:
-        value = value.replace(tzinfo=datetime.timezone(_offset(value), details["name"]))
+def _decode_time(text: str, details: dict[str, Any]) -> dt.time:
+    value = dt.time.fromisoformat(text)
+    value = value.replace(tzinfo=_fixed_zone(value, details))
     if "zone" in details:
         zone = _zone_of(details["zone"])
         if zone is None and value.tzinfo is None:
@@ -126,11 +129,13 @@ def _decode_time(text: str, details: dict[str, Any]) -> datetime.time:
     return value.replace(fold=details.get("fold", 0))
 
 
-def _offset(value: datetime.datetime | datetime.time) -> datetime.timedelta:
-    offset = value.utcoffset()
-    if offset is None:
-        raise ValueError("a named offset without an offset")
-    return offset
+def _fixed_zone(value: dt.datetime | dt.time, details: dict[str, Any]) -> dt.tzinfo | None:
+    """The zone of a moment as read from its text, with what the text does not tell of it."""
+    if value.tzinfo is None or not details.keys() & {"offset", "name"}:
+        return value.tzinfo
+    # A zone made by fromisoformat is a fixed offset, which needs no date to tell itself.
+    offset = _decode_timedelta(details["offset"]) if "offset" in details else value.tzinfo.utcoffset(None)
+    return dt.timezone(offset or dt.timedelta(0), *([details["name"]] if "name" in details else []))
 
 
 _DURATION: Final = re.compile(
@@ -138,7 +143,7 @@ _DURATION: Final = re.compile(
 )
 
 
-def _encode_timedelta(value: datetime.timedelta) -> str:
+def _encode_timedelta(value: dt.timedelta) -> str:
     """An ISO 8601 duration, exact: `P1DT2H3.5S`, `-PT1S`, `PT0S`."""
     sign = "-" if value.days < 0 else ""
     if sign:
@@ -159,7 +164,7 @@ def _encode_timedelta(value: datetime.timedelta) -> str:
     return f"{sign}P{text or 'T0S'}"
 
 
-def _decode_timedelta(text: str) -> datetime.timedelta:
+def _decode_timedelta(text: str) -> dt.timedelta:
     found = _DURATION.fullmatch(text)
     if found is None:
         raise ValueError("not a duration")
@@ -167,13 +172,22 @@ def _decode_timedelta(text: str) -> datetime.timedelta:
     micros = int((found[6] or "0").ljust(6, "0"))
     sign = -1 if found[1] else 1
     # Signs go on the parts: the negated whole could be out of a timedelta's range.
-    return datetime.timedelta(
+    return dt.timedelta(
         days=sign * days,
         hours=sign * hours,
         minutes=sign * minutes,
         seconds=sign * seconds,
         microseconds=sign * micros,
     )
+
+
+def _encode_path(value: pathlib.PurePath) -> str:
+    text = pathlib.PurePath.__str__(value)
+    like = pathlib.PureWindowsPath if isinstance(value, pathlib.PureWindowsPath) else pathlib.PurePosixPath
+    if like(text) != value:
+        # Some malformed Windows paths are not understood in their own spelling.
+        raise UnstorableAnswerError(value, "does not come back from its own text")
+    return text
 
 
 def _path(
@@ -196,13 +210,13 @@ TEXTS: Final[dict[type, tuple[str, Callable[[Any], str]]]] = {
     uuid.UUID: ("UUID", uuid.UUID.__str__),
     bytes: ("bytes", lambda value: base64.b64encode(value).decode("ascii")),
     bytearray: ("bytearray", lambda value: base64.b64encode(value).decode("ascii")),
-    datetime.date: ("date", datetime.date.isoformat),
-    datetime.timedelta: ("timedelta", _encode_timedelta),
-    **{cls: (cls.__name__, cls.__str__) for cls in _PATHS},
+    dt.date: ("date", dt.date.isoformat),
+    dt.timedelta: ("timedelta", _encode_timedelta),
+    **{cls: (cls.__name__, _encode_path) for cls in _PATHS},
 }
 """Types written as one text: the tag, and what makes the text."""
 
-MOMENTS: Final = frozenset({datetime.datetime, datetime.time})
+MOMENTS: Final = frozenset({dt.datetime, dt.time})
 
 READERS: Final[dict[str, Callable[[str], Any]]] = {
     "int": lambda text: int(text, 0),
@@ -213,7 +227,7 @@ READERS: Final[dict[str, Callable[[str], Any]]] = {
     "UUID": uuid.UUID,
     "bytes": lambda text: base64.b64decode(text, validate=True),
     "bytearray": lambda text: bytearray(base64.b64decode(text, validate=True)),
-    "date": datetime.date.fromisoformat,
+    "date": dt.date.fromisoformat,
     "timedelta": _decode_timedelta,
     **{cls.__name__: _path(cls, elsewhere) for cls, elsewhere in _PATHS.items()},
 }

@@ -19,7 +19,7 @@ class BaseIdempotencySerializer(ABC):
 
     @abstractmethod
     def to_dict(self, data: Any) -> dict[Any, Any]:
-        """The answer as a dict; it may hold every type that an answer may (see docs/record-format.md).
+        """The answer as a dict, which may hold every type that an answer may (see docs/record-format.md).
 
         What it raises makes the answer one that cannot be stored.
         """
@@ -34,7 +34,10 @@ class BaseIdempotencySerializer(ABC):
 
 
 class BaseIdempotencyModelSerializer(BaseIdempotencySerializer):
-    """A serializer for one model. The decorator takes the class, too, and the model from the return annotation."""
+    """A serializer for one model.
+
+    The decorator also takes the class itself; the function's return annotation then gives the model.
+    """
 
     @classmethod
     @abstractmethod
@@ -42,8 +45,8 @@ class BaseIdempotencyModelSerializer(BaseIdempotencySerializer):
         """The serializer for a function with this return annotation.
 
         Args:
-            model_type: The annotation: the model, or `model | None`. None or `inspect.Signature.empty` where there is
-                none.
+            model_type: The annotation: the model, or `model | None`. None or `inspect.Signature.empty` where
+                there is none.
 
         Raises:
             IdempotencyNoSerializationModelError: There is no annotation.
@@ -59,16 +62,18 @@ def serializer_for(
 
     Raises:
         IdempotencyConfigError: The value is neither a serializer nor a class of model serializer.
-        IdempotencyNoSerializationModelError: A class, and the function has no return annotation that can be resolved.
-        IdempotencyModelTypeError: A class, and the annotation is no model of its kind.
+        IdempotencyNoSerializationModelError: It is a class, and the function has no return annotation, or one
+            that cannot be resolved.
+        IdempotencyModelTypeError: It is a class, and the annotation is no model of its kind.
     """
-    if serializer is None or isinstance(serializer, BaseIdempotencySerializer):
-        return serializer
-    if isinstance(serializer, type) and issubclass(serializer, BaseIdempotencyModelSerializer):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        return serializer.instantiate(_return_annotation(function))
+    given: Any = serializer  # whatever a caller without a type checker hands in
+    if given is None or isinstance(given, BaseIdempotencySerializer):
+        return given
+    if isinstance(given, type) and issubclass(given, BaseIdempotencyModelSerializer):
+        return given.instantiate(_return_annotation(function))
     raise IdempotencyConfigError(
-        "output_serializer must be a serializer, or a class of model serializer such as PydanticSerializer; got "
-        f"{serializer!r}"
+        "output_serializer must be a serializer, or a class of model serializer such as PydanticSerializer; "
+        f"got {given!r}"
     )
 
 
@@ -79,8 +84,8 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
         return return_annotation(function)
     except Exception as error:
         raise IdempotencyNoSerializationModelError(
-            f"the return annotation of {getattr(function, '__qualname__', function)!r} cannot be resolved; hand "
-            "output_serializer an instance made with the model",
+            f"the return annotation of {getattr(function, '__qualname__', function)!r} cannot be resolved; "
+            "hand output_serializer an instance made with the model",
             error,
         ) from error
 
@@ -93,7 +98,7 @@ def model_of(model_type: Any) -> Any:
     """
     from retrysafe.exact.annotations import NO_ANNOTATION, bare  # noqa: PLC0415  # only for a class
 
-    if model_type in (None, type(None), NO_ANNOTATION):
+    if any(model_type is none for none in (None, type(None), NO_ANNOTATION)):
         raise IdempotencyNoSerializationModelError(
             "the output serializer takes its model from the return annotation, and the function has none"
         )

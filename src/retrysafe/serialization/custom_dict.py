@@ -15,8 +15,8 @@ class CustomDictSerializer(BaseIdempotencySerializer):
 
     Args:
         to_dict: Makes a dict of an answer.
-        from_dict: Makes the answer of that dict again. It gets keys and values back as `to_dict` gave them, of the
-            same types; from a record that a peer wrote, plain JSON.
+        from_dict: Makes the answer of that dict again. It gets keys and values back as `to_dict` gave them,
+            of the same types; from a record that a peer wrote, plain JSON.
     """
 
     def __init__(

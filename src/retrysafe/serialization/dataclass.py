@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args, get_origin
+import functools
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, get_args, get_origin
 
 from retrysafe.exact.annotations import bare, class_hints, is_typed_dict, is_union
 from retrysafe.exact.classes import kind_of, rebuild_dataclass
 from retrysafe.exceptions import IdempotencyModelTypeError
-from retrysafe.serialization.base import (
-    BaseIdempotencyModelSerializer,
-    BaseIdempotencySerializer,
-    model_of,
-)
+from retrysafe.serialization.base import BaseIdempotencyModelSerializer, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +18,10 @@ if TYPE_CHECKING:
 class DataclassSerializer(BaseIdempotencyModelSerializer):
     """Stores a dataclass as the dict of its fields, and makes instances of it again.
 
-    Nested dataclasses come back, too, wherever annotations name them: as a field, in a list, tuple, dict or
-    TypedDict, in a union. Instances are rebuilt from their fields without `__init__` and `__post_init__`, which
-    have run before, so they are equal to the first ones. What an instance holds beside its fields is not stored.
+    Nested dataclasses come back, too, where an annotation that can be resolved names them: as a field, in a
+    list, tuple or dict, in a union. Instances are rebuilt from their fields without `__init__` and
+    `__post_init__`, which have run before, so they are equal to the first ones. What an instance holds beside
+    its fields is not stored.
 
     Args:
         model: The dataclass; a generic one may have its parameters (`Page[Order]`).
@@ -38,7 +36,7 @@ class DataclassSerializer(BaseIdempotencyModelSerializer):
         self.model = model
 
     @classmethod
-    def instantiate(cls, model_type: Any) -> BaseIdempotencySerializer:
+    def instantiate(cls, model_type: Any) -> DataclassSerializer:
         """The serializer for a function with this return annotation; see the base class.
 
         Raises:
@@ -58,7 +56,7 @@ class DataclassSerializer(BaseIdempotencyModelSerializer):
             TypeError: `data` is no dict.
             ValueError: A field without a default has no value.
         """
-        if not isinstance(data, dict):  # pyright: ignore[reportUnnecessaryIsInstance]  # whatever a record holds
+        if not _is_dict(data):  # whatever a record holds
             raise TypeError(f"the fields of {self.model!r} come as a dict, not as {type(data).__name__}")
         return _rebuilt(data, self.model, {})
 
@@ -67,6 +65,11 @@ def _dataclass_in(hint: Any) -> type[Any] | None:
     """The dataclass that this annotation is, with or without parameters; None where it is none."""
     cls = get_origin(hint) or hint
     return cls if isinstance(cls, type) and kind_of(cls) == "dataclass" else None
+
+
+@functools.lru_cache(maxsize=256)
+def _hints_of(cls: type) -> dict[str, Any]:
+    return class_hints(cls)
 
 
 def _rebuilt(value: Any, hint: Any, bound: Mapping[Any, Any]) -> Any:
@@ -82,22 +85,32 @@ def _rebuilt(value: Any, hint: Any, bound: Mapping[Any, Any]) -> Any:
         return _rebuilt(value, bound[hint], {}) if hint in bound else value
     if is_union(hint):
         return _of_union(value, get_args(hint), bound)
-    if isinstance(value, dict):
-        return _of_dict(cast("dict[Any, Any]", value), hint, bound)
-    if isinstance(value, (list, tuple)):
-        return _of_sequence(cast("list[Any] | tuple[Any, ...]", value), hint, bound)
+    if _is_dict(value):
+        return _of_dict(value, hint, bound)
+    if _is_sequence(value):
+        return _of_sequence(value, hint, bound)
     return value
+
+
+def _is_dict(value: Any) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_sequence(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    return isinstance(value, (list, tuple))
 
 
 def _of_dict(value: dict[Any, Any], hint: Any, bound: Mapping[Any, Any]) -> Any:
     cls = _dataclass_in(hint)
+    # Looked up here, as the names are those of the class around; inside, they are those of this one.
     arguments = [
         bound.get(argument, argument) if isinstance(argument, TypeVar) else argument
         for argument in get_args(hint)
     ]
     if cls is not None or is_typed_dict(hint):
         inner = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
-        hints = class_hints(cls or hint)
+        named: type = cls or hint
+        hints = _hints_of(named)
         fields = {name: _rebuilt(item, hints.get(name), inner) for name, item in value.items()}
         return fields if cls is None else rebuild_dataclass(cls, fields)
     if len(arguments) == 2:  # noqa: PLR2004  # a mapping's: of its keys, of its values
@@ -108,7 +121,7 @@ def _of_dict(value: dict[Any, Any], hint: Any, bound: Mapping[Any, Any]) -> Any:
 def _of_sequence(value: list[Any] | tuple[Any, ...], hint: Any, bound: Mapping[Any, Any]) -> Any:
     cls: Any = type(value)
     if kind_of(cls) == "namedtuple":
-        own = class_hints(cls)
+        own = _hints_of(cls)
         return cls._make(
             _rebuilt(item, own.get(name), bound) for name, item in zip(cls._fields, value, strict=True)
         )
@@ -121,7 +134,7 @@ def _of_sequence(value: list[Any] | tuple[Any, ...], hint: Any, bound: Mapping[A
 
 
 def _of_union(value: Any, members: tuple[Any, ...], bound: Mapping[Any, Any]) -> Any:
-    """The first member that makes something of the value; of dataclasses, first the one with just these fields."""
+    """The value as the first member that makes something of it, a dataclass with just these fields first."""
     for exactly in (True, False):
         for member in members:
             cls = _dataclass_in(bare(member))
@@ -137,10 +150,10 @@ def _of_union(value: Any, members: tuple[Any, ...], bound: Mapping[Any, Any]) ->
 
 
 def _fits(value: Any, cls: type[Any], *, exactly: bool) -> bool:
-    """Whether the value is a dict of this dataclass's fields: of all, or at least of those without a default."""
-    if not isinstance(value, dict):
+    """Whether the value is a dict of this dataclass's fields: of all, or at least of those it needs."""
+    if not _is_dict(value):
         return False
-    given = set(cast("dict[Any, Any]", value))
+    given = set(value)
     fields = dataclasses.fields(cls)
     names = {field.name for field in fields}
     needed = {

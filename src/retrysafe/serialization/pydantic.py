@@ -6,11 +6,7 @@ import json
 from typing import Any
 
 from retrysafe.exceptions import IdempotencyModelTypeError
-from retrysafe.serialization.base import (
-    BaseIdempotencyModelSerializer,
-    BaseIdempotencySerializer,
-    model_of,
-)
+from retrysafe.serialization.base import BaseIdempotencyModelSerializer, model_of
 
 _NEEDED = "PydanticSerializer needs pydantic 2.11 or later: pip install 'retrysafe[pydantic]'"
 
@@ -27,9 +23,9 @@ if tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 11):
 class PydanticSerializer(BaseIdempotencyModelSerializer):
     """Stores a model as the dict that `model_dump(mode="json")` makes, and validates that into a model again.
 
-    Fields go by their names, not their aliases, as the peer writes them. What the dump leaves out or masks (an
-    excluded field, a secret) is not stored, so it is not there on replay. Without a serializer, the return
-    annotation alone brings a model back with all it holds.
+    Fields go by their names, not their aliases, as the peer writes them. What the dump leaves out or masks
+    (an excluded field, a secret) is not stored, so it is not there on replay. Without a serializer, the
+    return annotation alone brings a model back with all it holds.
 
     Args:
         model: The pydantic model.
@@ -39,12 +35,13 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
     """
 
     def __init__(self, model: type[pydantic.BaseModel]) -> None:
-        if not (isinstance(model, type) and issubclass(model, pydantic.BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        given: Any = model  # whatever a caller without a type checker hands in
+        if not (isinstance(given, type) and issubclass(given, pydantic.BaseModel)):
             raise IdempotencyModelTypeError(f"PydanticSerializer needs a pydantic model, not {model!r}")
         self.model = model
 
     @classmethod
-    def instantiate(cls, model_type: Any) -> BaseIdempotencySerializer:
+    def instantiate(cls, model_type: Any) -> PydanticSerializer:
         """The serializer for a function with this return annotation; see the base class.
 
         Raises:
@@ -54,8 +51,9 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
         return cls(model=model_of(model_type))
 
     def to_dict(self, data: Any) -> dict[str, Any]:
-        """The model's dump, without computed fields: they are worked out again, and validation may refuse them."""
-        return data.model_dump(mode="json", round_trip=True)
+        """The model's dump, without computed fields: validation works them out again, or refuses them."""
+        dumped: dict[str, Any] = data.model_dump(mode="json", round_trip=True)
+        return dumped
 
     def from_dict(self, data: dict[str, Any]) -> Any:
         """The model of this dump.
@@ -63,8 +61,9 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
         Raises:
             pydantic.ValidationError: It is not valid.
         """
-        if isinstance(data, dict) and self.model.model_computed_fields:  # pyright: ignore[reportUnnecessaryIsInstance]  # a root model's is none
+        computed = self.model.model_computed_fields
+        if computed:
             # The peer's dump has them.
-            data = {name: item for name, item in data.items() if name not in self.model.model_computed_fields}
+            data = {name: item for name, item in data.items() if name not in computed}
         # As JSON text, since a strict model takes a date from a string there, and only there.
         return self.model.model_validate_json(json.dumps(data), by_alias=False, by_name=True)

@@ -374,16 +374,12 @@ def test_a_strange_time_zone_becomes_a_fixed_offset_and_is_named():
 def test_equal_sets_are_stored_equally():
     answer = {"b", 2, (3, "c"), Decimal(1), "a"}
 
-    texts = {
-        AnswerCodec().encode(set(order)).data for order in (sorted(answer, key=repr), sorted(answer, key=str))
-    }
+    texts = {AnswerCodec().encode(set(order)).data for order in (sorted(answer, key=repr), sorted(answer, key=str))}
 
     assert texts == {'["1", "a", "b", 2, [3, "c"]]'}
 
 
-@pytest.mark.parametrize(
-    "base", [str, int, float, list, dict, tuple, set, frozenset, bytes, Decimal, dt.date]
-)
+@pytest.mark.parametrize("base", [str, int, float, list, dict, tuple, set, frozenset, bytes, Decimal, dt.date])
 def test_an_instance_of_a_subclass_comes_back_as_the_base_class_and_is_named(base):
     subclass = type("Special", (base,), {"__module__": "shop"})
     arguments = (2026, 1, 2) if base is dt.date else ()
@@ -431,9 +427,7 @@ def test_an_ordered_dict_comes_back_as_a_dict_and_is_named():
     ids=repr,
 )
 def test_an_instance_of_a_class_that_the_annotation_names_comes_back(answer, data):
-    codec = codec_for(
-        Colour | Level | Shape | Right | Oddity | Point | Order | WithFee | Derived | Page[Money]
-    )
+    codec = codec_for(Colour | Level | Shape | Right | Oddity | Point | Order | WithFee | Derived | Page[Money])
 
     for nested in (answer, {"a": [answer]}):
         stored = codec.encode(nested)
@@ -573,9 +567,7 @@ def test_a_secret_is_refused_rather_than_stored_as_asterisks_or_in_clear():
     class Login(pydantic.BaseModel):
         password: pydantic.SecretStr
 
-    with pytest.raises(
-        UnstorableAnswerError, match=r"answer\.password: pydantic\.types\.SecretStr"
-    ) as caught:
+    with pytest.raises(UnstorableAnswerError, match=r"answer\.password: pydantic\.types\.SecretStr") as caught:
         codec_for(Login).encode(
             Login(password="hidden")  # noqa: S106  # no real one
         )
@@ -635,9 +627,7 @@ def test_a_record_never_names_a_class_that_the_annotation_does_not(answer, back)
     stored = codec_for(type(answer)).encode(answer)
 
     assert same(AnswerCodec().decode(stored.data, stored.types), back)
-    assert same(codec_for(Order | Names).decode(stored.data, stored.types), back) or isinstance(
-        answer, (Colour, Money)
-    )
+    assert same(codec_for(Order | Names).decode(stored.data, stored.types), back) or isinstance(answer, (Colour, Money))
 
 
 def test_a_mark_does_not_make_one_kind_of_class_out_of_another():
@@ -1076,7 +1066,5 @@ def test_what_cannot_be_read_is_refused(data, types):
 
 
 def test_a_later_version_is_named():
-    with pytest.raises(
-        IdempotencyPersistenceConsistencyError, match="of version 7, and only 1 is known here"
-    ):
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="of version 7, and only 1 is known here"):
         AnswerCodec().decode("1", '{"v":7,"t":null}')

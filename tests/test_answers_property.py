@@ -84,9 +84,7 @@ CODEC = AnswerCodec(answer)
 
 texts = st.one_of(
     st.text(st.characters(exclude_categories=()), max_size=5),
-    st.sampled_from(
-        ["\ud83d\udc4d", "\U0001f44d", "\ud83d", "a\udc4d\ud83d\udc4db", "\u2028", "*", "\\ud83d"]
-    ),
+    st.sampled_from(["\ud83d\udc4d", "\U0001f44d", "\ud83d", "a\udc4d\ud83d\udc4db", "\u2028", "*", "\\ud83d"]),
 )
 zones = (
     st.none()
@@ -292,9 +290,7 @@ hostile_marks = st.recursive(
         st.lists(inner, max_size=4)
         | st.dictionaries(st.sampled_from(["0", "a", "set"]), inner)
         | st.tuples(
-            st.sampled_from(
-                ["list", "dict", "tuple", "via", "dataclass", "enum", "model", "namedtuple", "datetime"]
-            ),
+            st.sampled_from(["list", "dict", "tuple", "via", "dataclass", "enum", "model", "namedtuple", "datetime"]),
             st.sampled_from(["Coin", "Order", "Point", "Colour"]) | inner,
             inner,
         ).map(list)

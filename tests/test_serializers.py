@@ -215,9 +215,7 @@ def test_a_dataclass_goes_to_a_dict_of_dicts():
 
 
 def test_a_record_of_the_peer_gives_the_nested_dataclasses_that_the_peer_loses():
-    data = json.dumps(
-        dataclasses.asdict(order()), sort_keys=True, default=lambda v: getattr(v, "value", str(v))
-    )
+    data = json.dumps(dataclasses.asdict(order()), sort_keys=True, default=lambda v: getattr(v, "value", str(v)))
 
     back = read_of_the_peer(data, DataclassSerializer(Order))
 
@@ -392,9 +390,7 @@ def test_an_instance_is_taken_as_it_is_and_none_is_none():
     assert serializer_for(None, says_nothing) is None
 
 
-@pytest.mark.parametrize(
-    "function", [says_nothing, returns_nothing, returns_unheard], ids=lambda f: f.__name__
-)
+@pytest.mark.parametrize("function", [says_nothing, returns_nothing, returns_unheard], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("serializer", [DataclassSerializer, PydanticSerializer])
 def test_without_a_return_annotation_there_is_no_model(serializer, function):
     with pytest.raises(IdempotencyNoSerializationModelError):

@@ -105,9 +105,7 @@ class AnswerCodec:
         except UnstorableAnswerError:
             raise
         except Exception as error:  # a method of the user's classes raises, or the stack is used up
-            raise UnstorableAnswerError(
-                answer, f"cannot be looked through ({type(error).__name__})"
-            ) from error
+            raise UnstorableAnswerError(answer, f"cannot be looked through ({type(error).__name__})") from error
         return StoredAnswer(data, types, tuple(encoder.plain))
 
     def decode(self, data: str, types: str) -> Any:
@@ -145,9 +143,7 @@ class AnswerCodec:
             told = json.loads(types)
             version, mark = told["v"], told["t"]
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise IdempotencyPersistenceConsistencyError(
-                "the stored answer's types cannot be read"
-            ) from error
+            raise IdempotencyPersistenceConsistencyError("the stored answer's types cannot be read") from error
         if version != VERSION:
             raise IdempotencyPersistenceConsistencyError(
                 f"the stored answer's types are of version {version!r}, and only {VERSION} is known here"

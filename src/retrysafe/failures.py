@@ -82,9 +82,7 @@ def _encode_as(
     raise UnstorableAnswerError(error, "would not come back with the same text")
 
 
-def decode_failure(
-    data: str, types: str, replay_exceptions: tuple[type[BaseException], ...]
-) -> BaseException | None:
+def decode_failure(data: str, types: str, replay_exceptions: tuple[type[BaseException], ...]) -> BaseException | None:
     """The failure that was stored as these two texts; None where it cannot be rebuilt.
 
     That is so where none of `replay_exceptions`, or more than one, has the stored class's qualified name.

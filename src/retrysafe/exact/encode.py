@@ -54,9 +54,7 @@ class Encoder:
             UnstorableAnswerError: Something in it has no stored form.
         """
         if depth > MAX_DEPTH:
-            raise UnstorableAnswerError(
-                value, f"is nested more than {MAX_DEPTH} levels deep, or contains itself"
-            )
+            raise UnstorableAnswerError(value, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
         kind = class_of(value)
         if value is None or kind is bool:
             return value, None
@@ -217,9 +215,7 @@ class Encoder:
         try:
             object.__new__(cls)
         except TypeError as error:
-            raise UnstorableAnswerError(
-                value, "is built on a class of Python's own and cannot be rebuilt"
-            ) from error
+            raise UnstorableAnswerError(value, "is built on a class of Python's own and cannot be rebuilt") from error
         rest = self.beside(state_beside(value, fields), depth)
         return plains, marks.mark("dataclass", name, item_marks, rest)
 

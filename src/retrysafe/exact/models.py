@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from retrysafe.exact.marks import Mark
 
 
-def encode_model(
-    encoder: Encoder, model: pydantic.BaseModel, name: str | None, depth: int
-) -> tuple[Any, Mark]:
+def encode_model(encoder: Encoder, model: pydantic.BaseModel, name: str | None, depth: int) -> tuple[Any, Mark]:
     """A model as plain JSON and its mark.
 
     Args:
@@ -132,9 +130,7 @@ def decode_model(
         mark = item_marks.get(place)
         if place in cls.model_fields:
             fields[place] = (
-                _read_field(cls, place, plain[place])
-                if mark == "field"
-                else decoder.decode(plain.get(place), mark)
+                _read_field(cls, place, plain[place]) if mark == "field" else decoder.decode(plain.get(place), mark)
             )
         elif place in rest.get("extra", ()):
             extra[place] = decoder.decode(plain.get(place), mark)
@@ -172,9 +168,7 @@ def _rebuild(
             "__dict__": values,
             "__pydantic_extra__": extra if cls.model_config.get("extra") == "allow" else None,
             "__pydantic_fields_set__": is_set,
-            "__pydantic_private__": {
-                name: item for name, item in attributes.items() if item is not PydanticUndefined
-            }
+            "__pydantic_private__": {name: item for name, item in attributes.items() if item is not PydanticUndefined}
             if attributes
             else None,
         },

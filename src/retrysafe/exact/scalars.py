@@ -138,9 +138,7 @@ def _fixed_zone(value: dt.datetime | dt.time, details: dict[str, Any]) -> dt.tzi
     return dt.timezone(offset or dt.timedelta(0), *([details["name"]] if "name" in details else []))
 
 
-_DURATION: Final = re.compile(
-    r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,6}))?S)?)?", re.ASCII
-)
+_DURATION: Final = re.compile(r"(-)?P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)(?:\.(\d{1,6}))?S)?)?", re.ASCII)
 
 
 def _encode_timedelta(value: dt.timedelta) -> str:
@@ -190,9 +188,7 @@ def _encode_path(value: pathlib.PurePath) -> str:
     return text
 
 
-def _path(
-    cls: type[pathlib.PurePath], elsewhere: type[pathlib.PurePath]
-) -> Callable[[str], pathlib.PurePath]:
+def _path(cls: type[pathlib.PurePath], elsewhere: type[pathlib.PurePath]) -> Callable[[str], pathlib.PurePath]:
     """A path's reader. A path of the other operating system comes back pure, and equal."""
     native = (cls is pathlib.WindowsPath) == (sys.platform == "win32")
     return cls if native or cls is elsewhere else elsewhere

@@ -168,8 +168,7 @@ def record_of(idempotency_key: str, row: tuple[Any, ...]) -> DataRecord:
     for (name, types), value in zip(_COLUMNS, row, strict=False):  # the clock's reading follows the columns
         if type(value) not in types:
             raise IdempotencyPersistenceConsistencyError(
-                f"the record under {idempotency_key!r} cannot be read: its column {name} holds "
-                f"{type(value).__name__}"
+                f"the record under {idempotency_key!r} cannot be read: its column {name} holds {type(value).__name__}"
             )
     status, window, lease, owner, attempt, payload_hash, types_text, data, now_ms = row
     return DataRecord(

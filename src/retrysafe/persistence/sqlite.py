@@ -236,9 +236,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
     except TypeError:
         text = None
     if not isinstance(text, str) or "\0" in text:
-        raise IdempotencyPersistenceConfigError(
-            f"path={path!r}: must be the path of a file, as a str or a Path"
-        )
+        raise IdempotencyPersistenceConfigError(f"path={path!r}: must be the path of a file, as a str or a Path")
     if text in ("", ":memory:") or text.startswith("file:"):
         raise IdempotencyPersistenceConfigError(
             f"path={path!r}: must be the path of a file; for records in memory use MemoryPersistenceLayer"

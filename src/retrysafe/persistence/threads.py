@@ -85,9 +85,7 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
         import asyncio  # noqa: PLC0415  # see the module's first lines
 
         context = contextvars.copy_context()
-        work = asyncio.get_running_loop().run_in_executor(
-            self._threads(), lambda: context.run(method, *args, **kwargs)
-        )
+        work = asyncio.get_running_loop().run_in_executor(self._threads(), lambda: context.run(method, *args, **kwargs))
         return await _to_its_end(work)
 
     def _threads(self) -> ThreadPoolExecutor:

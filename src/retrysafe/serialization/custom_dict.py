@@ -19,9 +19,7 @@ class CustomDictSerializer(BaseIdempotencySerializer):
             of the same types; from a record that a peer wrote, plain JSON.
     """
 
-    def __init__(
-        self, to_dict: Callable[[Any], dict[Any, Any]], from_dict: Callable[[dict[Any, Any]], Any]
-    ) -> None:
+    def __init__(self, to_dict: Callable[[Any], dict[Any, Any]], from_dict: Callable[[dict[Any, Any]], Any]) -> None:
         self._to_dict = to_dict
         self._from_dict = from_dict
 

@@ -104,8 +104,7 @@ def _of_dict(value: dict[Any, Any], hint: Any, bound: Mapping[Any, Any]) -> Any:
     cls = _dataclass_in(hint)
     # Looked up here, as the names are those of the class around; inside, they are those of this one.
     arguments = [
-        bound.get(argument, argument) if isinstance(argument, TypeVar) else argument
-        for argument in get_args(hint)
+        bound.get(argument, argument) if isinstance(argument, TypeVar) else argument for argument in get_args(hint)
     ]
     if cls is not None or is_typed_dict(hint):
         inner = dict(zip(getattr(cls, "__parameters__", ()), arguments, strict=False))
@@ -122,9 +121,7 @@ def _of_sequence(value: list[Any] | tuple[Any, ...], hint: Any, bound: Mapping[A
     cls: Any = type(value)
     if kind_of(cls) == "namedtuple":
         own = _hints_of(cls)
-        return cls._make(
-            _rebuilt(item, own.get(name), bound) for name, item in zip(cls._fields, value, strict=True)
-        )
+        return cls._make(_rebuilt(item, own.get(name), bound) for name, item in zip(cls._fields, value, strict=True))
     hints = get_args(hint)
     if not hints:
         return value

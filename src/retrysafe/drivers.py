@@ -59,9 +59,9 @@ def run(
     flow = idempotent_call(call)
     ports = SyncPorts(store)
     step = drive(flow, ports)
-    if isinstance(step, Invoke):
+    if type(step) is Invoke:
         step = drive(flow, ports, invoke(step, store, function, args, kwargs))
-    return conclude(step)
+    return step.value if type(step) is Returned else conclude(step)
 
 
 def drive(flow: Flow[Ending], ports: SyncPorts, answer: Any = None) -> Any:

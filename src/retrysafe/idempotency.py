@@ -10,7 +10,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from retrysafe import lambda_context
+from retrysafe import lambda_context, switch
 from retrysafe.arguments import Arguments, HandlerArguments
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
@@ -266,7 +266,9 @@ def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...],
 
 
 def _disabled() -> bool:
-    """Whether an environment variable switches idempotency off; looked up at each call, so that a test can."""
+    """Whether a test or an environment variable switches idempotency off; looked up at each call, so that they can."""
+    if switch.blocks.get():
+        return True
     for variable in DISABLED_VARIABLES:
         if os.environ.get(variable, "").lower() in TRUTHY:
             warnings.warn(f"idempotency is switched off by {variable}", stacklevel=3)

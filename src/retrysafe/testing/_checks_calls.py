@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FALSY: tuple[Any, ...] = (None, 0, 0.0, False, "", [], {})
 FALSY_WITH_TYPES: tuple[Any, ...] = ((), b"", set[Any](), frozenset[Any]())
 WAITERS = 8
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 5.0
 
 
 class CallChecks(Suite):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest import SkipTest
 
 from retrysafe.exceptions import IdempotencyItemAlreadyExistsError, IdempotencyPersistenceConsistencyError
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, UNAVAILABLE
@@ -159,8 +160,9 @@ class ClaimChecks(Suite):
     async def test_what_is_no_record_is_never_overwritten(self, store: Store) -> None:
         """What cannot be read as a record raises IdempotencyPersistenceConsistencyError, and is never overwritten."""
         claim = store.claim("unreadable")
-        if await settled(self.plant_unreadable(store.layer, claim.idempotency_key)):
-            await _check_left_alone(store, None)
+        if not await settled(self.plant_unreadable(store.layer, claim.idempotency_key)):
+            raise SkipTest(f"{type(self).__name__} has no plant_unreadable()")
+        await _check_left_alone(store, None)
 
 
 async def _write_others(store: Store) -> None:

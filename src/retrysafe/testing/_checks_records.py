@@ -143,13 +143,14 @@ class RecordChecks(Suite):
         other = await store.second()
         claim = store.claim(payload_hash="9f2c")
         await store.wins(claim)
-        await other.stands(claim)
-        await other.refuses(other.claim(owner="owner-2"), claim)
+        for each in (store, other):
+            await each.refuses(each.claim(owner="owner-2"), claim)
         outcome = other.outcome(claim, '"ä"')
         await other.completes(outcome)
-        await store.stands(outcome)
-        await store.refuses(store.claim(owner="owner-2"), outcome)
+        for each in (store, other):
+            await each.refuses(each.claim(owner="owner-2"), outcome)
         released = store.claim("released")
         await store.wins(released)
+        await store.stands(released)
         await other.release(released)
         await store.gone(released)

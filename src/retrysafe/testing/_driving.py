@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -59,10 +60,15 @@ def in_threads(rivals: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T
             errors.append(error)
 
     threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(len(rivals))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(STUCK_SECONDS)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # seconds; so that threads also take turns in the middle of a layer's own code
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(STUCK_SECONDS)
+    finally:
+        sys.setswitchinterval(usual)
     if errors:
         raise errors[0]
     if len(answers) < len(rivals):

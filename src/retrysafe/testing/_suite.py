@@ -66,6 +66,10 @@ class Suite(Hooks):
         store = Store(self, layer, _promise(body))
         try:
             await body(self, store)
+        except (AssertionError, SkipTest):
+            raise
+        except Exception as error:
+            raise store.broken(f"it ended with {error!r}") from error
         finally:
             await store.close()
 

@@ -85,6 +85,11 @@ class HonestLayer(BasePersistenceLayer):
     def renewal(self, standing, record):
         return record
 
+    can_peek = True
+
+    def _peek_record(self, idempotency_key):
+        return self.records.get(self.key(idempotency_key))
+
     def _get_record(self, idempotency_key):
         found = self.records.get(self.key(idempotency_key))
         if found is None:
@@ -547,6 +552,20 @@ class ReadsAreCached(HonestLayer):
     def _delete_record(self, data_record):
         self.cached.pop(data_record.idempotency_key, None)
         super()._delete_record(data_record)
+
+
+@caught_by("a_peek_tells_nothing_else_than_a_read")
+class PeeksTellWhatWasWrittenHere(HonestLayer):
+    def __init__(self, *, clock):
+        super().__init__(clock=clock)
+        self.written = {}
+
+    def stored(self, record):
+        self.written[record.idempotency_key] = record
+        return record
+
+    def _peek_record(self, idempotency_key):
+        return self.written.get(idempotency_key)
 
 
 # --- whole calls -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Final
+from unittest import SkipTest
 
 from retrysafe.testing._suite import Suite, check
 
@@ -154,3 +155,21 @@ class RecordChecks(Suite):
         await store.stands(released)
         await other.release(released)
         await store.gone(released)
+
+    @check()
+    async def test_a_peek_tells_nothing_else_than_a_read(self, store: Store) -> None:
+        """What a layer tells without I/O, where it does, is the record that stands; else it tells None."""
+        if not getattr(store.layer, "can_peek", False):
+            raise SkipTest(f"{type(store.layer).__name__} has no _peek_record()")
+        other = await store.second()
+        claim = store.claim(payload_hash="9f2c")
+        store.check_peek(claim, None)
+        await store.wins(claim)
+        store.check_peek(claim, claim)
+        outcome = other.outcome(claim)
+        await other.completes(outcome)
+        store.check_peek(claim, outcome)
+        released = store.claim("released")
+        await store.wins(released)
+        await other.release(released)
+        store.check_peek(released, None)

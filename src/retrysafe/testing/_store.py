@@ -162,6 +162,15 @@ class Store(Records):
         if refusal.record is not None:
             self.check_equal(refusal.record, standing, "the record that IdempotencyLeaseLostError carries")
 
+    def check_peek(self, record: DataRecord, standing: DataRecord | None) -> None:
+        """A peek tells this record, or nothing."""
+        told = self.layer._peek_record(record.idempotency_key)
+        if told is None:
+            return
+        if standing is None:
+            raise self.broken(f"a peek tells {told!r}, though nothing stands under the key")
+        self.check_equal(told, standing, "the record that a peek tells")
+
     async def overtaken(self) -> tuple[DataRecord, DataRecord]:
         """A claim whose lease ended, and the claim that took it over and stands."""
         late = self.claim(payload_hash="9f2c")

@@ -43,7 +43,7 @@ class PersistenceLayerContract(
         tells_rivals: A refused claim carries the record that stands. Default: True.
         own_clock: The store judges by a clock of its own, which the suite cannot stop: times are compared with a
             tolerance, checks of exact moments are left out, and `advance` must really wait. Default: False.
-        lease_seconds: The lease that checks use. Default: 30. With `own_clock`, take about 0.3.
+        lease_seconds: The lease that checks use. Default: 30. With `own_clock`, take about 0.5.
         window_seconds: The window that checks use, in whole seconds. Default: 3600. With `own_clock`, take 1.
         rivals: How many rivals race. Default: 32.
         rounds: How many races each such check holds. Default: 4.

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 
 from retrysafe.answers import AnswerCodec
-from retrysafe.drivers import AsyncPorts, Running, SyncPorts, conclude, drive, drive_async
+from retrysafe.drivers import Running, conclude, drive, drive_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.plan import Plan, checked_config, checked_layer, checked_prefix
-from retrysafe.protocol import Ending, Flow, Invoke, Raised, idempotent_call
+from retrysafe.ports import AsyncPorts, SyncPorts
+from retrysafe.protocol import idempotent_call
+from retrysafe.wishes import Ending, Flow, Invoke, Raised
 
 if TYPE_CHECKING:
     from types import TracebackType

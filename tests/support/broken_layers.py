@@ -85,11 +85,6 @@ class HonestLayer(BasePersistenceLayer):
     def renewal(self, standing, record):
         return record
 
-    can_peek = True
-
-    def _peek_record(self, idempotency_key):
-        return self.records.get(self.key(idempotency_key))
-
     def _get_record(self, idempotency_key):
         found = self.records.get(self.key(idempotency_key))
         if found is None:
@@ -124,6 +119,15 @@ class HonestLayer(BasePersistenceLayer):
             if not self.may_renew(standing, data_record):
                 raise IdempotencyLeaseLostError("lost", record=standing)
             self.records[self.key(data_record.idempotency_key)] = self.stored(self.renewal(standing, data_record))
+
+
+class PeekingLayer(HonestLayer):
+    """One that also tells what it can without I/O."""
+
+    can_peek = True
+
+    def _peek_record(self, idempotency_key):
+        return self.records.get(idempotency_key)
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
@@ -555,7 +559,7 @@ class ReadsAreCached(HonestLayer):
 
 
 @caught_by("a_peek_tells_nothing_else_than_a_read")
-class PeeksTellWhatWasWrittenHere(HonestLayer):
+class PeeksTellWhatWasWrittenHere(PeekingLayer):
     def __init__(self, *, clock):
         super().__init__(clock=clock)
         self.written = {}

@@ -11,7 +11,8 @@ import pytest
 
 from retrysafe.persistence.memory import MemoryPersistenceLayer
 from retrysafe.testing import PersistenceLayerContract
-from support.broken_layers import BUGS, HonestLayer, PeekingLayer, WindowCutsALease
+from support.broken_layers import BUGS, WindowCutsALease
+from support.honest_layers import HonestLayer, PeekingLayer
 
 
 @pytest.fixture(scope="module", autouse=True)

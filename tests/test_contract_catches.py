@@ -11,7 +11,8 @@ import pytest
 
 from retrysafe.persistence.memory import MemoryPersistenceLayer
 from retrysafe.testing import PersistenceLayerContract
-from support.broken_layers import BUGS, HonestLayer, WindowCutsALease
+from support.broken_layers import BUGS, WindowCutsALease
+from support.honest_layers import HonestLayer, PeekingLayer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +52,7 @@ def broken_promises(layer_class):
 bugs = pytest.mark.parametrize("layer_class", BUGS, ids=lambda layer_class: layer_class.__name__)
 
 
-@pytest.mark.parametrize("layer_class", [HonestLayer, MemoryPersistenceLayer])
+@pytest.mark.parametrize("layer_class", [HonestLayer, PeekingLayer, MemoryPersistenceLayer])
 def test_a_correct_layer_keeps_every_promise(layer_class):
     assert broken_promises(layer_class) == {}
 

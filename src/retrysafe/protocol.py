@@ -259,11 +259,19 @@ def _told(call: Call, record: DataRecord, ending: Ending, waited: float, *, from
     if isinstance(ending, Raised) and record.stored_status != FAILED:
         return
     if call.plan.cache is not None and not from_local_cache:
-        call.plan.cache.put(record)
+        call.plan.cache.put(_in_callers_time(call, record))
     if waited:
         call.tell(Waited, record, waited_seconds=waited, answered=True)
     else:
         call.tell(Replayed, record, from_local_cache=from_local_cache)
+
+
+def _in_callers_time(call: Call, record: DataRecord) -> DataRecord:
+    """The record with its window moved to the caller's clock, which judges the local cache."""
+    if record.read_at_ms is None or record.expiry_timestamp is None:
+        return record
+    ahead_s = (record.read_at_ms - call.plan.clock.now_ms()) // 1000
+    return record.replaced(expiry_timestamp=record.expiry_timestamp - ahead_s, read_at_ms=None)
 
 
 def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:

@@ -82,6 +82,16 @@ def test_a_payload_without_a_key_runs_unprotected_with_a_warning(flavour):
             flavour.block(None, lambda: 3, key_prefix="charge", persistence_store=flavour.layer())
 
 
+def test_a_block_runs_unprotected_where_idempotency_is_switched_off(flavour, monkeypatch):
+    monkeypatch.setenv("RETRYSAFE_DISABLED", "1")
+    layer = flavour.layer()
+    answers = []
+    for n in range(2):
+        with pytest.warns(UserWarning, match="RETRYSAFE_DISABLED"):
+            answers.append(flavour.block(1, lambda n=n: n, key_prefix="charge", persistence_store=layer))
+    assert answers == [0, 1]
+
+
 def test_an_asynchronous_layer_needs_async_with():
     with (
         pytest.raises(IdempotencyConfigError, match="async with"),

@@ -6,11 +6,12 @@ import threading
 
 import pytest
 
-from retrysafe import IdempotencyConfig
-from retrysafe.exceptions import IdempotencyValidationError
+from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe.exceptions import IdempotencyItemAlreadyExistsError, IdempotencyValidationError
 from retrysafe.local_cache import LocalCache
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
 from support.bodies import counted, only_record
+from support.flavours import LikeAStore
 
 
 def cached(**options):
@@ -62,6 +63,33 @@ def test_it_forgets_an_answer_whose_window_is_over(flavour, clock):
     assert call(1) == 1
     clock.advance(7)
     assert call(1) == 2
+
+
+def test_it_judges_by_the_callers_clock_what_a_store_with_a_clock_of_its_own_told(clock):
+    ahead_ms = 3_600_000
+
+    class AheadLayer(LikeAStore):
+        """A store whose clock is an hour ahead: its records have its times, and say when they were read there."""
+
+        def _put_record(self, data_record):
+            try:
+                super()._put_record(data_record)
+            except IdempotencyItemAlreadyExistsError as error:
+                standing = error.old_data_record
+                theirs = standing.replaced(
+                    expiry_timestamp=standing.expiry_timestamp + ahead_ms // 1000,
+                    read_at_ms=self.clock.now_ms() + ahead_ms,
+                )
+                raise IdempotencyItemAlreadyExistsError(old_data_record=theirs) from None
+
+    layer = AheadLayer(clock=clock)
+    charge = counted()
+    options = {"persistence_store": layer, "key_prefix": "charge"}
+    idempotent_function(charge, config=cached(expires_after_seconds=60), **options)(1)
+    elsewhere = idempotent_function(charge, config=cached(expires_after_seconds=60), **options)
+    assert elsewhere(1) == 1
+    clock.advance(62)
+    assert elsewhere(1) == 2
 
 
 def test_two_layers_under_one_config_do_not_share_it(flavour):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from retrysafe import IdempotencyConfig
+from retrysafe import IdempotencyConfig, idempotent_block
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import counted, plant
@@ -79,6 +79,24 @@ def test_a_waiter_takes_over_when_the_lease_of_a_dead_run_ends(flavour):
     inner = flavour.inner(layer)
     plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=inner.clock.now_ms() + 60)
     assert call() == 2
+
+
+def test_a_call_inside_itself_does_not_wait_for_itself(flavour):
+    layer = flavour.layer()
+    config = IdempotencyConfig(**WAIT)
+
+    def charge(order):
+        with (
+            pytest.raises(IdempotencyAlreadyInProgressError),
+            idempotent_block(
+                {"order": order}, key_prefix="charge", persistence_store=flavour.inner(layer), config=config
+            ),
+        ):
+            pass
+        return "once"
+
+    call = flavour.function(charge, persistence_store=layer, key_prefix="charge", config=config)
+    assert call(1) == "once"
 
 
 def test_a_failing_store_only_costs_a_waiter_a_look(flavour, monkeypatch):

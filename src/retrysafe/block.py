@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from retrysafe import switch
 from retrysafe.answers import AnswerCodec
-from retrysafe.drivers import AsyncPorts, Running, SyncPorts, conclude, drive, drive_async
+from retrysafe.drivers import Running, conclude, drive, drive_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.plan import Plan, checked_config, checked_layer, checked_prefix
-from retrysafe.protocol import Ending, Flow, Invoke, Raised, idempotent_call
+from retrysafe.ports import AsyncPorts, SyncPorts
+from retrysafe.protocol import idempotent_call
+from retrysafe.wishes import Ending, Flow, Invoke, Raised
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -95,7 +98,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             raise IdempotencyConfigError(
                 f"persistence_store={type(self._store).__name__} is asynchronous: write `async with`"
             )
-        call = self._plan.begin(self._payload)
+        call = None if switch.is_off() else self._plan.begin(self._payload)
         if call is not None:
             flow = idempotent_call(call)
             step = drive(flow, SyncPorts(self._store))
@@ -110,7 +113,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             self._left(drive(self._run.flow, SyncPorts(self._store), end), error)
 
     async def __aenter__(self) -> Self:
-        call = self._plan.begin(self._payload)
+        call = None if switch.is_off() else self._plan.begin(self._payload)
         if call is not None:
             store = awaitable_layer(self._store)
             flow = idempotent_call(call)

@@ -1,49 +1,26 @@
 """The two drivers: they carry out the protocol's wishes, once synchronously and once asynchronously.
 
 `drive` with `SyncPorts` and `drive_async` with `AsyncPorts` are all the difference there is between a sync call and
-an async one. A port makes one call of the layer, and turns whatever it raises into an answer for the protocol.
+an async one.
 """
 
 from __future__ import annotations
 
-import contextlib
-import time
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from retrysafe.exceptions import (
-    IdempotencyConfigError,
-    IdempotencyInconsistentStateError,
-    IdempotencyItemAlreadyExistsError,
-    IdempotencyItemNotFoundError,
-    IdempotencyLeaseLostError,
-    IdempotencyResponseUnavailableError,
-)
+from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
 from retrysafe.heartbeat import AsyncBeat, Beat
-from retrysafe.protocol import (
-    Claim,
-    Complete,
-    Ending,
-    Fetch,
-    Flow,
-    Invoke,
-    Lost,
-    Pause,
-    Raised,
-    Release,
-    Returned,
-    StoreFailed,
-    Unstorable,
-    idempotent_call,
-)
+from retrysafe.ports import AsyncPorts, SyncPorts
+from retrysafe.protocol import idempotent_call
+from retrysafe.wishes import Ending, Flow, Invoke, Raised, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from retrysafe.call import Call
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
-    from retrysafe.persistence.datarecord import DataRecord
 
 # --- the synchronous driver ---------------------------------------------------------------------------------------
 
@@ -59,9 +36,9 @@ def run(
     flow = idempotent_call(call)
     ports = SyncPorts(store)
     step = drive(flow, ports)
-    if isinstance(step, Invoke):
+    if type(step) is Invoke:
         step = drive(flow, ports, invoke(step, store, function, args, kwargs))
-    return conclude(step)
+    return step.value if type(step) is Returned else conclude(step)
 
 
 def drive(flow: Flow[Ending], ports: SyncPorts, answer: Any = None) -> Any:
@@ -166,89 +143,6 @@ def _refuse_unstarted(call: Call, value: Any) -> Raised:
     )
 
 
-class SyncPorts:
-    """Each wish of the protocol, as one call of a synchronous layer; failures become answers."""
-
-    __slots__ = ("_store",)
-
-    def __init__(self, store: BasePersistenceLayer) -> None:
-        self._store = store
-
-    def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
-        """See `protocol.Claim`."""
-        for _ in range(2):
-            try:
-                self._store._put_record(op.record)
-            except BaseException as error:  # noqa: BLE001  # becomes an answer
-                found = claim_refused(error)
-            else:
-                return None
-            if found is None:
-                found = self.fetch(Fetch(op.record.idempotency_key))
-            if found is not None:
-                return found
-        return _UNREADABLE_RIVAL
-
-    def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
-        """See `protocol.Fetch`."""
-        try:
-            return self._store._get_record(op.idempotency_key)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            return fetch_refused(error)
-
-    def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
-        """See `protocol.Complete`."""
-        try:
-            self._store._update_record(op.record)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            return complete_refused(error)
-        return None
-
-    def release(self, op: Release) -> StoreFailed | None:
-        """See `protocol.Release`."""
-        try:
-            self._store._delete_record(op.record)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            return StoreFailed(error)
-        return None
-
-    def pause(self, op: Pause) -> float | StoreFailed:
-        """See `protocol.Pause`."""
-        try:
-            time.sleep(op.seconds)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            return StoreFailed(error)
-        return time.monotonic()
-
-
-# --- what a layer's exceptions mean -------------------------------------------------------------------------------
-
-_UNREADABLE_RIVAL = StoreFailed(
-    IdempotencyInconsistentStateError("the store refuses the claim, and has no record under its key")
-)
-
-
-def claim_refused(error: BaseException) -> DataRecord | StoreFailed | None:
-    """The record that stands; None where the layer does not tell it."""
-    if isinstance(error, IdempotencyItemAlreadyExistsError):
-        return error.old_data_record
-    return StoreFailed(error)
-
-
-def fetch_refused(error: BaseException) -> StoreFailed | None:
-    """None where nothing stands."""
-    return None if isinstance(error, IdempotencyItemNotFoundError) else StoreFailed(error)
-
-
-def complete_refused(error: BaseException) -> StoreFailed | Lost | Unstorable:
-    """Why the outcome is not stored."""
-    if isinstance(error, IdempotencyLeaseLostError):
-        return Lost(error.record)
-    if isinstance(error, IdempotencyResponseUnavailableError):
-        return Unstorable(error)
-    return StoreFailed(error)
-
-
 # --- the asynchronous driver --------------------------------------------------------------------------------------
 
 
@@ -301,89 +195,3 @@ async def invoke_async(
         return running.raised(error)
     running.stop()
     return running.returned(value)
-
-
-class AsyncPorts:
-    """Each wish of the protocol, as one awaited call of an asynchronous layer; failures become answers.
-
-    Attributes:
-        interrupted: Whether the task was cancelled. What is written from then on runs in a task of its own, since
-            some schedulers cancel at every await, and the record must not stay half-way.
-    """
-
-    __slots__ = ("_store", "interrupted")
-
-    def __init__(self, store: AsyncBasePersistenceLayer) -> None:
-        self._store = store
-        self.interrupted = False
-
-    async def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
-        """See `protocol.Claim`."""
-        for _ in range(2):
-            try:
-                await self._store._put_record(op.record)
-            except BaseException as error:  # noqa: BLE001  # becomes an answer
-                self._note(error)
-                found = claim_refused(error)
-            else:
-                return None
-            if found is None:
-                found = await self.fetch(Fetch(op.record.idempotency_key))
-            if found is not None:
-                return found
-        return _UNREADABLE_RIVAL
-
-    async def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
-        """See `protocol.Fetch`."""
-        try:
-            return await self._store._get_record(op.idempotency_key)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            self._note(error)
-            return fetch_refused(error)
-
-    async def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
-        """See `protocol.Complete`."""
-        try:
-            await self._write(self._store._update_record, op.record)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            self._note(error)
-            return complete_refused(error)
-        return None
-
-    async def release(self, op: Release) -> StoreFailed | None:
-        """See `protocol.Release`."""
-        try:
-            await self._write(self._store._delete_record, op.record)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            self._note(error)
-            return StoreFailed(error)
-        return None
-
-    async def pause(self, op: Pause) -> float | StoreFailed:
-        """See `protocol.Pause`."""
-        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
-
-        try:
-            await asyncio.sleep(op.seconds)
-        except BaseException as error:  # noqa: BLE001  # becomes an answer
-            self._note(error)
-            return StoreFailed(error)
-        return time.monotonic()
-
-    def _note(self, error: BaseException) -> None:
-        if isinstance(error, GeneratorExit):
-            raise error  # the coroutine is being closed and may not await anything more
-        if not isinstance(error, Exception):
-            self.interrupted = True
-
-    async def _write(self, method: Callable[[DataRecord], Awaitable[None]], record: DataRecord) -> None:
-        if not self.interrupted:
-            await method(record)
-            return
-        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
-
-        work = asyncio.ensure_future(method(record))
-        while not work.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait((work,))
-        work.result()

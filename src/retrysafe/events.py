@@ -161,7 +161,7 @@ class Listener:
 
     def hears(self, level: int) -> bool:
         """Whether anybody listens to events of this level, so that it is worth building one."""
-        return self._hook is not None or level >= WARNING or logs(level)
+        return self._hook is not None or logs(level)
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, level: int, **details: Any) -> None:
         """Build the event, and hand it on."""
@@ -172,7 +172,7 @@ class Listener:
             attempt=record.attempt,
             **details,
         )
-        if level >= WARNING or logs(level):
+        if logs(level):
             log(event, level)
         if self._hook is not None:
             try:
@@ -181,16 +181,24 @@ class Listener:
                 logger().exception("event_hook failed on the event %r", event.name)
 
 
+_logger: logging.Logger | None = None
+
+
 def logger() -> logging.Logger:
     """The logger `retrysafe`. The module is loaded when there is something to log, as it takes 10 ms."""
-    import logging  # noqa: PLC0415  # see above
+    global _logger  # noqa: PLW0603  # looked up once, since every call asks whether anybody listens
+    if _logger is None:
+        import logging  # noqa: PLC0415  # see above
 
-    return logging.getLogger("retrysafe")
+        _logger = logging.getLogger("retrysafe")
+    return _logger
 
 
 def logs(level: int) -> bool:
     """Whether the log takes this level. Nobody has asked for less than a warning where `logging` isn't even loaded."""
-    return "logging" in sys.modules and logger().isEnabledFor(level)
+    if _logger is None and level < WARNING and "logging" not in sys.modules:
+        return False
+    return logger().isEnabledFor(level)
 
 
 def log(event: IdempotencyEvent, level: int) -> None:

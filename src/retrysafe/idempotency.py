@@ -6,11 +6,9 @@ Everything that can be decided is decided when decorating, and what is wrong is 
 from __future__ import annotations
 
 import functools
-import os
-import warnings
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
-from retrysafe import lambda_context
+from retrysafe import lambda_context, switch
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-DISABLED_VARIABLES = ("RETRYSAFE_DISABLED", "POWERTOOLS_IDEMPOTENCY_DISABLED")
-TRUTHY = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 class _Decorator(Protocol):
@@ -255,7 +250,7 @@ def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...],
 
         @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-            call = None if _disabled() else begin(args, kwargs)
+            call = None if switch.is_off() else begin(args, kwargs)
             if call is None:
                 return await function(*args, **kwargs)
             return await run_async(call, async_store, function, args, kwargs)
@@ -266,26 +261,9 @@ def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...],
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = None if _disabled() else begin(args, kwargs)
+        call = None if switch.is_off() else begin(args, kwargs)
         if call is None:
             return function(*args, **kwargs)
         return run(call, sync_store, function, args, kwargs)
 
     return wrapper
-
-
-def _disabled() -> bool:
-    """Whether an environment variable switches idempotency off; looked up at each call, so that a test can."""
-    for variable, encoded in _DISABLED_VARIABLES:
-        # The mapping below os.environ answers in a tenth of the time, which every replay would else spend here.
-        if encoded in _ENVIRONMENT and os.environ.get(variable, "").lower() in TRUTHY:
-            warnings.warn(f"idempotency is switched off by {variable}", stacklevel=3)
-            return True
-    return False
-
-
-_ENVIRONMENT: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
-_DISABLED_VARIABLES = tuple(
-    (name, name if _ENVIRONMENT is os.environ else getattr(os.environ, "encodekey", str)(name))
-    for name in DISABLED_VARIABLES
-)

@@ -24,12 +24,10 @@ Endings are values too (`Returned`, `Raised`), so that any exception of the user
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING
 
-from retrysafe.answers import StoredAnswer, UnstorableAnswerError
+from retrysafe.answers import UnstorableAnswerError
 from retrysafe.events import (
     AnswerUnavailable,
     Claimed,
@@ -42,7 +40,6 @@ from retrysafe.events import (
 )
 from retrysafe.exceptions import (
     IdempotencyAbandonedError,
-    IdempotencyAlreadyInProgressError,
     IdempotencyBaseError,
     IdempotencyConfigError,
     IdempotencyLeaseLostError,
@@ -52,199 +49,26 @@ from retrysafe.exceptions import (
     IdempotencyValidationError,
 )
 from retrysafe.failures import decode_failure, encode_failure
+from retrysafe.pauses import INTERRUPTED_TRIES, Trying, Waiting
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, STORED_STATUSES, UNAVAILABLE, DataRecord
+from retrysafe.wishes import (
+    Claim,
+    Complete,
+    Ending,
+    Fetch,
+    Flow,
+    Invoke,
+    Lost,
+    Raised,
+    Release,
+    Returned,
+    StoreFailed,
+    Unstorable,
+)
 
 if TYPE_CHECKING:
+    from retrysafe.answers import StoredAnswer
     from retrysafe.call import Call
-
-T = TypeVar("T")
-Flow: TypeAlias = Generator["Op[Any]", Any, T]
-
-# Pauses of a waiter, and between tries to store an outcome: they grow by half, up to the limit, in seconds.
-FIRST_PAUSE = 0.005
-LONGEST_PAUSE = 0.25
-LONGEST_STORE_PAUSE = 2.0
-INTERRUPTED_TRIES = 3
-
-
-# --- answers -----------------------------------------------------------------------------------------------------
-
-
-class Value:
-    """A small value: equal where its fields are. Plain classes, since making dataclasses doubles the import time."""
-
-    __slots__: tuple[str, ...] = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self._fields() == other._fields()
-
-    def __hash__(self) -> int:
-        return hash((type(self), *map(id, self._fields())))
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
-        return f"{type(self).__name__}({shown})"
-
-    def _fields(self) -> tuple[Any, ...]:
-        return tuple(getattr(self, name) for name in self.__slots__)
-
-
-class Returned(Value):
-    """The function returned, or a stored answer stands for that.
-
-    Args:
-        value: The answer.
-        lease_end_ms: Where the function ran: the end of its lease as renewed meanwhile.
-    """
-
-    __slots__ = ("lease_end_ms", "value")
-
-    def __init__(self, value: Any, lease_end_ms: int = 0) -> None:
-        self.value = value
-        self.lease_end_ms = lease_end_ms
-
-
-class Raised(Value):
-    """The function raised, or the call ends with an error.
-
-    Args:
-        error: What the caller gets.
-        lease_end_ms: Where the function ran: the end of its lease as renewed meanwhile.
-        suspended: The run is not over but continues in a later invocation; its claim stays.
-    """
-
-    __slots__ = ("error", "lease_end_ms", "suspended")
-
-    def __init__(self, error: BaseException, lease_end_ms: int = 0, *, suspended: bool = False) -> None:
-        self.error = error
-        self.lease_end_ms = lease_end_ms
-        self.suspended = suspended
-
-
-Ending: TypeAlias = Returned | Raised
-
-
-class StoreFailed(Value):
-    """The store did not answer; whether it did as it was told is unknown.
-
-    Args:
-        error: What it raised; a KeyboardInterrupt or CancelledError where it was interrupted.
-    """
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-class Lost(Value):
-    """The write was refused: the record is no longer this call's.
-
-    Args:
-        record: The record that stands now, where the store told.
-    """
-
-    __slots__ = ("record",)
-
-    def __init__(self, record: DataRecord | None = None) -> None:
-        self.record = record
-
-
-class Unstorable(Value):
-    """The store can never take this answer.
-
-    Args:
-        error: Why.
-    """
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-# --- wishes ------------------------------------------------------------------------------------------------------
-
-
-class Op(Value, Generic[T]):
-    """A wish for I/O. `answer = yield from SomeOp(...)` has the type of its answer.
-
-    Attributes:
-        port: The name of the driver's method that carries it out.
-    """
-
-    __slots__ = ()
-    port: ClassVar[str]
-
-    def __iter__(self) -> Flow[T]:
-        answer: T = yield self
-        return answer
-
-
-class Claim(Op["DataRecord | StoreFailed | None"]):
-    """Store the claim if no live record stands. Answer: None, or the record that stands."""
-
-    __slots__ = ("record",)
-    port: ClassVar[str] = "claim"
-
-    def __init__(self, record: DataRecord) -> None:
-        self.record = record
-
-
-class Fetch(Op["DataRecord | StoreFailed | None"]):
-    """Read the record under the key. Answer: the record, or None."""
-
-    __slots__ = ("idempotency_key",)
-    port: ClassVar[str] = "fetch"
-
-    def __init__(self, idempotency_key: str) -> None:
-        self.idempotency_key = idempotency_key
-
-
-class Invoke(Op[Ending]):
-    """Run the function, once, with a heartbeat where the call has one."""
-
-    __slots__ = ("call", "claim")
-    port: ClassVar[str] = "invoke"
-
-    def __init__(self, call: Call, claim: DataRecord) -> None:
-        self.call = call
-        self.claim = claim
-
-
-class Complete(Op["StoreFailed | Lost | Unstorable | None"]):
-    """Store the outcome, if the record is still this owner's. Answer: None once it is stored."""
-
-    __slots__ = ("record",)
-    port: ClassVar[str] = "complete"
-
-    def __init__(self, record: DataRecord) -> None:
-        self.record = record
-
-
-class Release(Op["StoreFailed | None"]):
-    """Remove the claim, if it is still this owner's."""
-
-    __slots__ = ("record",)
-    port: ClassVar[str] = "release"
-
-    def __init__(self, record: DataRecord) -> None:
-        self.record = record
-
-
-class Pause(Op["float | StoreFailed"]):
-    """Wait, and look again. Answer: the reading of a monotonic clock afterwards, in seconds.
-
-    A driver may end the pause early when it learns that the record changed.
-    """
-
-    __slots__ = ("idempotency_key", "seconds")
-    port: ClassVar[str] = "pause"
-
-    def __init__(self, seconds: float, idempotency_key: str) -> None:
-        self.seconds = seconds
-        self.idempotency_key = idempotency_key
-
 
 # --- the rules ---------------------------------------------------------------------------------------------------
 
@@ -330,7 +154,7 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
     if isinstance(found, StoreFailed):
         looked = yield from _claim_again(claim, found)
     tried: DataRecord | None = None
-    waiting: _Waiting | None = None
+    waiting: Waiting | None = None
     while isinstance(looked, DataRecord):
         now = call.plan.clock.now_ms() if looked.read_at_ms is None else looked.read_at_ms
         verdict = judge(call, looked, now)
@@ -346,7 +170,7 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
             return verdict
         # Held. So is a record that looks free to us and not to the store, whose word counts.
         if waiting is None:
-            waiting = _Waiting(call)
+            waiting = Waiting(call)
         # pyright loses the declared type of a `yield from` here, in a loop over its own result.
         looked = yield from waiting.look_again(looked, now)  # pyright: ignore[reportUnknownVariableType]
         tried = None
@@ -408,54 +232,6 @@ def _claim_again(claim: DataRecord, failed: StoreFailed) -> Flow[DataRecord | St
     return found
 
 
-class _Waiting:
-    """A duplicate that meets a running call: refused, or made to wait with growing, jittered pauses, up to a limit."""
-
-    __slots__ = ("_call", "_pause", "_started", "waited")
-
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self._pause = FIRST_PAUSE
-        self._started: float | None = None
-        self.waited = 0.0
-
-    def look_again(self, held: DataRecord, now_ms: int) -> Flow[DataRecord | StoreFailed | Raised | None]:
-        """Pause once and fetch the record; `Raised` for a call that does not wait, or not any longer."""
-        rules = self._call.plan.config
-        left = rules.wait_timeout_seconds - self.waited
-        if rules.on_in_progress == "raise":
-            return Raised(_in_progress(held, now_ms))
-        if left <= 0:
-            self._call.tell(Waited, held, waited_seconds=self.waited, answered=False)
-            return Raised(_in_progress(held, now_ms, self.waited))
-        pause = self._next_pause(held, now_ms, left)
-        reading = yield from Pause(pause, held.idempotency_key)
-        if isinstance(reading, StoreFailed):
-            return reading
-        if self._started is None:
-            self._started = reading - pause
-        self.waited = reading - self._started
-        found = yield from Fetch(held.idempotency_key)
-        if isinstance(found, StoreFailed) and isinstance(found.error, Exception):
-            # A store that fails for a moment only costs a look.
-            return held if self.waited < rules.wait_timeout_seconds else found
-        return found
-
-    def _next_pause(self, held: DataRecord, now_ms: int, left: float) -> float:
-        """Half as long again as the last one; but not past the time that is left, nor past the lease's end."""
-        pause = min(_jittered(self._pause), left)
-        self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
-        lease_end = held.in_progress_expiry_timestamp
-        if lease_end is not None and lease_end >= now_ms:
-            pause = min(pause, (lease_end - now_ms + 1) / 1000)
-        return pause
-
-
-def _jittered(seconds: float) -> float:
-    """Between half of it and all of it, so that waiters don't come in step."""
-    return seconds * (0.5 + os.urandom(1)[0] / 512)
-
-
 # --- how a duplicate ends ----------------------------------------------------------------------------------------
 
 
@@ -483,11 +259,19 @@ def _told(call: Call, record: DataRecord, ending: Ending, waited: float, *, from
     if isinstance(ending, Raised) and record.stored_status != FAILED:
         return
     if call.plan.cache is not None and not from_local_cache:
-        call.plan.cache.put(record)
+        call.plan.cache.put(_in_callers_time(call, record))
     if waited:
         call.tell(Waited, record, waited_seconds=waited, answered=True)
     else:
         call.tell(Replayed, record, from_local_cache=from_local_cache)
+
+
+def _in_callers_time(call: Call, record: DataRecord) -> DataRecord:
+    """The record with its window moved to the caller's clock, which judges the local cache."""
+    if record.read_at_ms is None or record.expiry_timestamp is None:
+        return record
+    ahead_s = (record.read_at_ms - call.plan.clock.now_ms()) // 1000
+    return record.replaced(expiry_timestamp=record.expiry_timestamp - ahead_s, read_at_ms=None)
 
 
 def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:
@@ -496,19 +280,6 @@ def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:
         f"an earlier run completed, but its {what} cannot be given again; it is not run a second time",
         record.idempotency_key,
         record=record,
-    )
-
-
-def _in_progress(record: DataRecord, now_ms: int, waited: float = 0.0) -> IdempotencyAlreadyInProgressError:
-    until = record.in_progress_expiry_timestamp
-    if until is None:
-        until = (record.expiry_timestamp or 0) * 1000 + 1000
-    waiting = f" after waiting {waited:.3f} s" if waited else ""
-    return IdempotencyAlreadyInProgressError(
-        f"another call holds this idempotency key and is running{waiting}",
-        record.idempotency_key,
-        record=record,
-        retry_after=max(0.001, (until - now_ms + 1) / 1000),
     )
 
 
@@ -559,7 +330,7 @@ def _complete(
 ) -> Flow[Ending]:
     """Store the outcome: again, with growing pauses, while the lease runs."""
     answer = yield from Complete(record)
-    trying = _Trying(call, max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)) if answer else None
+    trying = Trying(call, max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)) if answer else None
     while answer is not None and trying is not None:
         if isinstance(answer, Lost):
             return (yield from _lost(call, claim, end, answer.record))
@@ -573,45 +344,6 @@ def _complete(
         if call.plan.cache is not None:
             call.plan.cache.put(record)
     return end if trying is None or trying.interrupted is None else Raised(trying.interrupted)
-
-
-class _Trying:
-    """Whether to try once more to store an outcome, and the pause before that.
-
-    Attributes:
-        interrupted: A KeyboardInterrupt or CancelledError that came meanwhile. The effect has happened, so its
-            outcome is stored first, at once, and the interruption follows.
-    """
-
-    __slots__ = ("_call", "_deadline_ms", "_interruptions", "_left", "_pause", "interrupted")
-
-    def __init__(self, call: Call, deadline_ms: int) -> None:
-        self._call = call
-        self._deadline_ms = deadline_ms
-        self._left: float | None = None
-        self._pause = FIRST_PAUSE * 4
-        self._interruptions = 0
-        self.interrupted: BaseException | None = None
-
-    def once_more(self, error: BaseException) -> Flow[bool]:
-        """Pause while the lease runs; False when the time is over."""
-        if not isinstance(error, Exception):
-            self.interrupted = self.interrupted or error
-            self._interruptions += 1
-            return self._interruptions < INTERRUPTED_TRIES
-        if self.interrupted is not None:
-            return False
-        by_clock = (self._deadline_ms - self._call.plan.clock.now_ms()) / 1000
-        # The pauses are counted too, so that a clock that stands still or runs back cannot keep us here.
-        self._left = by_clock if self._left is None else self._left
-        if self._pause > min(self._left, by_clock):
-            return False
-        reading = yield from Pause(self._pause, self._call.idempotency_key)
-        if isinstance(reading, StoreFailed):
-            self.interrupted = reading.error
-        self._left -= self._pause
-        self._pause = min(self._pause * 2, LONGEST_STORE_PAUSE)
-        return True
 
 
 def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | None) -> Flow[Ending]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from retrysafe.answers import AnswerCodec
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from retrysafe.plan import Plan
-from retrysafe.protocol import (
+from retrysafe.protocol import idempotent_call
+from retrysafe.testing.clock import ManualClock
+from retrysafe.wishes import (
     Claim,
     Complete,
     Fetch,
@@ -24,9 +26,7 @@ from retrysafe.protocol import (
     Release,
     Returned,
     StoreFailed,
-    idempotent_call,
 )
-from retrysafe.testing.clock import ManualClock
 
 if TYPE_CHECKING:
     from retrysafe.config import IdempotencyConfig

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, ClassVar
 
 from retrysafe.exceptions import (
@@ -24,7 +24,7 @@ SWEPT_PER_WRITE = 2
 class MemoryPersistenceLayer(BasePersistenceLayer):
     """Records in a dict behind a lock. They are gone with the process, and no other process sees them.
 
-    Expired records are swept as others are written, at most two per write, so no write is ever held up.
+    Expired records are swept as others are written: each write looks at two, so no write is ever held up.
 
     Args:
         clock: What judges windows and leases. Default: the machine's.
@@ -35,8 +35,7 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         super().__init__(clock=clock)
-        self._records: dict[str, DataRecord] = {}
-        self._windows: list[tuple[int, str]] = []
+        self._records: OrderedDict[str, DataRecord] = OrderedDict()
         self._lock = threading.Lock()
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
@@ -84,28 +83,16 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         return standing
 
     def _store(self, record: DataRecord, now_ms: int) -> None:
-        key = record.idempotency_key
-        if key not in self._records and record.expiry_timestamp is not None:
-            heapq.heappush(self._windows, (record.expiry_timestamp, key))
-        self._records[key] = record
-        now_s = now_ms // 1000
-        if self._windows and self._windows[0][0] < now_s:
-            self._sweep(now_ms, now_s)
-
-    def _sweep(self, now_ms: int, now_s: int) -> None:
-        """Remove a few records that are over. One that lives on, by a later window or a running lease, is put back."""
+        self._records[record.idempotency_key] = record
         for _ in range(SWEPT_PER_WRITE):
-            if not self._windows or self._windows[0][0] >= now_s:
+            # Round and round: the first in line is over and goes, or lives and joins the end of the line.
+            oldest = next(iter(self._records), None)
+            if oldest is None:
                 return
-            _, key = heapq.heappop(self._windows)
-            old = self._records.get(key)
-            if old is None:
-                continue
-            if old.window_over(now_ms):
-                del self._records[key]
-            elif old.expiry_timestamp is not None:
-                lease_end_s = -(-(old.in_progress_expiry_timestamp or 0) // 1000)
-                heapq.heappush(self._windows, (max(old.expiry_timestamp, lease_end_s), key))
+            if self._records[oldest].window_over(now_ms):
+                del self._records[oldest]
+            else:
+                self._records.move_to_end(oldest)
 
     def __len__(self) -> int:
         return len(self._records)

@@ -1,0 +1,123 @@
+"""Pauses: how a duplicate waits for a running call, and how an outcome that the store did not take is tried again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from retrysafe.events import Waited
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError
+from retrysafe.execution import is_under_way_here
+from retrysafe.wishes import Fetch, Flow, Pause, Raised, StoreFailed
+
+if TYPE_CHECKING:
+    from retrysafe.call import Call
+    from retrysafe.persistence.datarecord import DataRecord
+
+# Seconds. A waiter's pauses grow by half up to the limit; those between tries to store an outcome double.
+FIRST_PAUSE = 0.005
+LONGEST_PAUSE = 0.25
+FIRST_STORE_PAUSE = 0.02
+LONGEST_STORE_PAUSE = 2.0
+INTERRUPTED_TRIES = 3
+
+
+class Waiting:
+    """A duplicate that meets a running call: refused, or made to wait with growing, jittered pauses, up to a limit."""
+
+    __slots__ = ("_call", "_pause", "_started", "waited")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._pause = FIRST_PAUSE
+        self._started: float | None = None
+        self.waited = 0.0
+
+    def look_again(self, held: DataRecord, now_ms: int) -> Flow[DataRecord | StoreFailed | Raised | None]:
+        """Pause once and fetch the record; `Raised` for a call that does not wait, or not any longer."""
+        rules = self._call.plan.config
+        left = rules.wait_timeout_seconds - self.waited
+        if rules.on_in_progress == "raise" or is_under_way_here(held.owner):
+            return Raised(in_progress(held, now_ms))
+        if left <= 0:
+            self._call.tell(Waited, held, waited_seconds=self.waited, answered=False)
+            return Raised(in_progress(held, now_ms, self.waited))
+        pause = self._next_pause(held, now_ms, left)
+        reading = yield from Pause(pause, held.idempotency_key)
+        if isinstance(reading, StoreFailed):
+            return reading
+        if self._started is None:
+            self._started = reading - pause
+        self.waited = reading - self._started
+        found = yield from Fetch(held.idempotency_key)
+        if isinstance(found, StoreFailed) and isinstance(found.error, Exception):
+            # A store that fails for a moment only costs a look.
+            return held if self.waited < rules.wait_timeout_seconds else found
+        return found
+
+    def _next_pause(self, held: DataRecord, now_ms: int, left: float) -> float:
+        """Half as long again as the last one; but not past the time that is left, nor past the lease's end."""
+        pause = min(jittered(self._pause), left)
+        self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
+        lease_end = held.in_progress_expiry_timestamp
+        if lease_end is not None and lease_end >= now_ms:
+            pause = min(pause, (lease_end - now_ms + 1) / 1000)
+        return pause
+
+
+def jittered(seconds: float) -> float:
+    """Between half of it and all of it, so that waiters don't come in step."""
+    return seconds * (0.5 + os.urandom(1)[0] / 512)
+
+
+def in_progress(record: DataRecord, now_ms: int, waited: float = 0.0) -> IdempotencyAlreadyInProgressError:
+    """What a duplicate gets that doesn't wait, or not any longer."""
+    until = record.in_progress_expiry_timestamp
+    if until is None:
+        until = (record.expiry_timestamp or 0) * 1000 + 1000
+    waiting = f" after waiting {waited:.3f} s" if waited else ""
+    return IdempotencyAlreadyInProgressError(
+        f"another call holds this idempotency key and is running{waiting}",
+        record.idempotency_key,
+        record=record,
+        retry_after=max(0.001, (until - now_ms + 1) / 1000),
+    )
+
+
+class Trying:
+    """Whether to try once more to store an outcome, and the pause before that.
+
+    Attributes:
+        interrupted: A KeyboardInterrupt or CancelledError that came meanwhile. The effect has happened, so its
+            outcome is stored first, at once, and the interruption follows.
+    """
+
+    __slots__ = ("_call", "_deadline_ms", "_interruptions", "_left", "_pause", "interrupted")
+
+    def __init__(self, call: Call, deadline_ms: int) -> None:
+        self._call = call
+        self._deadline_ms = deadline_ms
+        self._left: float | None = None
+        self._pause = FIRST_STORE_PAUSE
+        self._interruptions = 0
+        self.interrupted: BaseException | None = None
+
+    def once_more(self, error: BaseException) -> Flow[bool]:
+        """Pause while the lease runs; False when the time is over."""
+        if not isinstance(error, Exception):
+            self.interrupted = self.interrupted or error
+            self._interruptions += 1
+            return self._interruptions < INTERRUPTED_TRIES
+        if self.interrupted is not None:
+            return False
+        by_clock = (self._deadline_ms - self._call.plan.clock.now_ms()) / 1000
+        # The pauses are counted too, so that a clock that stands still or runs back cannot keep us here.
+        self._left = by_clock if self._left is None else self._left
+        if self._pause > min(self._left, by_clock):
+            return False
+        reading = yield from Pause(self._pause, self._call.idempotency_key)
+        if isinstance(reading, StoreFailed):
+            self.interrupted = reading.error
+        self._left -= self._pause
+        self._pause = min(self._pause * 2, LONGEST_STORE_PAUSE)
+        return True

@@ -1,0 +1,191 @@
+"""The ports: each wish of the protocol as one call of a layer, synchronous and asynchronous.
+
+Whatever a layer raises becomes an answer here, so that nothing passes the protocol by.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from retrysafe.exceptions import (
+    IdempotencyInconsistentStateError,
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyLeaseLostError,
+    IdempotencyResponseUnavailableError,
+)
+from retrysafe.wishes import Claim, Complete, Fetch, Lost, Pause, Release, StoreFailed, Unstorable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+    from retrysafe.persistence.datarecord import DataRecord
+
+_UNREADABLE_RIVAL = StoreFailed(
+    IdempotencyInconsistentStateError("the store refuses the claim, and has no record under its key")
+)
+
+
+def claim_refused(error: BaseException) -> DataRecord | StoreFailed | None:
+    """The record that stands; None where the layer does not tell it."""
+    if isinstance(error, IdempotencyItemAlreadyExistsError):
+        return error.old_data_record
+    return StoreFailed(error)
+
+
+def fetch_refused(error: BaseException) -> StoreFailed | None:
+    """None where nothing stands."""
+    return None if isinstance(error, IdempotencyItemNotFoundError) else StoreFailed(error)
+
+
+def complete_refused(error: BaseException) -> StoreFailed | Lost | Unstorable:
+    """Why the outcome is not stored."""
+    if isinstance(error, IdempotencyLeaseLostError):
+        return Lost(error.record)
+    if isinstance(error, IdempotencyResponseUnavailableError):
+        return Unstorable(error)
+    return StoreFailed(error)
+
+
+class SyncPorts:
+    """Each wish of the protocol, as one call of a synchronous layer; failures become answers."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: BasePersistenceLayer) -> None:
+        self._store = store
+
+    def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
+        """See `protocol.Claim`."""
+        for _ in range(2):
+            try:
+                self._store._put_record(op.record)
+            except BaseException as error:  # noqa: BLE001  # becomes an answer
+                found = claim_refused(error)
+            else:
+                return None
+            if found is None:
+                found = self.fetch(Fetch(op.record.idempotency_key))
+            if found is not None:
+                return found
+        return _UNREADABLE_RIVAL
+
+    def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
+        """See `protocol.Fetch`."""
+        try:
+            return self._store._get_record(op.idempotency_key)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return fetch_refused(error)
+
+    def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
+        """See `protocol.Complete`."""
+        try:
+            self._store._update_record(op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return complete_refused(error)
+        return None
+
+    def release(self, op: Release) -> StoreFailed | None:
+        """See `protocol.Release`."""
+        try:
+            self._store._delete_record(op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return StoreFailed(error)
+        return None
+
+    def pause(self, op: Pause) -> float | StoreFailed:
+        """See `protocol.Pause`."""
+        try:
+            time.sleep(op.seconds)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            return StoreFailed(error)
+        return time.monotonic()
+
+
+class AsyncPorts:
+    """Each wish of the protocol, as one awaited call of an asynchronous layer; failures become answers.
+
+    Attributes:
+        interrupted: Whether the task was cancelled. What is written from then on runs in a task of its own, since
+            some schedulers cancel at every await, and the record must not stay half-way.
+    """
+
+    __slots__ = ("_store", "interrupted")
+
+    def __init__(self, store: AsyncBasePersistenceLayer) -> None:
+        self._store = store
+        self.interrupted = False
+
+    async def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
+        """See `protocol.Claim`."""
+        for _ in range(2):
+            try:
+                await self._store._put_record(op.record)
+            except BaseException as error:  # noqa: BLE001  # becomes an answer
+                self._note(error)
+                found = claim_refused(error)
+            else:
+                return None
+            if found is None:
+                found = await self.fetch(Fetch(op.record.idempotency_key))
+            if found is not None:
+                return found
+        return _UNREADABLE_RIVAL
+
+    async def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
+        """See `protocol.Fetch`."""
+        try:
+            return await self._store._get_record(op.idempotency_key)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return fetch_refused(error)
+
+    async def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
+        """See `protocol.Complete`."""
+        try:
+            await self._write(self._store._update_record, op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return complete_refused(error)
+        return None
+
+    async def release(self, op: Release) -> StoreFailed | None:
+        """See `protocol.Release`."""
+        try:
+            await self._write(self._store._delete_record, op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return StoreFailed(error)
+        return None
+
+    async def pause(self, op: Pause) -> float | StoreFailed:
+        """See `protocol.Pause`."""
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        try:
+            await asyncio.sleep(op.seconds)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            return StoreFailed(error)
+        return time.monotonic()
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, GeneratorExit):
+            raise error  # the coroutine is being closed and may not await anything more
+        if not isinstance(error, Exception):
+            self.interrupted = True
+
+    async def _write(self, method: Callable[[DataRecord], Awaitable[None]], record: DataRecord) -> None:
+        if not self.interrupted:
+            await method(record)
+            return
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        work = asyncio.ensure_future(method(record))
+        while not work.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait((work,))
+        work.result()

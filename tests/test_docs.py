@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import pkgutil
 import re
 import sqlite3
 import sys
@@ -135,6 +136,27 @@ def test_every_link_leads_somewhere(page):
 def test_every_page_stands_on_the_map_of_the_docs(page):
     index = ROOT / "docs" / "index.md"
     assert page == index or f"({page.name})" in prose(index)
+
+
+def test_every_file_that_is_named_exists():
+    for page in PAGES:
+        text = prose(page)
+        for named in re.findall(r"`((?:benchmarks|docs|examples|requirements|retrysafe|src|tests)/[\w/.*-]*)`", text):
+            root = ROOT / "src" if named.startswith("retrysafe/") else ROOT
+            assert list(root.glob(named)), f"{name_of(page)} names {named}"
+
+
+def test_every_dotted_name_leads_to_something():
+    for page in [README, *GUIDES]:
+        for dotted in re.findall(r"`(retrysafe(?:\.\w+)+)", prose(page)):
+            assert pkgutil.resolve_name(dotted) is not None, f"{name_of(page)} names {dotted}"
+
+
+def test_every_make_target_that_is_named_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"(?:^|`)make ([a-z]+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(named) <= targets, f"{name_of(page)} names {set(named) - targets}"
 
 
 # --- what is public -----------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def test_the_first_example_of_the_readme_charges_once_in_two_calls_and_never_aga
             run([example], module)
             charged.append(list(module.charges))
     assert charged == [["order-1"], []]
-    assert capsys.readouterr().out == "['order-1']\n[]\n"
+    assert capsys.readouterr().out == "True ['order-1']\nTrue []\n"
     with closing(sqlite3.connect("payments.db")) as records:
         assert records.execute("SELECT status, attempt FROM retrysafe").fetchall() == [("COMPLETED", 1)]
 

@@ -65,6 +65,21 @@ def test_with_on_abandoned_raise_a_run_that_died_waits_for_a_person(flavour, clo
     assert charge.body.runs == 1
 
 
+def test_and_it_waits_for_that_person_longer_than_its_window(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    config = IdempotencyConfig(on_abandoned="raise", expires_after_seconds=60)
+    records = []
+    charge = counted(during=lambda: records.append(only_record(flavour, layer)))
+    call = flavour.function(charge, persistence_store=layer, config=config)
+    call({"id": 1})
+    flavour.inner(layer)._records[records[0].idempotency_key] = records[0]  # as if it had died while it ran
+    clock.advance(86400)
+    flavour.function(counted(), persistence_store=layer, key_prefix="other")({"id": 1})  # sweeps what is over
+    with pytest.raises(IdempotencyAbandonedError):
+        call({"id": 1})
+    assert charge.body.runs == 1
+
+
 def test_a_running_record_of_a_peer_without_a_lease_is_held_until_its_window_is_over(flavour, clock):
     layer = flavour.layer(clock=clock)
     charge = counted()

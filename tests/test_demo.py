@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from retrysafe.idempotency import DISABLED_VARIABLES
+from retrysafe.switch import VARIABLES as DISABLED_VARIABLES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the demo kills with SIGKILL")
 

@@ -51,6 +51,7 @@ SURFACE = {
     "retrysafe.exceptions": {
         "IdempotencyAbandonedError",
         "IdempotencyAlreadyInProgressError",
+        "BaseError",
         "IdempotencyBaseError",
         "IdempotencyConfigError",
         "IdempotencyInconsistentStateError",

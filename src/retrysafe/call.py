@@ -14,10 +14,14 @@ from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 
 if TYPE_CHECKING:
     from retrysafe.events import IdempotencyEvent
+    from retrysafe.execution import Execution
     from retrysafe.plan import Plan
 
 
 RENEWALS_PER_LEASE = 3
+
+# How long a record stands of which a person has to decide: ten years.
+UNRESOLVED_SECONDS = 10 * 365 * 24 * 3600
 
 
 class Lease:
@@ -55,16 +59,23 @@ class Call:
         lease: How long it may be silent.
         owner: The owner token, where several invocations of one durable execution share it. Default: a random one,
             which no other call can have, drawn at the first claim.
+        outer: The run inside which the call is made, in the same thread or task.
 
     Attributes:
         resumes: Whether the owner token is shared, so that a record of this owner may come from an earlier
             invocation.
     """
 
-    __slots__ = ("idempotency_key", "lease", "owner", "payload_hash", "plan", "resumes")
+    __slots__ = ("idempotency_key", "lease", "outer", "owner", "payload_hash", "plan", "resumes")
 
     def __init__(
-        self, plan: Plan, idempotency_key: str, payload_hash: str, lease: Lease, owner: str | None = None
+        self,
+        plan: Plan,
+        idempotency_key: str,
+        payload_hash: str,
+        lease: Lease,
+        owner: str | None = None,
+        outer: Execution | None = None,
     ) -> None:
         self.plan = plan
         self.idempotency_key = idempotency_key
@@ -72,6 +83,16 @@ class Call:
         self.lease = lease
         self.owner = owner
         self.resumes = owner is not None
+        self.outer = outer
+
+    def is_inside(self, owner: str | None) -> bool:
+        """Whether this call is made inside the run of that owner, so that waiting for it would never end."""
+        outer = self.outer
+        while outer is not None:
+            if outer.claim.owner == owner:
+                return True
+            outer = outer.call.outer
+        return False
 
     def claim(self, replaces: DataRecord | None = None, attempt: int = 1) -> DataRecord:
         """The record that claims the key for this call, from now on."""
@@ -83,7 +104,7 @@ class Call:
         return DataRecord(
             self.idempotency_key,
             INPROGRESS,
-            self.window_end(now, lease_end),
+            self._claim_end(now, lease_end),
             lease_end,
             "",
             self.payload_hash,
@@ -101,7 +122,7 @@ class Call:
         lease_end = self.lease.end(now)
         return claim.replaced(
             in_progress_expiry_timestamp=lease_end,
-            expiry_timestamp=self.window_end(now, lease_end),
+            expiry_timestamp=self._claim_end(now, lease_end),
             replaces=None,
             made_at_ms=now,
         )
@@ -112,7 +133,7 @@ class Call:
         return DataRecord(
             self.idempotency_key,
             status,
-            self.window_end(now),
+            now // 1000 + self.plan.config.expires_after_seconds,
             None,
             data,
             self.payload_hash,
@@ -124,13 +145,16 @@ class Call:
             now,
         )
 
-    def window_end(self, now_ms: int, lease_end_ms: int = 0) -> int:
-        """End of a window that starts now, in whole seconds, and never before the lease's end.
+    def _claim_end(self, now_ms: int, lease_end_ms: int) -> int:
+        """Until when a claim stands, in whole seconds: for a window, and never less than its lease.
 
-        A peer judges a running record by its window alone, so the window has to cover the lease.
+        A peer judges a running record by its window alone, so the window has to cover the lease. A run that never ends
+        has no window yet; where a person is to resolve it, its record stands until then.
         """
-        window = now_ms // 1000 + self.plan.config.expires_after_seconds
-        return window if window * 1000 >= lease_end_ms else -(-lease_end_ms // 1000)
+        config = self.plan.config
+        seconds = config.expires_after_seconds if config.on_abandoned == "retry" else UNRESOLVED_SECONDS
+        end = now_ms // 1000 + seconds
+        return end if end * 1000 >= lease_end_ms else -(-lease_end_ms // 1000)
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
         """Report an event, if anybody listens."""

@@ -179,3 +179,7 @@ class IdempotencyItemAlreadyExistsError(IdempotencyBaseError):
 
 class IdempotencyItemNotFoundError(IdempotencyBaseError):
     """Raised by a persistence layer's `_get_record`: no record stands under the key."""
+
+
+BaseError = IdempotencyBaseError
+"""The root under the name that it has in Powertools."""

@@ -26,10 +26,9 @@ class Execution:
         claim: The record that claims its key.
         lease_end_ms: End of the lease as last renewed, in milliseconds since the epoch.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
-        outer: The run in which this one is, in the same thread or task; None for the outermost.
     """
 
-    __slots__ = ("_store", "call", "claim", "lease_end_ms", "lease_lost", "outer")
+    __slots__ = ("_store", "call", "claim", "lease_end_ms", "lease_lost")
 
     def __init__(self, call: Call, claim: DataRecord, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
         self.call = call
@@ -37,7 +36,6 @@ class Execution:
         self._store = store
         self.lease_end_ms: int = claim.in_progress_expiry_timestamp or 0
         self.lease_lost = False
-        self.outer = current.get()
 
     @property
     def idempotency_key(self) -> str:
@@ -105,16 +103,6 @@ class Execution:
         if record.owner is None and record.attempt == self.attempt:
             return record.in_progress_expiry_timestamp == self.lease_end_ms  # a layer without owners
         return record.owner == self.owner
-
-
-def is_under_way_here(owner: str | None) -> bool:
-    """Whether the owner token is that of a run in which the caller itself is, so that waiting for it never ends."""
-    execution = current.get()
-    while execution is not None:
-        if execution.claim.owner == owner:
-            return True
-        execution = execution.outer
-    return False
 
 
 def current_execution() -> Execution:

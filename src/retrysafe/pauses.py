@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from retrysafe.events import Waited
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError
-from retrysafe.execution import is_under_way_here
 from retrysafe.wishes import Fetch, Flow, Pause, Raised, StoreFailed
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Waiting:
         """Pause once and fetch the record; `Raised` for a call that does not wait, or not any longer."""
         rules = self._call.plan.config
         left = rules.wait_timeout_seconds - self.waited
-        if rules.on_in_progress == "raise" or is_under_way_here(held.owner):
+        if rules.on_in_progress == "raise" or self._call.is_inside(held.owner):
             return Raised(in_progress(held, now_ms))
         if left <= 0:
             self._call.tell(Waited, held, waited_seconds=self.waited, answered=False)

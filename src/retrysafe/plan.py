@@ -15,6 +15,7 @@ from retrysafe.call import Call, Lease
 from retrysafe.config import IdempotencyConfig
 from retrysafe.events import Listener
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
+from retrysafe.execution import current
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Plan:
             keys.payload_hash(payload) if keys.validates else "",
             self._lease(),
             None if execution_id is None else f"durable:{execution_id}",
+            current.get(),
         )
 
     def _lease(self) -> Lease:

@@ -8,7 +8,7 @@ way here. All others go through `retrysafe.exact`, most of which is imported for
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from retrysafe.exact.errors import UnstorableAnswerError
 from retrysafe.exact.marks import VERSION
@@ -23,17 +23,28 @@ if TYPE_CHECKING:
 __all__ = ["AnswerCodec", "StoredAnswer", "UnstorableAnswerError"]
 
 
-class StoredAnswer(NamedTuple):
-    """An answer as it is stored."""
+class StoredAnswer:
+    """An answer as it is stored.
 
-    data: str
-    """Plain JSON, as a peer would store it."""
+    Args:
+        data: Plain JSON, as a peer would store it.
+        types: What JSON cannot tell; "" for an answer that is plain JSON.
+        plain: Qualified names of classes whose instances come back as plain values, as nothing names them.
+    """
 
-    types: str
-    """What JSON cannot tell; "" for an answer that is plain JSON."""
+    __slots__ = ("data", "plain", "types")
 
-    plain: tuple[str, ...]
-    """Qualified names of classes whose instances come back as plain values, as nothing names them."""
+    def __init__(self, data: str, types: str = "", plain: tuple[str, ...] = ()) -> None:
+        self.data = data
+        self.types = types
+        self.plain = plain
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StoredAnswer):
+            return NotImplemented
+        return (self.data, self.types, self.plain) == (other.data, other.types, other.plain)
+
+    __hash__ = None  # type: ignore[assignment]  # a value to compare, not to look up
 
 
 class AnswerCodec:
@@ -89,7 +100,7 @@ class AnswerCodec:
                 data = _json_text(answer)
                 # Only text with surrogates can come back as another than it was; see scalars.encode_str.
                 if "\\ud" not in data or json.loads(data) == answer:
-                    return StoredAnswer(data, "", ())
+                    return StoredAnswer(data)
         except Exception:  # noqa: BLE001, S110  # nan, a list within itself: typed or refused below
             pass
         return self._encode_typed(answer)

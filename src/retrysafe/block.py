@@ -9,8 +9,9 @@ from retrysafe.answers import AnswerCodec
 from retrysafe.drivers import Running, conclude, drive, drive_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
+from retrysafe.heartbeat import AsyncBeat, heart
 from retrysafe.persistence.base import BasePersistenceLayer
-from retrysafe.plan import Plan, checked_config, checked_layer, checked_prefix
+from retrysafe.plan import Plan, checked_config, checked_layer, checked_prefix, checked_serializer
 from retrysafe.ports import AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call
 from retrysafe.wishes import Ending, Flow, Invoke, Raised
@@ -18,6 +19,7 @@ from retrysafe.wishes import Ending, Flow, Invoke, Raised
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from retrysafe.call import Call
     from retrysafe.config import IdempotencyConfig
     from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencySerializer
@@ -65,7 +67,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             function_name=key_prefix,
             key_prefix=key_prefix,
             config=rules,
-            codec=AnswerCodec(None, output_serializer),
+            codec=AnswerCodec(None, checked_serializer(output_serializer)),
             clock=self._store.clock,
             can_renew=self._store.can_renew,
             cache=rules.local_cache(self._store),
@@ -98,11 +100,11 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             raise IdempotencyConfigError(
                 f"persistence_store={type(self._store).__name__} is asynchronous: write `async with`"
             )
-        call = None if switch.is_off() else self._plan.begin(self._payload)
+        call = self._begin()
         if call is not None:
             flow = idempotent_call(call)
             step = drive(flow, SyncPorts(self._store))
-            self._entered(step, flow, Running.start(step, self._store) if isinstance(step, Invoke) else None)
+            self._entered(step, flow, Running(step, self._store, heart.start) if isinstance(step, Invoke) else None)
         return self
 
     def __exit__(
@@ -113,12 +115,12 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             self._left(drive(self._run.flow, SyncPorts(self._store), end), error)
 
     async def __aenter__(self) -> Self:
-        call = None if switch.is_off() else self._plan.begin(self._payload)
+        call = self._begin()
         if call is not None:
             store = awaitable_layer(self._store)
             flow = idempotent_call(call)
             step = await drive_async(flow, AsyncPorts(store))
-            self._entered(step, flow, Running.start_async(step, store) if isinstance(step, Invoke) else None)
+            self._entered(step, flow, Running(step, store, AsyncBeat) if isinstance(step, Invoke) else None)
         return self
 
     async def __aexit__(
@@ -127,12 +129,19 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         if self._run is None:
             return
         if isinstance(error, GeneratorExit):
-            self._run.running.abandon()  # nothing may be awaited any more; the key is free when the lease ends
+            self._run.running.stop()  # nothing may be awaited any more; the key is free when the lease ends
             return
         end = self._run.ended(self._answer, error)
         ports = AsyncPorts(awaitable_layer(self._store))
         ports.interrupted = error is not None and not isinstance(error, Exception)
         self._left(await drive_async(self._run.flow, ports, end), error)
+
+    def _begin(self) -> Call | None:
+        """Begin anew: one object may be entered again, but not while it is entered."""
+        if self._run is not None:
+            raise IdempotencyConfigError(f"this block {self._plan.key_prefix!r} is entered already; make another one")
+        self._is_first, self._answer = True, None
+        return None if switch.is_off() else self._plan.begin(self._payload)
 
     def _entered(self, step: Any, flow: Flow[Ending], running: Running | None) -> None:
         if running is not None:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 RENEWALS_PER_LEASE = 3
 
-# How long a record stands of which a person has to decide: ten years.
-UNRESOLVED_SECONDS = 10 * 365 * 24 * 3600
-
 
 class Lease:
     """How long a run may be silent before its key can be taken over.
@@ -60,13 +57,14 @@ class Call:
         owner: The owner token, where several invocations of one durable execution share it. Default: a random one,
             which no other call can have, drawn at the first claim.
         outer: The run inside which the call is made, in the same thread or task.
+        resumes: Whether a durable execution is being replayed, so that a record of this owner that is INPROGRESS comes
+            from an earlier invocation of it.
 
     Attributes:
-        resumes: Whether the owner token is shared, so that a record of this owner may come from an earlier
-            invocation.
+        is_durable: Whether several invocations of one durable execution share the owner token.
     """
 
-    __slots__ = ("idempotency_key", "lease", "outer", "owner", "payload_hash", "plan", "resumes")
+    __slots__ = ("idempotency_key", "is_durable", "lease", "outer", "owner", "payload_hash", "plan", "resumes")
 
     def __init__(
         self,
@@ -76,20 +74,23 @@ class Call:
         lease: Lease,
         owner: str | None = None,
         outer: Execution | None = None,
+        *,
+        resumes: bool = False,
     ) -> None:
         self.plan = plan
         self.idempotency_key = idempotency_key
         self.payload_hash = payload_hash
         self.lease = lease
         self.owner = owner
-        self.resumes = owner is not None
+        self.is_durable = owner is not None
+        self.resumes = resumes
         self.outer = outer
 
     def is_inside(self, owner: str | None) -> bool:
         """Whether this call is made inside the run of that owner, so that waiting for it would never end."""
         outer = self.outer
         while outer is not None:
-            if outer.claim.owner == owner:
+            if outer.claim.owner == owner and not outer.over:
                 return True
             outer = outer.call.outer
         return False
@@ -148,12 +149,9 @@ class Call:
     def _claim_end(self, now_ms: int, lease_end_ms: int) -> int:
         """Until when a claim stands, in whole seconds: for a window, and never less than its lease.
 
-        A peer judges a running record by its window alone, so the window has to cover the lease. A run that never ends
-        has no window yet; where a person is to resolve it, its record stands until then.
+        A peer judges a running record by its window alone, so the window has to cover the lease.
         """
-        config = self.plan.config
-        seconds = config.expires_after_seconds if config.on_abandoned == "retry" else UNRESOLVED_SECONDS
-        end = now_ms // 1000 + seconds
+        end = now_ms // 1000 + self.plan.claim_seconds
         return end if end * 1000 >= lease_end_ms else -(-lease_end_ms // 1000)
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:

@@ -5,7 +5,6 @@ It is fixed once made, and holds nothing of any call, so one config serves any n
 
 from __future__ import annotations
 
-import math
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +24,7 @@ OnInProgress = Literal["raise", "wait"]
 OnAbandoned = Literal["retry", "raise"]
 
 SHORTEST_SECONDS = 0.001  # leases are kept in whole milliseconds
+LONGEST_SECONDS = 100 * 365 * 24 * 3600  # a hundred years: what is meant to be for ever
 
 
 class IdempotencyConfig:
@@ -82,9 +82,9 @@ class IdempotencyConfig:
         self.event_key_jmespath = event_key_jmespath
         self.payload_validation_jmespath = payload_validation_jmespath
         self.jmespath_options = jmespath_options
-        self.raise_on_no_idempotency_key = raise_on_no_idempotency_key
+        self.raise_on_no_idempotency_key = _flag("raise_on_no_idempotency_key", raise_on_no_idempotency_key)
         self.expires_after_seconds = _whole("expires_after_seconds", expires_after_seconds)
-        self.use_local_cache = use_local_cache
+        self.use_local_cache = _flag("use_local_cache", use_local_cache)
         self.local_cache_max_items = _whole("local_cache_max_items", local_cache_max_items)
         self.hash_function = hash_function
         self.response_hook = _callable("response_hook", response_hook)
@@ -104,14 +104,20 @@ class IdempotencyConfig:
             jmespath_options=jmespath_options,
             hash_function=hash_function,
         )
-        self._constructor_context = lambda_context
-        self._caches: weakref.WeakKeyDictionary[Any, LocalCache] = weakref.WeakKeyDictionary()
+        self.given_lambda_context = lambda_context
+        self._caches: dict[int, tuple[weakref.ref[Any], LocalCache]] = {}
         self._caches_lock = threading.Lock()
+        self._made = True
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if hasattr(self, "_made"):
+            raise IdempotencyConfigError(f"a config is fixed once made; {name}={value!r} needs another one")
+        super().__setattr__(name, value)
 
     @property
     def lambda_context(self) -> Any:
         """The Lambda context of the invocation under way, or the one given to the constructor, or None."""
-        return _lambda.current() or self._constructor_context
+        return _lambda.current() or self.given_lambda_context
 
     def register_lambda_context(self, lambda_context: Any) -> None:
         """Say which Lambda invocation is under way, for functions called in it.
@@ -128,22 +134,32 @@ class IdempotencyConfig:
         if not self.use_local_cache:
             return None
         with self._caches_lock:
-            cache = self._caches.get(persistence_store)
-            if cache is None:
-                cache = self._caches[persistence_store] = LocalCache(self.local_cache_max_items)
+            key = id(persistence_store)
+            owner, cache = self._caches.get(key, (None, None))
+            if cache is None or owner is None or owner() is not persistence_store:
+                cache = LocalCache(self.local_cache_max_items)
+                self._caches[key] = weakref.ref(persistence_store), cache
             return cache
 
 
 def _whole(option: str, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST_SECONDS:
         return value
-    raise IdempotencyConfigError(f"{option} must be a whole number, 1 or more; it is {value!r}")
+    raise IdempotencyConfigError(f"{option} must be a whole number from 1 to {LONGEST_SECONDS}; it is {value!r}")
+
+
+def _flag(option: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise IdempotencyConfigError(f"{option} must be True or False; it is {value!r}")
 
 
 def _seconds(option: str, value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and SHORTEST_SECONDS <= value < math.inf:
+    if isinstance(value, int | float) and not isinstance(value, bool) and SHORTEST_SECONDS <= value <= LONGEST_SECONDS:
         return value
-    raise IdempotencyConfigError(f"{option} must be a number of seconds, {SHORTEST_SECONDS} or more; it is {value!r}")
+    raise IdempotencyConfigError(
+        f"{option} must be a number of seconds from {SHORTEST_SECONDS} to {LONGEST_SECONDS}; it is {value!r}"
+    )
 
 
 def _choice(option: str, value: Any, *choices: str) -> Any:
@@ -159,7 +175,10 @@ def _callable(option: str, value: Any) -> Any:
 
 
 def _exceptions(value: Any) -> tuple[type[Exception], ...]:
-    classes = (value,) if isinstance(value, type) else tuple(value)
+    try:
+        classes = (value,) if isinstance(value, type) else tuple(value)
+    except TypeError:
+        raise IdempotencyConfigError(f"replay_exceptions must be classes of exceptions; it is {value!r}") from None
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, Exception)):
             raise IdempotencyConfigError(

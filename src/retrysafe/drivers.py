@@ -6,20 +6,22 @@ an async one.
 
 from __future__ import annotations
 
+import contextlib
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
-from retrysafe.heartbeat import AsyncBeat, Beat
+from retrysafe.heartbeat import AsyncBeat, heart
 from retrysafe.ports import AsyncPorts, SyncPorts
-from retrysafe.protocol import idempotent_call
-from retrysafe.wishes import Ending, Flow, Invoke, Raised, Returned
+from retrysafe.protocol import idempotent_call, interrupted
+from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from retrysafe.call import Call
+    from retrysafe.heartbeat import Heart
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 # --- the synchronous driver ---------------------------------------------------------------------------------------
@@ -35,14 +37,25 @@ def run(
     """Carry one call out: its answer, or its error raised."""
     flow = idempotent_call(call)
     ports = SyncPorts(store)
-    step = drive(flow, ports)
-    if type(step) is Invoke:
-        step = drive(flow, ports, invoke(step, store, function, args, kwargs))
-    return step.value if type(step) is Returned else conclude(step)
+    op: Op[Any] | None = None
+    answer: Any = None
+    try:
+        while True:
+            op = flow.send(answer)
+            if isinstance(op, Invoke):
+                answer = invoke(op, store, function, args, kwargs)
+            else:
+                answer = getattr(ports, op.port)(op)
+    except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
+        end: Ending = stop.value
+    except BaseException:  # a signal struck between two wishes, or a listener raised more than an Exception
+        drive(interrupted(call, op, answer), ports)
+        raise
+    return end.value if type(end) is Returned else conclude(end)
 
 
-def drive(flow: Flow[Ending], ports: SyncPorts, answer: Any = None) -> Any:
-    """Carry out the flow's wishes until it wants the function run (`Invoke`) or has ended (`Ending`)."""
+def drive(flow: Flow[Any], ports: SyncPorts, answer: Any = None) -> Any:
+    """Carry out the flow's wishes until it wants the work done (`Invoke`) or has ended (`Ending`): for a block."""
     while True:
         try:
             op = flow.send(answer)
@@ -63,42 +76,40 @@ def conclude(end: Ending) -> Any:
         del end  # else the error, its traceback and this frame would hold each other
 
 
+async def answered(result: Any) -> Any:
+    """What an asynchronous function's call comes to. One that was none has run: it is the answer."""
+    return await result if hasattr(type(result), "__await__") else result
+
+
 class Running(Execution):
-    """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one."""
+    """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one.
+
+    Args:
+        op: What runs.
+        store: Where its record is kept.
+        start_beat: Starts the heartbeat: `heart.start` for a sync run, `AsyncBeat` for an async one.
+    """
 
     __slots__ = ("_beat", "_token")
 
-    def __init__(self, op: Invoke, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
+    def __init__(
+        self,
+        op: Invoke,
+        store: BasePersistenceLayer | AsyncBasePersistenceLayer,
+        start_beat: Callable[[Execution], Heart | AsyncBeat],
+    ) -> None:
         super().__init__(op.call, op.claim, store)
-        self._beat: Beat | AsyncBeat | None = None
+        self._beat = start_beat(self) if op.call.lease.renews else None
         self._token = current.set(self)
 
-    @classmethod
-    def start(cls, op: Invoke, store: BasePersistenceLayer) -> Running:
-        """Begin a sync run."""
-        running = cls(op, store)
-        if op.call.lease.renews:
-            running._beat = Beat(running, store)
-        return running
-
-    @classmethod
-    def start_async(cls, op: Invoke, store: AsyncBasePersistenceLayer) -> Running:
-        """Begin an async run."""
-        running = cls(op, store)
-        if op.call.lease.renews:
-            running._beat = AsyncBeat(running, store)
-        return running
-
     def stop(self) -> None:
-        """The function is over."""
+        """The function is over. The context may be another one than it began in; there is nothing to set back then."""
         if self._beat is not None:
-            self._beat.stop()
-        current.reset(self._token)
-
-    def abandon(self) -> None:
-        """The coroutine is being closed, perhaps from another context: only the heartbeat must not go on."""
-        if self._beat is not None:
-            self._beat.stop()
+            self._beat.stop(self)
+        self.over = True
+        if current.get() is self:
+            with contextlib.suppress(ValueError):
+                current.reset(self._token)
 
     def returned(self, value: Any) -> Ending:
         """How it ends with this answer."""
@@ -109,7 +120,7 @@ class Running(Execution):
     def raised(self, error: BaseException) -> Ending:
         """How it ends with this exception."""
         # A durable execution that suspends itself says so by raising past `except Exception`.
-        return Raised(error, self.lease_end_ms, suspended=self.call.resumes and not isinstance(error, Exception))
+        return Raised(error, self.lease_end_ms, suspended=self.call.is_durable and not isinstance(error, Exception))
 
 
 def invoke(
@@ -120,13 +131,15 @@ def invoke(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """Run the function, once."""
-    running = Running.start(op, store)
+    running: Running | None = None
     try:
+        running = Running(op, store, heart.start)
         value = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001  # the protocol decides about each
-        return running.raised(error)
+        return Raised(error) if running is None else running.raised(error)
     finally:
-        running.stop()
+        if running is not None:
+            running.stop()
     return running.returned(value)
 
 
@@ -184,11 +197,11 @@ async def invoke_async(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """`invoke`, awaiting the function."""
-    running = Running.start_async(op, store)
+    running = Running(op, store, AsyncBeat)
     try:
-        value = await function(*args, **kwargs)
+        value = await answered(function(*args, **kwargs))
     except GeneratorExit:
-        running.abandon()  # nothing may be awaited any more; the key is free when the lease ends
+        running.stop()  # nothing may be awaited any more; the key is free when the lease ends
         raise
     except BaseException as error:  # noqa: BLE001  # the protocol decides about each
         running.stop()

@@ -161,7 +161,9 @@ class Listener:
 
     def hears(self, level: int) -> bool:
         """Whether anybody listens to events of this level, so that it is worth building one."""
-        return self._hook is not None or logs(level)
+        if self._hook is not None:
+            return True
+        return logs(level) if _logger is None else _logger.isEnabledFor(level)
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, level: int, **details: Any) -> None:
         """Build the event, and hand it on."""
@@ -204,6 +206,7 @@ def logs(level: int) -> bool:
 def log(event: IdempotencyEvent, level: int) -> None:
     """Write one event to the log `retrysafe`, its fields in `extra["idempotency"]`."""
     fields = event.fields()
+    fields.pop("reason", None)  # it tells a place in the answer by its dict keys, which are the answer's own
     shown = ", ".join(f"{name}={value}" for name, value in fields.items() if name != "idempotency_key")
     extra = {"idempotency": {"event": event.name, **fields}}
     logger().log(level, "%s: %s (%s)", event.name, event.idempotency_key, shown, extra=extra)

@@ -25,17 +25,22 @@ class Execution:
         call: The call that runs.
         claim: The record that claims its key.
         lease_end_ms: End of the lease as last renewed, in milliseconds since the epoch.
+        store: Where the record is kept.
+        over: Whether the function has ended.
+        renewal_due: When a heartbeat renews a sync run next, on the monotonic clock, in seconds.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
     """
 
-    __slots__ = ("_store", "call", "claim", "lease_end_ms", "lease_lost")
+    __slots__ = ("__weakref__", "call", "claim", "lease_end_ms", "lease_lost", "over", "renewal_due", "store")
 
     def __init__(self, call: Call, claim: DataRecord, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
         self.call = call
         self.claim = claim
-        self._store = store
+        self.store = store
         self.lease_end_ms: int = claim.in_progress_expiry_timestamp or 0
         self.lease_lost = False
+        self.over = False
+        self.renewal_due = 0.0
 
     @property
     def idempotency_key(self) -> str:
@@ -79,21 +84,21 @@ class Execution:
         Raises:
             IdempotencyConfigError: The layer is asynchronous: use `still_owner_async()`.
         """
-        if not isinstance(self._store, BasePersistenceLayer):
+        if not isinstance(self.store, BasePersistenceLayer):
             raise IdempotencyConfigError("still_owner() needs a sync layer; use `await still_owner_async()`")
         try:
-            return self._owns(self._store._get_record(self.idempotency_key))
+            return self._owns(self.store._get_record(self.idempotency_key))
         except IdempotencyItemNotFoundError:
             return False
 
     async def still_owner_async(self) -> bool:
         """`still_owner()` for asynchronous functions; the layer may be of either kind."""
-        if isinstance(self._store, BasePersistenceLayer):
+        if isinstance(self.store, BasePersistenceLayer):
             from retrysafe.persistence.threads import ThreadedPersistenceLayer  # noqa: PLC0415  # imports asyncio
 
-            store: AsyncBasePersistenceLayer = ThreadedPersistenceLayer(self._store)
+            store: AsyncBasePersistenceLayer = ThreadedPersistenceLayer(self.store)
         else:
-            store = self._store
+            store = self.store
         try:
             return self._owns(await store._get_record(self.idempotency_key))
         except IdempotencyItemNotFoundError:
@@ -112,6 +117,8 @@ def current_execution() -> Execution:
         IdempotencyConfigError: None is.
     """
     execution = current.get()
+    while execution is not None and execution.over:  # left behind in a context that outlived it
+        execution = execution.call.outer
     if execution is None:
         raise IdempotencyConfigError("current_execution() was called outside of an idempotent function")
     return execution

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from retrysafe.drivers import run, run_async
+from retrysafe.drivers import answered, run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.plan import plan_for
@@ -51,19 +51,23 @@ class IdempotencyHandler:
         self._plan = plan_for(
             function, persistence_store, config=config, serializer=output_serializer, key_prefix=key_prefix
         )
+        from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for constructing alone
+
+        if is_async(function):
+            raise IdempotencyConfigError(f"{self._plan.function_name} is asynchronous: use AsyncIdempotencyHandler")
         self._function = function
         self._payload = function_payload
         self._store = persistence_store
         self._args = tuple(function_args or ())
         self._kwargs = dict(function_kwargs or {})
 
-    def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:  # noqa: ARG002  # see there
+    def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:
         """Run the function, or give the answer of an earlier run.
 
         Args:
-            is_replay: Whether a durable execution is being replayed. A record INPROGRESS passes only if it is the
-                same execution's own, which `execution_id` tells and this flag cannot; it changes nothing by itself.
-            execution_id: The name of the durable execution that the call belongs to.
+            is_replay: Whether a durable execution is being replayed: its own record INPROGRESS then passes.
+            execution_id: The name of the durable execution that the call belongs to. Without it no record is known to
+                be its own.
 
         Returns:
             The function's answer, or the first one's.
@@ -71,7 +75,7 @@ class IdempotencyHandler:
         Raises:
             IdempotencyBaseError: See `retrysafe.exceptions`; else whatever the function raises.
         """
-        call = self._plan.begin(self._payload, execution_id=execution_id)
+        call = self._plan.begin(self._payload, execution_id=execution_id, is_replay=is_replay)
         if call is None:
             return self._function(*self._args, **self._kwargs)
         return run(call, self._store, self._function, self._args, self._kwargs)
@@ -103,11 +107,11 @@ class AsyncIdempotencyHandler:
         self._args = tuple(function_args or ())
         self._kwargs = dict(function_kwargs or {})
 
-    async def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:  # noqa: ARG002  # twin
+    async def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:
         """See `IdempotencyHandler.handle`."""
-        call = self._plan.begin(self._payload, execution_id=execution_id)
+        call = self._plan.begin(self._payload, execution_id=execution_id, is_replay=is_replay)
         if call is None:
-            return await self._function(*self._args, **self._kwargs)
+            return await answered(self._function(*self._args, **self._kwargs))
         return await run_async(call, self._store, self._function, self._args, self._kwargs)
 
 
@@ -115,6 +119,10 @@ def awaitable_layer(store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> 
     """The layer itself if it is asynchronous, else the layer behind worker threads."""
     if isinstance(store, AsyncBasePersistenceLayer):
         return store
-    from retrysafe.persistence.threads import ThreadedPersistenceLayer  # noqa: PLC0415  # imports asyncio
+    threaded = vars(store).get("_threaded")
+    if threaded is None:
+        from retrysafe.persistence.threads import ThreadedPersistenceLayer  # noqa: PLC0415  # imports asyncio
 
-    return ThreadedPersistenceLayer(store)
+        # One for all callers of the layer, since it has threads of its own.
+        threaded = vars(store).setdefault("_threaded", ThreadedPersistenceLayer(store))
+    return cast("AsyncBasePersistenceLayer", threaded)

@@ -1,16 +1,19 @@
 """The heartbeat: renews the leases of running calls, so that only a dead one's ends.
 
-Sync calls are renewed by one daemon thread for all of them. Starting and stopping a beat costs an entry in a dict:
-the thread looks at the entries when the earliest can be due, and sleeps without limit while there is none. Async
-calls are renewed from their own event loop.
+One daemon thread looks after all sync calls. Starting and stopping costs an entry in a dict: the thread looks at the
+entries when the earliest can be due, and sleeps without limit while there is none. Async calls are renewed from their
+own event loop.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+import weakref
+from _queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, cast
 
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
@@ -25,59 +28,22 @@ if TYPE_CHECKING:
 SOONER_AFTER_FAILURE = 4
 
 
-class Beat:
-    """The renewals of a sync call.
-
-    Args:
-        execution: The run that is kept alive. It learns the new end of its lease, or that it is lost.
-        store: Where the lease is renewed.
-
-    Attributes:
-        due: When the next renewal is due, on the monotonic clock, in seconds.
-    """
-
-    __slots__ = ("due", "execution", "store")
-
-    def __init__(self, execution: Execution, store: BasePersistenceLayer) -> None:
-        self.execution = execution
-        self.store = store
-        self.due = time.monotonic() + execution.call.lease.renewal_seconds
-        heart.start(self)
-
-    def stop(self) -> None:
-        """No more renewals."""
-        heart.stop(self)
-
-    def renew(self) -> bool:
-        """Move the lease on; False when it is no longer ours."""
-        execution = self.execution
-        renewal = execution.call.renewal(execution.claim)
-        try:
-            self.store._renew_record(renewal)
-        except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
-            delay = _refused(execution, error)
-        else:
-            delay = _renewed(execution, renewal)
-        self.due = time.monotonic() + (delay or 0.0)
-        return delay is not None
-
-
 class AsyncBeat:
     """The renewals of an async call: a timer of its event loop, which starts a task for each renewal."""
 
     __slots__ = ("_execution", "_loop", "_stopped", "_store", "_task", "_timer")
 
-    def __init__(self, execution: Execution, store: AsyncBasePersistenceLayer) -> None:
+    def __init__(self, execution: Execution) -> None:
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
 
         self._execution = execution
-        self._store = store
+        self._store = cast("AsyncBasePersistenceLayer", execution.store)
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(execution.call.lease.renewal_seconds, self._fire)
         self._stopped = False
 
-    def stop(self) -> None:
+    def stop(self, execution: Execution) -> None:  # noqa: ARG002  # as in Heart
         """No more renewals. One under way ends by itself: it can do no harm to a record that is not running."""
         self._stopped = True
         self._timer.cancel()
@@ -104,7 +70,7 @@ def _renewed(execution: Execution, renewal: DataRecord) -> float:
     return execution.call.lease.renewal_seconds
 
 
-def _refused(execution: Execution, error: Exception) -> float | None:
+def _refused(execution: Execution, error: BaseException) -> float | None:
     """The store refused, or failed: seconds until the next try; None where the lease is no longer ours."""
     if isinstance(error, IdempotencyLeaseLostError):
         execution.lease_lost = True
@@ -114,53 +80,114 @@ def _refused(execution: Execution, error: Exception) -> float | None:
 
 
 class Heart:
-    """The thread, started by the first beat, and the beats it looks after."""
+    """The thread, started by the first run that needs it, and the runs that it keeps alive.
+
+    It holds runs weakly: one that an interruption tore out of its call is not kept alive for ever. Renewals of a layer
+    that may block are made by a thread of that layer's own, at most one at a time, so that a store that hangs costs no
+    other store's leases.
+    """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: also in a forked child, whose copies of the beats belong to the parent's calls."""
-        self._beats: dict[int, Beat] = {}
-        self._wake = threading.Event()
+        """Forget everything: also in a forked child, whose copies of the runs belong to the parent's calls."""
+        self._runs: dict[int, weakref.ref[Execution]] = {}
+        self._busy: set[int] = set()
+        # What wakes the thread must be one step in C: an interruption inside a lock of Python's would leave it held.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._wakes_at = 0.0
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def start(self, beat: Beat) -> None:
-        """Look after a beat until `stop`."""
-        self._beats[id(beat)] = beat
-        if self._thread is None:
+    def start(self, execution: Execution) -> Heart:
+        """Renew the lease of a run until `stop`."""
+        execution.renewal_due = due = time.monotonic() + execution.call.lease.renewal_seconds
+        if self._thread is None or not self._thread.is_alive():
             self._begin()
-        if beat.due < self._wakes_at:
-            self._wake.set()
+        self._runs[id(execution)] = weakref.ref(execution)
+        if due < self._wakes_at:
+            self._wake.put(None)
+        return self
 
-    def stop(self, beat: Beat) -> None:
-        """Leave a beat alone."""
-        self._beats.pop(id(beat), None)
+    def stop(self, execution: Execution) -> None:
+        """Leave a run alone."""
+        self._runs.pop(id(execution), None)
 
     def _begin(self) -> None:
         with self._starting:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="retrysafe-heartbeat", daemon=True)
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._beat, name="retrysafe-heartbeat", daemon=True)
                 thread.start()
                 self._thread = thread
 
-    def _run(self) -> None:
+    def _beat(self) -> None:
         wake = self._wake
         while True:
-            # In this order no beat is missed: one added before the dict is read is seen there, a later one wakes us.
-            wake.clear()
+            # In this order no run is missed: one added before the dict is read is seen there, a later one wakes us.
             self._wakes_at = float("inf")
+            with contextlib.suppress(Empty):
+                while True:
+                    wake.get_nowait()
+            runs = self._alive()
             now = time.monotonic()
-            due = min((beat.due for beat in tuple(self._beats.values())), default=float("inf"))
-            if due > now:
-                self._wakes_at = due
-                wake.wait(None if due == float("inf") else due - now)
+            waiting = [run.renewal_due for run in runs if id(run.store) not in self._busy]
+            due = min(waiting, default=float("inf"))
+            if due <= now:
+                self._renew_due(runs, now)
                 continue
-            for key, beat in tuple(self._beats.items()):
-                if beat.due <= now and key in self._beats and not beat.renew():
-                    self._beats.pop(key, None)
+            del runs, waiting
+            self._wakes_at = due
+            with contextlib.suppress(Empty):
+                wake.get(timeout=None if due == float("inf") else min(due - now, threading.TIMEOUT_MAX))
+
+    def _alive(self) -> list[Execution]:
+        found: list[Execution] = []
+        for key, ref in tuple(self._runs.items()):
+            run = ref()
+            if run is None:
+                self._runs.pop(key, None)
+            else:
+                found.append(run)
+        return found
+
+    def _renew_due(self, runs: list[Execution], now: float) -> None:
+        by_store: dict[int, list[Execution]] = {}
+        for run in runs:
+            if run.renewal_due <= now and id(run.store) not in self._busy:
+                by_store.setdefault(id(run.store), []).append(run)
+        for key, due in by_store.items():
+            if not due[0].store.blocking:
+                self._renew_all(due)
+                continue
+            self._busy.add(key)
+            try:
+                threading.Thread(target=self._renew_all, args=(due, key), name="retrysafe-renewal", daemon=True).start()
+            except RuntimeError:  # no thread to be had: late is better than never
+                self._renew_all(due, key)
+
+    def _renew_all(self, due: list[Execution], busy: int | None = None) -> None:
+        for run in due:
+            if id(run) in self._runs and not _renew(run):
+                self._runs.pop(id(run), None)
+        if busy is not None:
+            self._busy.discard(busy)
+            self._wake.put(None)
+
+
+def _renew(execution: Execution) -> bool:
+    """Move the lease of a sync run on; False when it is no longer ours."""
+    delay: float | None
+    try:
+        renewal = execution.call.renewal(execution.claim)
+        cast("BasePersistenceLayer", execution.store)._renew_record(renewal)
+        delay = _renewed(execution, renewal)
+    except BaseException as error:  # noqa: BLE001  # whatever it is, the other runs' leases depend on this thread
+        delay = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
+        with contextlib.suppress(BaseException):  # the log's handlers and filters are the user's
+            delay = _refused(execution, error)
+    execution.renewal_due = time.monotonic() + (delay or 0.0)
+    return delay is not None
 
 
 heart = Heart()

@@ -105,8 +105,8 @@ def idempotent(
     arguments = HandlerArguments(handler)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        execution_id = lambda_context.unwrap(arguments.context(args, kwargs))[1]
-        return plan.begin(arguments.event(args, kwargs), execution_id=execution_id)
+        _, execution_id, is_replay = lambda_context.unwrap(arguments.context(args, kwargs))
+        return plan.begin(arguments.event(args, kwargs), execution_id=execution_id, is_replay=is_replay)
 
     protected = _protected(handler, store, begin)
     if is_async(handler):

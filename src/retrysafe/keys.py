@@ -79,7 +79,8 @@ class PayloadKeys:
             IdempotencyKeyError: The payload cannot be searched, or what is selected cannot be hashed.
         """
         if self._key_selection is None:
-            return self._hash_of_whole(payload, "payload")
+            data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload")
+            return self._digest(data, "payload") if _identifies(data) else None
         data = self._key_selection.select(_whole(payload, "payload"))
         return self._digest(data, _EVENT_KEY) if _identifies(data) else None
 
@@ -89,7 +90,8 @@ class PayloadKeys:
         Raises:
             IdempotencyKeyError: The data cannot be hashed.
         """
-        return self._hash_of_whole(data, "key")
+        data = data if type(data) in _JSON_TYPES else _whole(data, "key")
+        return self._digest(data, "key") if _identifies(data) else None
 
     def payload_hash(self, payload: Any) -> str:
         """The hash of the part of the payload under validation; "" without validation.
@@ -102,10 +104,6 @@ class PayloadKeys:
         if self._validation_selection is None:
             return ""
         return self._digest(self._validation_selection.select(_whole(payload, "payload")), _VALIDATION)
-
-    def _hash_of_whole(self, given: Any, origin: str) -> str | None:
-        data = given if type(given) in _JSON_TYPES else _whole(given, origin)
-        return self._digest(data, origin) if _identifies(data) else None
 
     def _digest(self, data: Any, origin: str) -> str:
         try:

@@ -19,6 +19,7 @@ LONGEST_PAUSE = 0.25
 FIRST_STORE_PAUSE = 0.02
 LONGEST_STORE_PAUSE = 2.0
 INTERRUPTED_TRIES = 3
+LONGEST_STORE_TIME_MS = 30_000
 
 
 class Waiting:
@@ -44,7 +45,7 @@ class Waiting:
         pause = self._next_pause(held, now_ms, left)
         reading = yield from Pause(pause, held.idempotency_key)
         if isinstance(reading, StoreFailed):
-            return reading
+            return Raised(reading.error)  # a pause has no store: whatever ended it is meant for the caller
         if self._started is None:
             self._started = reading - pause
         self.waited = reading - self._started

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     AnyLayer = BasePersistenceLayer | AsyncBasePersistenceLayer
 
 DEFAULT_LEASE_MS = 30_000
+UNRESOLVED_SECONDS = 10 * 365 * 24 * 3600
 UNSET: Any = object()
 
 
@@ -44,12 +45,17 @@ class Plan:
         can_renew: Whether the store can move a lease on.
         cache: The local cache, or None.
         peek: Tells a record without I/O, where the store can.
+
+    Attributes:
+        claim_seconds: For how long a claim stands, unless its call ends before.
     """
 
     __slots__ = (
         "_default_lease",
+        "_given_context",
         "_own_lease",
         "cache",
+        "claim_seconds",
         "clock",
         "codec",
         "config",
@@ -79,19 +85,25 @@ class Plan:
         self.cache = cache
         self.peek = peek
         self.listener = Listener(function_name, config.event_hook)
+        # A run that never ends has no window yet; where a person is to resolve it, its record stands until then.
+        self.claim_seconds = config.expires_after_seconds if config.on_abandoned == "retry" else UNRESOLVED_SECONDS
+        self._given_context = config.given_lambda_context
         asked = config.in_progress_expires_after_seconds
         self._own_lease = None if asked is None else Lease(round(asked * 1000), renews=can_renew)
         # Without a heartbeat nothing tells a long run from a dead one, so the key is then held for the whole window.
         unrenewed_ms = max(DEFAULT_LEASE_MS, config.expires_after_seconds * 1000)
         self._default_lease = Lease(DEFAULT_LEASE_MS if can_renew else unrenewed_ms, renews=can_renew)
 
-    def begin(self, payload: Any, *, key: Any = UNSET, execution_id: str | None = None) -> Call | None:
+    def begin(
+        self, payload: Any, *, key: Any = UNSET, execution_id: str | None = None, is_replay: bool = False
+    ) -> Call | None:
         """Make the call for one payload, or None for a payload that has no key.
 
         Args:
             payload: What the payload hash is made of, and the key too where `key` is not given.
             key: A value that makes the key, instead of what `event_key_jmespath` selects.
             execution_id: The name of the durable execution that the call belongs to.
+            is_replay: Whether that is being replayed.
 
         Raises:
             IdempotencyKeyError: The payload cannot be hashed; or it has no key, under
@@ -109,14 +121,17 @@ class Plan:
             self._lease(),
             None if execution_id is None else f"durable:{execution_id}",
             current.get(),
+            resumes=is_replay and execution_id is not None,
         )
 
     def _lease(self) -> Lease:
         """How long a call that starts now may be silent."""
         if self._own_lease is not None:
             return self._own_lease
-        context = self.config.lambda_context
-        remaining_ms = None if context is None else lambda_context.remaining_ms(context)
+        context = lambda_context.current() or self._given_context
+        if context is None:
+            return self._default_lease
+        remaining_ms = lambda_context.remaining_ms(context)
         if remaining_ms is None:
             return self._default_lease
         return Lease(remaining_ms, renews=False, end_ms=self.clock.now_ms() + remaining_ms)
@@ -149,7 +164,7 @@ def plan_for(
         function_name=name,
         key_prefix=_prefix(name, function, store, key_prefix),
         config=config,
-        codec=AnswerCodec(function, serializer),
+        codec=AnswerCodec(function, checked_serializer(serializer)),
         clock=store.clock,
         can_renew=store.can_renew,
         cache=config.local_cache(store),
@@ -162,6 +177,8 @@ def refuse_misfits(function: Any, store: AnyLayer) -> None:
     kind: str = type(function).__name__
     if kind in ("classmethod", "staticmethod"):
         raise IdempotencyConfigError(f"write @{kind} above the idempotent decorator, not below it")
+    if isinstance(function, type):
+        raise IdempotencyConfigError(f"{function!r} is a class: decorate a function that makes its objects")
     if not callable(function):
         raise IdempotencyConfigError(f"an idempotent function must be callable; it is {function!r}")
     from retrysafe.signatures import is_async, is_generator  # noqa: PLC0415  # loads inspect, for decorating alone
@@ -200,6 +217,17 @@ def checked_layer(store: AnyLayer) -> AnyLayer:
     if not isinstance(store, BasePersistenceLayer | AsyncBasePersistenceLayer):
         raise IdempotencyConfigError(f"persistence_store must be a persistence layer or a URL; it is {store!r}")
     return store
+
+
+def checked_serializer(serializer: BaseIdempotencySerializer | None) -> BaseIdempotencySerializer | None:
+    """The serializer."""
+    if serializer is None:
+        return None
+    from retrysafe.serialization.base import BaseIdempotencySerializer  # noqa: PLC0415  # most functions have none
+
+    if not isinstance(serializer, BaseIdempotencySerializer):
+        raise IdempotencyConfigError(f"output_serializer must be a serializer; it is {serializer!r}")
+    return serializer
 
 
 def checked_prefix(key_prefix: str | None) -> str:

@@ -25,7 +25,7 @@ Endings are values too (`Returned`, `Raised`), so that any exception of the user
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrysafe.answers import UnstorableAnswerError
 from retrysafe.events import (
@@ -49,7 +49,7 @@ from retrysafe.exceptions import (
     IdempotencyValidationError,
 )
 from retrysafe.failures import decode_failure, encode_failure
-from retrysafe.pauses import INTERRUPTED_TRIES, Trying, Waiting
+from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying, Waiting
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, STORED_STATUSES, UNAVAILABLE, DataRecord
 from retrysafe.wishes import (
     Claim,
@@ -59,6 +59,7 @@ from retrysafe.wishes import (
     Flow,
     Invoke,
     Lost,
+    Op,
     Raised,
     Release,
     Returned,
@@ -104,7 +105,30 @@ def idempotent_call(call: Call) -> Flow[Ending]:
     return (yield from _complete(call, claim, end, call.outcome(claim, COMPLETED, answer.data, answer.types), answer))
 
 
-def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # noqa: PLR0911  # a line of the table each
+def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
+    """What is still owed to the store where a call was torn apart between two wishes: its outcome, or the key.
+
+    Args:
+        call: The call.
+        op: The last wish.
+        answer: What it was answered, if it was.
+    """
+    if isinstance(op, Invoke) and isinstance(answer, Returned):
+        try:
+            stored = call.plan.codec.encode(answer.value)
+        except UnstorableAnswerError:
+            yield from Complete(call.outcome(op.claim, UNAVAILABLE))
+        else:
+            yield from Complete(call.outcome(op.claim, COMPLETED, stored.data, stored.types))
+    elif isinstance(op, Invoke):
+        yield from Release(op.claim)
+    elif isinstance(op, Claim | Release):
+        yield from Release(op.record)
+    elif isinstance(op, Complete):
+        yield from Complete(op.record)
+
+
+def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # noqa: C901, PLR0911  # a line of the table each
     """What follows from the record that stands: the decision table, in order.
 
     Args:
@@ -133,8 +157,10 @@ def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # no
         return Raised(_unavailable(found))
     if found.owner is not None and found.owner == call.owner:
         # Our own claim whose reply was lost; one whose lease is over, or that an earlier invocation of the same durable
-        # execution wrote, is claimed anew for its lease.
-        return Verdict.FREE if call.resumes or found.lease_over(now_ms) else Verdict.OURS
+        # execution wrote, is claimed anew for its lease. A durable execution that is not replayed knows no own record.
+        if call.resumes or found.lease_over(now_ms):
+            return Verdict.FREE
+        return Verdict.HELD if call.is_durable else Verdict.OURS
     if not found.lease_over(now_ms):
         return Verdict.HELD
     if call.plan.config.on_abandoned == "raise":
@@ -290,7 +316,7 @@ def _conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending
     """Store a failure that is an answer; release the key after any other. The user's exception stays the ending."""
     if end.suspended:
         return end
-    if isinstance(end.error, call.plan.config.replay_exceptions):
+    if _is_answer(end.error, call.plan.config.replay_exceptions):
         try:
             failure = encode_failure(end.error, call.plan.config.replay_exceptions)
         except UnstorableAnswerError as error:
@@ -303,6 +329,13 @@ def _conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending
         return end
     interrupted.__context__ = end.error
     return Raised(interrupted)
+
+
+def _is_answer(error: BaseException, replay_exceptions: tuple[type[Exception], ...]) -> bool:
+    """Whether a failure is to be stored: our own errors tell of a store or of a wrong use, unless they are named."""
+    if isinstance(error, IdempotencyBaseError):
+        return type(error) in replay_exceptions
+    return isinstance(error, replay_exceptions)
 
 
 def _release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
@@ -330,7 +363,7 @@ def _complete(
 ) -> Flow[Ending]:
     """Store the outcome: again, with growing pauses, while the lease runs."""
     answer = yield from Complete(record)
-    trying = Trying(call, max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)) if answer else None
+    trying = Trying(call, _store_deadline(call, claim, end)) if answer else None
     while answer is not None and trying is not None:
         if isinstance(answer, Lost):
             return (yield from _lost(call, claim, end, answer.record))
@@ -344,6 +377,14 @@ def _complete(
         if call.plan.cache is not None:
             call.plan.cache.put(record)
     return end if trying is None or trying.interrupted is None else Raised(trying.interrupted)
+
+
+def _store_deadline(call: Call, claim: DataRecord, end: Ending) -> int:
+    """Until when an outcome is tried to be stored: while the lease runs, but not for a whole window."""
+    lease_end = max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)
+    if call.lease.renews or call.lease.end_ms is not None:
+        return lease_end
+    return min(lease_end, call.plan.clock.now_ms() + LONGEST_STORE_TIME_MS)
 
 
 def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | None) -> Flow[Ending]:

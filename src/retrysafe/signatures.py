@@ -27,7 +27,7 @@ class Arguments:
         IdempotencyConfigError: The function has no such argument.
     """
 
-    __slots__ = ("_default", "_index", "_name", "_signature", "_skipped")
+    __slots__ = ("_default", "_index", "_name", "_only_by_position", "_signature", "_skipped")
 
     def __init__(self, function: Callable[..., Any], data_keyword_argument: str | None = None) -> None:
         try:
@@ -37,6 +37,7 @@ class Arguments:
         parameters = self._signature.parameters
         self._name = data_keyword_argument
         self._index: int | None = None
+        self._only_by_position = False
         self._default: Any = inspect.Parameter.empty
         first = next(iter(parameters), None)
         self._skipped = first if first in ("self", "cls") and _is_method(function) else None
@@ -55,6 +56,7 @@ class Arguments:
                 )
             return
         self._default = parameter.default
+        self._only_by_position = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
         if parameter.kind in _POSITIONAL:
             self._index = list(parameters).index(data_keyword_argument)
         elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -71,7 +73,7 @@ class Arguments:
         name = self._name
         if name is None:
             return self.bound(args, kwargs)
-        if name in kwargs:
+        if name in kwargs and not self._only_by_position:
             return kwargs[name]
         if self._index is not None and len(args) > self._index:
             return args[self._index]

@@ -56,7 +56,10 @@ def _split(url: str) -> tuple[str, str, dict[str, Any]]:
     """Scheme, path and options of a URL, checked."""
     from urllib.parse import parse_qsl, unquote, urlsplit  # noqa: PLC0415  # only a URL needs it
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except (ValueError, AttributeError, TypeError):
+        raise _wrong(url, "it is no URL") from None
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise _wrong(url, f"its scheme is none of {known}")
@@ -88,5 +91,8 @@ def _sqlite_options(url: str, given: dict[str, str]) -> dict[str, Any]:
     return options
 
 
-def _wrong(url: str, why: str) -> IdempotencyPersistenceConfigError:
-    return IdempotencyPersistenceConfigError(f"persistence_store={url!r} is not usable: {why}")
+def _wrong(url: Any, why: str) -> IdempotencyPersistenceConfigError:
+    import re  # noqa: PLC0415  # only a wrong URL needs it
+
+    shown = re.sub(r"//[^/@]*@", "//...@", url) if isinstance(url, str) else url  # no password in an error
+    return IdempotencyPersistenceConfigError(f"persistence_store={shown!r} is not usable: {why}")

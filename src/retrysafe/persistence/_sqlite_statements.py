@@ -13,7 +13,7 @@ import re
 from typing import Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
-from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from retrysafe.persistence.datarecord import INPROGRESS, STORED_STATUSES, DataRecord
 
 # Milliseconds since the epoch: an injected clock's reading, else SQLite's own clock, which is the machine's.
 # 2440587.5 is the epoch as a Julian day; a day number holds its milliseconds to within 0.05, hence the
@@ -22,8 +22,10 @@ _NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 +
 
 # `DataRecord.window_over`. A row edited by hand into other types is never gone, as SQLite sorts text and
 # blobs above every number; a fraction would pass, so the types are asked for.
+_KNOWN: Final = ", ".join(f"'{status}'" for status in sorted(STORED_STATUSES))
+
 _GONE: Final = f"""(
-    typeof(expiration) = 'integer' AND expiration < {_NOW} / 1000 AND typeof(status) = 'text'
+    typeof(expiration) = 'integer' AND expiration < {_NOW} / 1000 AND status IN ({_KNOWN})
     AND (
         status <> '{INPROGRESS}'
         OR in_progress_expiration IS NULL

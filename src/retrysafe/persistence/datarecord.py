@@ -123,6 +123,8 @@ class DataRecord:
         """
         if self.expiry_timestamp is None or self.expiry_timestamp >= now_ms // 1000:
             return False
+        if self.stored_status not in STORED_STATUSES:
+            return False  # what a later version wrote is its own to judge
         return self.stored_status != INPROGRESS or self.lease_over(now_ms) is not False
 
     def lease_over(self, now_ms: int) -> bool | None:

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from retrysafe.clock import Clock
     from retrysafe.persistence.datarecord import DataRecord
 
-SWEPT_PER_WRITE = 2
+SWEPT_PER_CLAIM = 2
 
 
 class MemoryPersistenceLayer(BasePersistenceLayer):
     """Records in a dict behind a lock. They are gone with the process, and no other process sees them.
 
-    Expired records are swept as others are written: each write looks at two, so no write is ever held up.
+    Expired records are swept as keys are claimed: each claim looks at two, so none is ever held up.
 
     Args:
         clock: What judges windows and leases. Default: the machine's.
@@ -52,7 +52,8 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         with self._lock:
             standing = self._records.get(data_record.idempotency_key)
             if standing is None or standing.window_over(now) or _is_replaced(standing, data_record):
-                self._store(data_record, now)
+                self._records[data_record.idempotency_key] = data_record
+                self._sweep(now)
                 return
         raise IdempotencyItemAlreadyExistsError(
             "a live record stands", data_record.idempotency_key, old_data_record=standing
@@ -61,7 +62,7 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
     def _update_record(self, data_record: DataRecord) -> None:
         with self._lock:
             self._owned(data_record)
-            self._store(data_record, self.clock.now_ms())
+            self._records[data_record.idempotency_key] = data_record
 
     def _delete_record(self, data_record: DataRecord) -> None:
         with self._lock:
@@ -74,7 +75,7 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
             standing = self._owned(data_record)
             if standing.stored_status != INPROGRESS:
                 raise _lost(standing)
-            self._store(data_record, self.clock.now_ms())
+            self._records[data_record.idempotency_key] = data_record
 
     def _owned(self, written: DataRecord) -> DataRecord:
         standing = self._records.get(written.idempotency_key)
@@ -82,20 +83,23 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
             raise _lost(standing)
         return standing
 
-    def _store(self, record: DataRecord, now_ms: int) -> None:
-        self._records[record.idempotency_key] = record
-        for _ in range(SWEPT_PER_WRITE):
-            # Round and round: the first in line is over and goes, or lives and joins the end of the line.
-            oldest = next(iter(self._records), None)
-            if oldest is None:
-                return
-            if self._records[oldest].window_over(now_ms):
-                del self._records[oldest]
-            else:
-                self._records.move_to_end(oldest)
+    def _sweep(self, now_ms: int) -> None:
+        """Look at the first in line: what is over goes, what lives joins the end of the line."""
+        records = self._records
+        now_s = now_ms // 1000
+        for _ in range(SWEPT_PER_CLAIM):
+            first = next(iter(records))
+            window_end = records[first].expiry_timestamp
+            if window_end is None or window_end >= now_s or not records[first].window_over(now_ms):
+                records.move_to_end(first)
+            elif len(records) > 1:
+                del records[first]
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def __bool__(self) -> bool:
+        return True  # an empty layer is a layer all the same
 
 
 class AsyncMemoryPersistenceLayer(AsyncBasePersistenceLayer):
@@ -131,6 +135,9 @@ class AsyncMemoryPersistenceLayer(AsyncBasePersistenceLayer):
 
     def __len__(self) -> int:
         return len(self._layer)
+
+    def __bool__(self) -> bool:
+        return True  # an empty layer is a layer all the same
 
 
 def _is_replaced(standing: DataRecord, claim: DataRecord) -> bool:

@@ -165,6 +165,18 @@ def test_a_record_with_an_unknown_status_is_refused_and_left_as_it_is(flavour):
     assert charge.body.runs == 1
 
 
+def test_it_is_left_as_it_is_though_its_window_is_over(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    charge = counted()
+    call = flavour.function(charge, persistence_store=layer)
+    call({"id": 1})
+    standing = plant(flavour, layer, status="PAUSED")
+    clock.advance(10**6)
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="PAUSED"):
+        call({"id": 1})
+    assert only_record(flavour, layer) == standing
+
+
 def test_an_answer_that_cannot_be_read_is_refused_and_not_run_again(flavour):
     layer = flavour.layer()
     charge = counted()

@@ -32,6 +32,11 @@ SECONDS = [0, -1, math.nan, math.inf, "5", True, None]
         ("replay_exceptions", [KeyboardInterrupt]),
         ("replay_exceptions", ["ValueError"]),
         ("response_hook", 3),
+        ("replay_exceptions", 5),
+        ("use_local_cache", "no"),
+        ("raise_on_no_idempotency_key", "false"),
+        ("expires_after_seconds", 10**12),
+        ("in_progress_expires_after_seconds", 1e12),
         ("event_hook", "log"),
     ],
 )
@@ -74,6 +79,13 @@ def test_a_registered_context_belongs_to_the_thread_or_task_that_registered_it()
     assert seen == [True, True]
     contextvars.copy_context().run(config.register_lambda_context, "other")
     assert config.lambda_context == "own"
+
+
+def test_a_config_is_fixed_once_made():
+    config = IdempotencyConfig()
+    with pytest.raises(IdempotencyConfigError, match="expires_after_seconds=5"):
+        config.expires_after_seconds = 5
+    assert config.expires_after_seconds == 3600
 
 
 def test_one_exception_class_may_stand_for_a_list_of_one():

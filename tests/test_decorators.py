@@ -78,6 +78,14 @@ def test_self_and_cls_are_no_part_of_the_payload(layer):
     assert [Shop.refund(1), Shop().refund(1)] == [3, 3]
 
 
+def test_a_keyword_of_the_same_name_is_not_a_positional_only_payload(layer):
+    @idempotent_function(data_keyword_argument="order", persistence_store=layer)
+    def charge(order, /, **options):
+        return order
+
+    assert [charge("pay1", order="x"), charge("pay2", order="x")] == ["pay1", "pay2"]
+
+
 def test_a_plain_functions_own_argument_called_self_is_payload(layer):
     @idempotent_function(persistence_store=layer)
     def charge(self):
@@ -328,6 +336,7 @@ def plain(order):
         (lambda: idempotent_function(functools.partial(plain), persistence_store="memory://"), "key_prefix is needed"),
         (lambda: idempotent_function(classmethod(plain), persistence_store="memory://"), "@classmethod above"),
         (lambda: idempotent_function(3, persistence_store="memory://"), "callable.*3"),
+        (lambda: idempotent_function(dict, persistence_store="memory://"), "dict.*is a class"),
         (lambda: idempotent_function(plain, persistence_store="memory://", output_serializer=3), "output_serializer"),
         (lambda: idempotent_block(1, key_prefix="", persistence_store=MemoryPersistenceLayer()), "key_prefix"),
         (lambda: idempotent_block(1, key_prefix="p", persistence_store="x"), "persistence_store.*'x'"),
@@ -344,6 +353,8 @@ def test_wrong_use_is_one_clear_error_when_decorating(decorate, message):
     [
         ("mysql://x", "none of memory://, sqlite://"),
         ("", "none of memory://"),
+        ("sqlite://[x", "no URL"),
+        ("redis://user:secret@host/0", r"//\.\.\.@host"),
         ("memory://host", "host"),
         ("memory:///path", "neither a path"),
         ("sqlite://", "names no file"),

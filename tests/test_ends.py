@@ -10,6 +10,7 @@ from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_func
 from retrysafe.exceptions import (
     IdempotencyConfigError,
     IdempotencyLeaseLostError,
+    IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
 )
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, UNAVAILABLE
@@ -71,6 +72,16 @@ def test_an_exception_that_is_an_answer_is_raised_again_and_not_run_again(flavou
     assert str(second.value) == str(first.value) == "declined: 51"
     assert (second.value.code, second.value.reason) == ("51", {"limit": 100})
     assert only_record(flavour, layer).stored_status == FAILED
+
+
+def test_an_error_of_our_own_inside_the_function_is_no_answer_unless_it_is_named(flavour):
+    charge, layer = counted(error=IdempotencyPersistenceLayerError("inner store")), flavour.layer()
+    config = IdempotencyConfig(replay_exceptions=[Exception])
+    call = flavour.function(charge, persistence_store=layer, config=config)
+    for runs in (1, 2):
+        with pytest.raises(IdempotencyPersistenceLayerError):
+            call({"id": 1})
+        assert charge.body.runs == runs
 
 
 def test_a_stored_failure_is_refused_where_its_class_is_not_named_any_more(flavour):

@@ -86,6 +86,13 @@ def test_only_what_needs_attention_is_a_warning(flavour, charge, caplog):
     assert [(record.levelname, record.idempotency["event"]) for record in caplog.records] == [("WARNING", "taken over")]
 
 
+def test_the_log_does_not_show_the_keys_of_an_answer_that_cannot_be_stored(flavour, caplog):
+    call = flavour.function(counted(answer={SECRET: object()}), persistence_store=flavour.layer())
+    call(1)
+    assert "answer unavailable" in caplog.text
+    assert SECRET not in caplog.text + repr([record.__dict__ for record in caplog.records])
+
+
 def test_a_hook_that_fails_changes_nothing_for_the_caller(flavour, charge, caplog):
     def hook(event):
         raise RuntimeError("listener")

@@ -125,6 +125,17 @@ class SuspendExecution(BaseException):  # as the durable SDK names it
     """How a durable execution ends an invocation that it will continue later."""
 
 
+def test_a_durable_execution_that_is_not_replayed_is_refused_its_own_running_record(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    charge = counted()
+    call = flavour.handler(lambda event, context: charge(event), persistence_store=layer)
+    call({"id": 1}, durable(3000, "arn:1"))
+    plant(flavour, layer, status=INPROGRESS, in_progress_expiry_timestamp=clock.now_ms() + 2000)
+    with pytest.raises(IdempotencyAlreadyInProgressError):
+        call({"id": 1}, durable(3000, "arn:1", operations=1))
+    assert charge.body.runs == 1
+
+
 def test_a_durable_execution_whose_lease_is_over_claims_its_record_anew_without_a_takeover(flavour, clock, events):
     layer = flavour.layer(clock=clock)
     charge = counted()

@@ -1,0 +1,289 @@
+"""Calls that are torn apart at odd moments, and hearts that must go on beating."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import threading
+import time
+
+import pytest
+
+from retrysafe import (
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    current_execution,
+    idempotent_block,
+    idempotent_function,
+)
+from retrysafe.base import AsyncIdempotencyHandler, IdempotencyHandler
+from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.heartbeat import Heart, heart
+from retrysafe.persistence.datarecord import COMPLETED
+from support.bodies import counted
+
+SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
+
+
+class RenewingLayer(MemoryPersistenceLayer):
+    """Counts its renewals, and may do something else at them."""
+
+    def __init__(self, at_renewal=None, *, blocking=False):
+        super().__init__()
+        self.at_renewal = at_renewal
+        self.blocking = blocking
+        self.renewed = threading.Semaphore(0)
+
+    def _renew_record(self, data_record):
+        if self.at_renewal is not None:
+            self.at_renewal()
+        super()._renew_record(data_record)
+        self.renewed.release()
+
+
+def survives():
+    """Whether the heart still renews another call."""
+    layer = RenewingLayer()
+    body = idempotent_function(lambda n: layer.renewed.acquire(timeout=30), persistence_store=layer, config=SHORT)
+    return body(1)
+
+
+def raising(error):
+    def at_renewal():
+        raised.set()
+        raise error
+
+    raised = threading.Event()
+    at_renewal.raised = raised
+    return at_renewal
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), MemoryError()], ids=repr)
+def test_a_renewal_that_raises_anything_at_all_does_not_stop_the_others(error):
+    at_renewal = raising(error)
+    layer = RenewingLayer(at_renewal)
+    idempotent_function(lambda n: at_renewal.raised.wait(30), persistence_store=layer, config=SHORT)(1)
+    assert survives()
+
+
+def test_a_log_filter_that_raises_does_not_stop_the_heart():
+    def refuse(record):
+        raise RuntimeError
+
+    at_renewal = raising(ConnectionError("gone"))
+    logger = logging.getLogger("retrysafe")
+    logger.addFilter(refuse)
+    try:
+        idempotent_function(
+            lambda n: at_renewal.raised.wait(30), persistence_store=RenewingLayer(at_renewal), config=SHORT
+        )(1)
+        assert survives()
+    finally:
+        logger.removeFilter(refuse)
+
+
+def test_a_lease_as_good_as_endless_does_not_stop_the_heart():
+    endless = IdempotencyConfig(in_progress_expires_after_seconds=100 * 365 * 24 * 3600)
+    idempotent_function(lambda n: survives(), persistence_store=MemoryPersistenceLayer(), config=endless)(1)
+    assert survives()
+
+
+def test_a_store_that_hangs_costs_no_other_store_its_leases():
+    hanging, release = threading.Event(), threading.Event()
+
+    def hang():
+        hanging.set()
+        release.wait(30)
+
+    slow = idempotent_function(
+        lambda n: hanging.wait(30) and survives(), persistence_store=RenewingLayer(hang, blocking=True), config=SHORT
+    )
+    try:
+        assert slow(1)
+    finally:
+        release.set()
+
+
+def test_a_heart_whose_thread_cannot_start_leaves_nothing_behind_and_the_key_is_free(monkeypatch):
+    def no_thread(self):
+        raise RuntimeError("can't start new thread")
+
+    layer, charge = MemoryPersistenceLayer(), counted()
+    call = idempotent_function(charge, persistence_store=layer)
+    fresh = Heart()
+    monkeypatch.setattr("retrysafe.drivers.heart", fresh)
+    with monkeypatch.context() as patched:
+        patched.setattr(Heart, "_begin", no_thread)
+        with pytest.raises(RuntimeError, match="new thread"):
+            call(1)
+    assert (len(layer), charge.body.runs, fresh._runs) == (0, 0, {})
+    assert call(1) == 1
+
+
+def test_a_run_that_nobody_holds_is_not_kept_alive():
+    class Run:
+        renewal_due = 0.0
+        store = MemoryPersistenceLayer()
+        call = type("Call", (), {"lease": type("Lease", (), {"renewal_seconds": 3600.0})})
+
+    run = Run()
+    heart.start(run)
+    key = id(run)
+    assert key in heart._runs
+    del run
+    gc.collect()
+    assert key not in {id(alive) for alive in heart._alive()}
+    assert key not in heart._runs
+
+
+# --- between two wishes --------------------------------------------------------------------------------------------
+
+
+def test_a_listener_that_exits_when_the_key_is_claimed_frees_it():
+    layer, charge = MemoryPersistenceLayer(), counted()
+
+    def leave(event):
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        idempotent_function(charge, persistence_store=layer, config=IdempotencyConfig(event_hook=leave))(1)
+    assert (len(layer), charge.body.runs) == (0, 0)
+
+
+def test_an_interruption_right_after_the_function_returned_stores_its_answer_first(monkeypatch):
+    layer, charge = MemoryPersistenceLayer(), counted()
+    call = idempotent_function(charge, persistence_store=layer, key_prefix="charge")
+    torn = []
+
+    def outcome(self, *args):
+        if not torn:
+            torn.append(True)
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    from retrysafe.call import Call  # noqa: PLC0415  # patched here alone
+
+    original = Call.outcome
+    monkeypatch.setattr(Call, "outcome", outcome)
+    with pytest.raises(KeyboardInterrupt):
+        call(1)
+    assert [record.stored_status for record in layer._records.values()] == [COMPLETED]
+    assert call(1) == 1
+
+
+class SoftTimeLimitError(Exception):
+    """As a task queue raises it from a signal handler."""
+
+
+def test_what_a_signal_handler_raises_in_a_waiting_duplicate_reaches_its_caller():
+    layer = MemoryPersistenceLayer()
+    config = IdempotencyConfig(on_in_progress="wait", wait_timeout_seconds=60)
+    inside, leave = threading.Event(), threading.Event()
+
+    def holding(n):
+        inside.set()
+        leave.wait(30)
+
+    def handler(*_):
+        raise SoftTimeLimitError
+
+    call = idempotent_function(holding, persistence_store=layer, config=config)
+    holder = threading.Thread(target=call, args=(1,))
+    holder.start()
+    inside.wait(30)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(SoftTimeLimitError):
+            call(1)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        leave.set()
+        holder.join()
+
+
+# --- contexts ------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_may_end_in_another_thread_than_it_began_in():
+    layer = MemoryPersistenceLayer()
+
+    @contextlib.contextmanager
+    def dependency():
+        with idempotent_block(1, key_prefix="charge", persistence_store=layer) as block:
+            if block.is_first:
+                block.answer = 7
+            yield block
+
+    async def main():
+        manager = dependency()
+        await asyncio.to_thread(manager.__enter__)
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+    asyncio.run(main())
+    assert [record.stored_status for record in layer._records.values()] == [COMPLETED]
+
+
+def test_a_run_that_is_over_is_nobodys_current_one():
+    layer = MemoryPersistenceLayer()
+    blocks = [idempotent_block(n, key_prefix="charge", persistence_store=layer) for n in range(2)]
+    for block in blocks:
+        block.__enter__()
+    for block in blocks:  # in the order in which they began, as generators end
+        block.__exit__(None, None, None)
+    with pytest.raises(IdempotencyConfigError, match="outside"):
+        current_execution()
+
+
+def test_a_block_object_can_be_entered_again_and_starts_anew(clock):
+    layer = MemoryPersistenceLayer(clock=clock)
+    config = IdempotencyConfig(expires_after_seconds=1)
+    block = idempotent_block(1, key_prefix="charge", persistence_store=layer, config=config)
+    with contextlib.suppress(ValueError), block:
+        block.answer = 41
+        raise ValueError
+    with block:
+        assert (block.is_first, block.answer) == (True, None)
+        block.answer = 42
+    with block:
+        assert (block.is_first, block.answer) == (False, 42)
+    clock.advance(5)
+    with block:
+        assert (block.is_first, block.answer) == (True, None)
+        with pytest.raises(IdempotencyConfigError, match="entered already"), block:
+            pass
+
+
+# --- the wrong kind ------------------------------------------------------------------------------------------------
+
+
+def test_a_handler_refuses_a_function_of_the_other_kind_or_takes_its_answer():
+    async def charge_async():
+        return 1
+
+    with pytest.raises(IdempotencyConfigError, match="AsyncIdempotencyHandler"):
+        IdempotencyHandler(charge_async, 1, IdempotencyConfig(), MemoryPersistenceLayer())
+    runs = []
+    layer = MemoryPersistenceLayer()
+
+    def charge():
+        runs.append(1)
+        return {"paid": len(runs)}
+
+    for _ in range(2):
+        handler = AsyncIdempotencyHandler(charge, 1, IdempotencyConfig(), layer)
+        assert asyncio.run(handler.handle()) == {"paid": 1}
+    assert runs == [1]
+
+
+@pytest.mark.parametrize("serializer", [object(), "x", int])
+def test_a_handler_and_a_block_refuse_what_is_no_serializer(serializer):
+    layer = MemoryPersistenceLayer()
+    with pytest.raises(IdempotencyConfigError, match="output_serializer"):
+        IdempotencyHandler(time.time, 1, IdempotencyConfig(), layer, output_serializer=serializer, key_prefix="x")
+    with pytest.raises(IdempotencyConfigError, match="output_serializer"):
+        idempotent_block(1, key_prefix="x", persistence_store=layer, output_serializer=serializer)

@@ -78,7 +78,7 @@ def conclude(end: Ending) -> Any:
 
 async def answered(result: Any) -> Any:
     """What an asynchronous function's call comes to. One that was none has run: it is the answer."""
-    return await result if hasattr(type(result), "__await__") else result
+    return await result if hasattr(result, "__await__") else result
 
 
 class Running(Execution):
@@ -131,15 +131,16 @@ def invoke(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """Run the function, once."""
-    running: Running | None = None
     try:
         running = Running(op, store, heart.start)
+    except BaseException as error:  # noqa: BLE001  # no heartbeat, no run: the protocol frees the key
+        return Raised(error)
+    try:
         value = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001  # the protocol decides about each
-        return Raised(error) if running is None else running.raised(error)
+        return running.raised(error)
     finally:
-        if running is not None:
-            running.stop()
+        running.stop()
     return running.returned(value)
 
 

@@ -97,16 +97,21 @@ class Heart:
         # What wakes the thread must be one step in C: an interruption inside a lock of Python's would leave it held.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._wakes_at = 0.0
+        self._started = 0
+        self._linger = 0.0
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def start(self, execution: Execution) -> Heart:
         """Renew the lease of a run until `stop`."""
-        execution.renewal_due = due = time.monotonic() + execution.call.lease.renewal_seconds
-        if self._thread is None or not self._thread.is_alive():
+        interval = execution.call.lease.renewal_seconds
+        execution.renewal_due = due = time.monotonic() + interval
+        if self._thread is None:
             self._begin()
         self._runs[id(execution)] = weakref.ref(execution)
+        self._started += 1
         if due < self._wakes_at:
+            self._linger = interval
             self._wake.put(None)
         return self
 
@@ -116,13 +121,20 @@ class Heart:
 
     def _begin(self) -> None:
         with self._starting:
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 thread = threading.Thread(target=self._beat, name="retrysafe-heartbeat", daemon=True)
                 thread.start()
                 self._thread = thread
 
     def _beat(self) -> None:
+        try:
+            self._beat_on()
+        finally:
+            self._thread = None  # whatever ended it, the next run starts another
+
+    def _beat_on(self) -> None:
         wake = self._wake
+        started = 0
         while True:
             # In this order no run is missed: one added before the dict is read is seen there, a later one wakes us.
             self._wakes_at = float("inf")
@@ -137,6 +149,11 @@ class Heart:
                 self._renew_due(runs, now)
                 continue
             del runs, waiting
+            if due == float("inf") and started != self._started:
+                # Calls come and go, each shorter than its lease: look again when one of them can be due, instead of
+                # being woken by every one.
+                started = self._started
+                due = now + self._linger
             self._wakes_at = due
             with contextlib.suppress(Empty):
                 wake.get(timeout=None if due == float("inf") else min(due - now, threading.TIMEOUT_MAX))

@@ -6,7 +6,6 @@ an async one.
 
 from __future__ import annotations
 
-import contextlib
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
@@ -108,8 +107,10 @@ class Running(Execution):
             self._beat.stop(self)
         self.over = True
         if current.get() is self:
-            with contextlib.suppress(ValueError):
+            try:
                 current.reset(self._token)
+            except ValueError:  # a copy of the context it began in
+                current.set(self.call.outer)
 
     def returned(self, value: Any) -> Ending:
         """How it ends with this answer."""

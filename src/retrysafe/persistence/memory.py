@@ -60,9 +60,12 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         )
 
     def _update_record(self, data_record: DataRecord) -> None:
+        key = data_record.idempotency_key
         with self._lock:
-            self._owned(data_record)
-            self._records[data_record.idempotency_key] = data_record
+            standing = self._records.get(key)
+            if standing is None or standing.owner is None or standing.owner != data_record.owner:
+                raise _lost(standing)
+            self._records[key] = data_record
 
     def _delete_record(self, data_record: DataRecord) -> None:
         with self._lock:
@@ -72,16 +75,10 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
 
     def _renew_record(self, data_record: DataRecord) -> None:
         with self._lock:
-            standing = self._owned(data_record)
-            if standing.stored_status != INPROGRESS:
+            standing = self._records.get(data_record.idempotency_key)
+            if standing is None or not _is_running(standing, data_record):
                 raise _lost(standing)
             self._records[data_record.idempotency_key] = data_record
-
-    def _owned(self, written: DataRecord) -> DataRecord:
-        standing = self._records.get(written.idempotency_key)
-        if standing is None or standing.owner is None or standing.owner != written.owner:
-            raise _lost(standing)
-        return standing
 
     def _sweep(self, now_ms: int) -> None:
         """Look at the first in line: what is over goes, what lives joins the end of the line."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
+from retrysafe.endings import interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
 from retrysafe.heartbeat import AsyncBeat, heart
 from retrysafe.ports import AsyncPorts, SyncPorts
-from retrysafe.protocol import idempotent_call, interrupted
+from retrysafe.protocol import idempotent_call
 from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
 
 if TYPE_CHECKING:

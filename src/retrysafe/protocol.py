@@ -25,15 +25,12 @@ Endings are values too (`Returned`, `Raised`), so that any exception of the user
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retrysafe.answers import UnstorableAnswerError
+from retrysafe.endings import complete, complete_unavailable, conclude_failure, release
 from retrysafe.events import (
-    AnswerUnavailable,
     Claimed,
-    Completed,
-    LeaseLost,
-    Released,
     Replayed,
     TakenOver,
     Waited,
@@ -42,33 +39,25 @@ from retrysafe.exceptions import (
     IdempotencyAbandonedError,
     IdempotencyBaseError,
     IdempotencyConfigError,
-    IdempotencyLeaseLostError,
     IdempotencyPersistenceConsistencyError,
     IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
     IdempotencyValidationError,
 )
-from retrysafe.failures import decode_failure, encode_failure
-from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying, Waiting
+from retrysafe.failures import decode_failure
+from retrysafe.pauses import Waiting
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, STORED_STATUSES, UNAVAILABLE, DataRecord
 from retrysafe.wishes import (
     Claim,
-    Complete,
     Ending,
-    Fetch,
     Flow,
     Invoke,
-    Lost,
-    Op,
     Raised,
-    Release,
     Returned,
     StoreFailed,
-    Unstorable,
 )
 
 if TYPE_CHECKING:
-    from retrysafe.answers import StoredAnswer
     from retrysafe.call import Call
 
 # --- the rules ---------------------------------------------------------------------------------------------------
@@ -98,35 +87,12 @@ def idempotent_call(call: Call) -> Flow[Ending]:
     _tell_claimed(call, claim)
     end: Ending = yield Invoke(call, claim)
     if isinstance(end, Raised):
-        return (yield from _conclude_failure(call, claim, end))
+        return (yield from conclude_failure(call, claim, end))
     try:
         answer = call.plan.codec.encode(end.value)
     except UnstorableAnswerError as error:
-        return (yield from _complete_unavailable(call, claim, end, str(error)))
-    return (yield from _complete(call, claim, end, call.outcome(claim, COMPLETED, answer.data, answer.types), answer))
-
-
-def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
-    """What is still owed to the store where a call was torn apart between two wishes: its outcome, or the key.
-
-    Args:
-        call: The call.
-        op: The last wish.
-        answer: What it was answered, if it was.
-    """
-    if isinstance(op, Invoke) and isinstance(answer, Returned):
-        try:
-            stored = call.plan.codec.encode(answer.value)
-        except UnstorableAnswerError:
-            yield from Complete(call.outcome(op.claim, UNAVAILABLE))
-        else:
-            yield from Complete(call.outcome(op.claim, COMPLETED, stored.data, stored.types))
-    elif isinstance(op, Invoke):
-        yield from Release(op.claim)
-    elif isinstance(op, Claim | Release):
-        yield from Release(op.record)
-    elif isinstance(op, Complete):
-        yield from Complete(op.record)
+        return (yield from complete_unavailable(call, claim, end, str(error)))
+    return (yield from complete(call, claim, end, call.outcome(claim, COMPLETED, answer.data, answer.types), answer))
 
 
 def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # noqa: C901, PLR0911  # a line of the table each
@@ -251,7 +217,7 @@ def _claim(claim: DataRecord) -> Flow[DataRecord | StoreFailed | None]:
 def _claim_again(claim: DataRecord, failed: StoreFailed) -> Flow[DataRecord | StoreFailed | None]:
     """Claim once more after the store failed: if the first one got through, our own token tells."""
     if not isinstance(failed.error, Exception):
-        yield from _release(claim)  # interrupted: the claim may stand, and nobody would complete it
+        yield from release(claim)  # interrupted: the claim may stand, and nobody would complete it
         return failed
     if isinstance(failed.error, IdempotencyConfigError | IdempotencyPersistenceConsistencyError):
         return failed
@@ -308,112 +274,6 @@ def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:
         record.idempotency_key,
         record=record,
     )
-
-
-# --- how a run ends ----------------------------------------------------------------------------------------------
-
-
-def _conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending]:
-    """Store a failure that is an answer; release the key after any other. The user's exception stays the ending."""
-    if end.suspended:
-        return end
-    if _is_answer(end.error, call.plan.config.replay_exceptions):
-        try:
-            failure = encode_failure(end.error, call.plan.config.replay_exceptions)
-        except UnstorableAnswerError as error:
-            return (yield from _complete_unavailable(call, claim, end, str(error)))
-        record = call.outcome(claim, FAILED, failure.data, failure.types)
-        return (yield from _complete(call, claim, end, record, failure))
-    stored, interrupted = yield from _release(claim)
-    call.tell(Released, claim, error=type(end.error).__qualname__, stored=stored)
-    if interrupted is None or not isinstance(end.error, Exception):
-        return end
-    interrupted.__context__ = end.error
-    return Raised(interrupted)
-
-
-def _is_answer(error: BaseException, replay_exceptions: tuple[type[Exception], ...]) -> bool:
-    """Whether a failure is to be stored: our own errors tell of a store or of a wrong use, unless they are named."""
-    if isinstance(error, IdempotencyBaseError):
-        return type(error) in replay_exceptions
-    return isinstance(error, replay_exceptions)
-
-
-def _release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
-    """Free the key: whether the store confirmed it, and what interrupted that; it is done again then, at once.
-
-    A store that fails is not tried again: the caller waits for the exception, and the lease frees the key.
-    """
-    interrupted: BaseException | None = None
-    for _ in range(INTERRUPTED_TRIES):
-        answer = yield from Release(claim)
-        if answer is None or isinstance(answer.error, Exception):
-            return answer is None, interrupted
-        interrupted = interrupted or answer.error
-    return False, interrupted
-
-
-def _complete_unavailable(call: Call, claim: DataRecord, end: Ending, reason: str) -> Flow[Ending]:
-    """Mark the key as done without an answer, so that no retry runs the effect again."""
-    call.tell(AnswerUnavailable, claim, reason=reason)
-    return (yield from _complete(call, claim, end, call.outcome(claim, UNAVAILABLE)))
-
-
-def _complete(
-    call: Call, claim: DataRecord, end: Ending, record: DataRecord, stored: StoredAnswer | None = None
-) -> Flow[Ending]:
-    """Store the outcome: again, with growing pauses, while the lease runs."""
-    answer: StoreFailed | Lost | Unstorable | None = yield Complete(record)
-    trying = Trying(call, _store_deadline(call, claim, end)) if answer else None
-    while answer is not None and trying is not None:
-        if isinstance(answer, Lost):
-            return (yield from _lost(call, claim, end, answer.record))
-        if isinstance(answer, Unstorable) and record.stored_status != UNAVAILABLE:
-            return (yield from _complete_unavailable(call, claim, end, str(answer.error)))
-        if not (yield from trying.once_more(answer.error)):
-            return _not_stored(end, answer.error) if trying.interrupted is None else Raised(trying.interrupted)
-        answer = yield from Complete(record)
-    if stored is not None:
-        call.tell(Completed, record, status=record.stored_status, plain_classes=stored.plain)
-        if call.plan.cache is not None:
-            call.plan.cache.put(record)
-    return end if trying is None or trying.interrupted is None else Raised(trying.interrupted)
-
-
-def _store_deadline(call: Call, claim: DataRecord, end: Ending) -> int:
-    """Until when an outcome is tried to be stored: while the lease runs, but not for a whole window."""
-    lease_end = max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)
-    if call.lease.renews or call.lease.end_ms is not None:
-        return lease_end
-    return min(lease_end, call.plan.clock.now_ms() + LONGEST_STORE_TIME_MS)
-
-
-def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | None) -> Flow[Ending]:
-    """The key passed to another call: say so, with the response and what stands now, and touch nothing."""
-    if standing is None:
-        found = yield from Fetch(call.idempotency_key)
-        standing = found if isinstance(found, DataRecord) else None
-    call.tell(LeaseLost, claim)
-    error = IdempotencyLeaseLostError(
-        "the lease ended while the function ran and the key is no longer this call's; nothing was overwritten",
-        call.idempotency_key,
-        record=standing,
-        response=end.value if isinstance(end, Returned) else None,
-    )
-    if isinstance(end, Raised):
-        error.__cause__ = end.error
-    return Raised(error)
-
-
-def _not_stored(end: Ending, error: BaseException) -> Ending:
-    """The store failed until the lease was over: the response travels with the error, it is never just lost."""
-    if isinstance(end, Raised):
-        return end
-    wrapped = IdempotencyPersistenceLayerError(
-        "the function ran, but its answer could not be stored", error, response=end.value
-    )
-    wrapped.__cause__ = error
-    return Raised(wrapped)
 
 
 def _not_claimed(error: BaseException) -> Raised:

@@ -1,0 +1,157 @@
+"""How a run ends: its outcome stored, its key freed, or its caller told why neither could be. Rules of the protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.answers import UnstorableAnswerError
+from retrysafe.events import AnswerUnavailable, Completed, LeaseLost, Released
+from retrysafe.exceptions import IdempotencyBaseError, IdempotencyLeaseLostError, IdempotencyPersistenceLayerError
+from retrysafe.failures import encode_failure
+from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, UNAVAILABLE, DataRecord
+from retrysafe.wishes import (
+    Claim,
+    Complete,
+    Ending,
+    Fetch,
+    Flow,
+    Invoke,
+    Lost,
+    Op,
+    Raised,
+    Release,
+    Returned,
+    StoreFailed,
+    Unstorable,
+)
+
+if TYPE_CHECKING:
+    from retrysafe.answers import StoredAnswer
+    from retrysafe.call import Call
+
+
+def conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending]:
+    """Store a failure that is an answer; release the key after any other. The user's exception stays the ending."""
+    if end.suspended:
+        return end
+    if _is_answer(end.error, call.plan.config.replay_exceptions):
+        try:
+            failure = encode_failure(end.error, call.plan.config.replay_exceptions)
+        except UnstorableAnswerError as error:
+            return (yield from complete_unavailable(call, claim, end, str(error)))
+        record = call.outcome(claim, FAILED, failure.data, failure.types)
+        return (yield from complete(call, claim, end, record, failure))
+    stored, interrupted = yield from release(claim)
+    call.tell(Released, claim, error=type(end.error).__qualname__, stored=stored)
+    if interrupted is None or not isinstance(end.error, Exception):
+        return end
+    interrupted.__context__ = end.error
+    return Raised(interrupted)
+
+
+def _is_answer(error: BaseException, replay_exceptions: tuple[type[Exception], ...]) -> bool:
+    """Whether a failure is to be stored: our own errors tell of a store or of a wrong use, unless they are named."""
+    if isinstance(error, IdempotencyBaseError):
+        return type(error) in replay_exceptions
+    return isinstance(error, replay_exceptions)
+
+
+def release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
+    """Free the key: whether the store confirmed it, and what interrupted that; it is done again then, at once.
+
+    A store that fails is not tried again: the caller waits for the exception, and the lease frees the key.
+    """
+    interrupted: BaseException | None = None
+    for _ in range(INTERRUPTED_TRIES):
+        answer = yield from Release(claim)
+        if answer is None or isinstance(answer.error, Exception):
+            return answer is None, interrupted
+        interrupted = interrupted or answer.error
+    return False, interrupted
+
+
+def complete_unavailable(call: Call, claim: DataRecord, end: Ending, reason: str) -> Flow[Ending]:
+    """Mark the key as done without an answer, so that no retry runs the effect again."""
+    call.tell(AnswerUnavailable, claim, reason=reason)
+    return (yield from complete(call, claim, end, call.outcome(claim, UNAVAILABLE)))
+
+
+def complete(
+    call: Call, claim: DataRecord, end: Ending, record: DataRecord, stored: StoredAnswer | None = None
+) -> Flow[Ending]:
+    """Store the outcome: again, with growing pauses, while the lease runs."""
+    answer: StoreFailed | Lost | Unstorable | None = yield Complete(record)
+    trying = Trying(call, _store_deadline(call, claim, end)) if answer else None
+    while answer is not None and trying is not None:
+        if isinstance(answer, Lost):
+            return (yield from _lost(call, claim, end, answer.record))
+        if isinstance(answer, Unstorable) and record.stored_status != UNAVAILABLE:
+            return (yield from complete_unavailable(call, claim, end, str(answer.error)))
+        if not (yield from trying.once_more(answer.error)):
+            return _not_stored(end, answer.error) if trying.interrupted is None else Raised(trying.interrupted)
+        answer = yield from Complete(record)
+    if stored is not None:
+        call.tell(Completed, record, status=record.stored_status, plain_classes=stored.plain)
+        if call.plan.cache is not None:
+            call.plan.cache.put(record)
+    return end if trying is None or trying.interrupted is None else Raised(trying.interrupted)
+
+
+def _store_deadline(call: Call, claim: DataRecord, end: Ending) -> int:
+    """Until when an outcome is tried to be stored: while the lease runs, but not for a whole window."""
+    lease_end = max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)
+    if call.lease.renews or call.lease.end_ms is not None:
+        return lease_end
+    return min(lease_end, call.plan.clock.now_ms() + LONGEST_STORE_TIME_MS)
+
+
+def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | None) -> Flow[Ending]:
+    """The key passed to another call: say so, with the response and what stands now, and touch nothing."""
+    if standing is None:
+        found = yield from Fetch(call.idempotency_key)
+        standing = found if isinstance(found, DataRecord) else None
+    call.tell(LeaseLost, claim)
+    error = IdempotencyLeaseLostError(
+        "the lease ended while the function ran and the key is no longer this call's; nothing was overwritten",
+        call.idempotency_key,
+        record=standing,
+        response=end.value if isinstance(end, Returned) else None,
+    )
+    if isinstance(end, Raised):
+        error.__cause__ = end.error
+    return Raised(error)
+
+
+def _not_stored(end: Ending, error: BaseException) -> Ending:
+    """The store failed until the lease was over: the response travels with the error, it is never just lost."""
+    if isinstance(end, Raised):
+        return end
+    wrapped = IdempotencyPersistenceLayerError(
+        "the function ran, but its answer could not be stored", error, response=end.value
+    )
+    wrapped.__cause__ = error
+    return Raised(wrapped)
+
+
+def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
+    """What is still owed to the store where a call was torn apart between two wishes: its outcome, or the key.
+
+    Args:
+        call: The call.
+        op: The last wish.
+        answer: What it was answered, if it was.
+    """
+    if isinstance(op, Invoke) and isinstance(answer, Returned):
+        try:
+            stored = call.plan.codec.encode(answer.value)
+        except UnstorableAnswerError:
+            yield from Complete(call.outcome(op.claim, UNAVAILABLE))
+        else:
+            yield from Complete(call.outcome(op.claim, COMPLETED, stored.data, stored.types))
+    elif isinstance(op, Invoke):
+        yield from Release(op.claim)
+    elif isinstance(op, Claim | Release):
+        yield from Release(op.record)
+    elif isinstance(op, Complete):
+        yield from Complete(op.record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pathlib
 import re
 import threading
 
@@ -143,8 +144,9 @@ def test_a_payload_without_a_key_runs_unprotected_with_a_warning_or_is_refused(f
     config = IdempotencyConfig(event_key_jmespath="id")
     call = flavour.function(charge, data_keyword_argument="order", persistence_store=layer, config=config)
     for _ in range(2):
-        with pytest.warns(UserWarning, match="event_key_jmespath='id' selects nothing"):
+        with pytest.warns(UserWarning, match="event_key_jmespath='id' selects nothing") as warned:
             call({"other": 1})
+        assert "retrysafe" not in pathlib.Path(warned[0].filename).parts[-2:], "it points at the user's line"
     assert charge.body.runs == 2
     config = IdempotencyConfig(event_key_jmespath="id", raise_on_no_idempotency_key=True)
     call = flavour.function(charge, data_keyword_argument="order", persistence_store=layer, config=config)
@@ -265,8 +267,9 @@ def test_an_environment_variable_switches_idempotency_off_with_a_warning(flavour
     charge, layer = counted(), flavour.layer()
     call = flavour.function(charge, persistence_store=layer)
     monkeypatch.setenv(variable, "true")
-    with pytest.warns(UserWarning, match=variable):
+    with pytest.warns(UserWarning, match=variable) as warned:
         assert [call(1), call(1)] == [1, 2]
+    assert "retrysafe" not in pathlib.Path(warned[0].filename).parts[-2:], "it points at the user's line"
     monkeypatch.setenv(variable, "false")
     assert [call(1), call(1)] == [3, 3]
 
@@ -383,8 +386,9 @@ def test_a_function_of_the_main_module_on_a_shared_store_is_warned_about_its_pre
     charge = counted()
     charge.__module__ = "__main__"
     store = f"sqlite:///{tmp_path}/x.db"
-    with pytest.warns(UserWarning, match="key_prefix"):
+    with pytest.warns(UserWarning, match="key_prefix") as warned:
         idempotent_function(charge, persistence_store=store)
+    assert warned[0].filename == __file__
     idempotent_function(charge, persistence_store=store, key_prefix="shop")
     idempotent_function(charge, persistence_store="memory://")
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "orders")

@@ -6,7 +6,6 @@ A wrong use is refused here, before anything runs. `begin` then makes the `Call`
 from __future__ import annotations
 
 import os
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from retrysafe import lambda_context
@@ -17,6 +16,7 @@ from retrysafe.events import Listener
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
 from retrysafe.execution import current
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ class Plan:
         where = f"event_key_jmespath={expression!r} selects nothing" if expression else "the payload is empty"
         if self.config.raise_on_no_idempotency_key:
             raise IdempotencyKeyError(f"no idempotency key for {self.function_name}: {where}")
-        warnings.warn(f"no idempotency key for {self.function_name}: {where}; it runs without protection", stacklevel=4)
+        warn(f"no idempotency key for {self.function_name}: {where}; it runs without protection")
 
 
 def plan_for(
@@ -250,9 +250,8 @@ def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -
         raise IdempotencyConfigError(f"key_prefix is needed for {function!r}, which has no name of its own")
     lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
     if not lambda_name and function.__module__ == "__main__" and store.reachable_by_others:
-        warnings.warn(
+        warn(
             f"{name} has no key_prefix: another program with a function of this name would share its keys on this "
-            "store; give it a key_prefix",
-            stacklevel=5,
+            "store; give it a key_prefix"
         )
     return f"{lambda_name or 'test-func'}.{name}"

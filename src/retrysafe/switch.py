@@ -7,9 +7,10 @@ task beside the test.
 from __future__ import annotations
 
 import os
-import warnings
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+
+from retrysafe.warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,6 @@ def is_off() -> bool:
         return True
     for variable, encoded in _variables:
         if encoded in _environment and os.environ.get(variable, "").lower() in TRUTHY:
-            warnings.warn(f"idempotency is switched off by {variable}", stacklevel=3)
+            warn(f"idempotency is switched off by {variable}")
             return True
     return False

@@ -113,7 +113,6 @@ class Heart:
         if due < self._wakes_at:
             self._linger = interval
             self._wake.put(None)
-            self._wakes_at = due  # woken once is enough
         return self
 
     def stop(self, execution: Execution) -> None:

@@ -11,7 +11,7 @@ from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.heartbeat import AsyncBeat, heart
 from retrysafe.persistence.base import BasePersistenceLayer
-from retrysafe.plan import Plan, checked_config, checked_layer, checked_prefix, checked_serializer
+from retrysafe.plan import checked_config, checked_layer, checked_prefix, checked_serializer, plan_on
 from retrysafe.ports import AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call
 from retrysafe.wishes import Ending, Flow, Invoke, Raised
@@ -63,16 +63,8 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         rules = checked_config(config)
         self._store = checked_layer(persistence_store)
         self._payload = payload
-        self._plan = Plan(
-            function_name=key_prefix,
-            key_prefix=key_prefix,
-            config=rules,
-            codec=AnswerCodec(None, checked_serializer(output_serializer)),
-            clock=self._store.clock,
-            can_renew=self._store.can_renew,
-            cache=rules.local_cache(self._store),
-            peek=self._store._peek_record if self._store.can_peek else None,
-        )
+        codec = AnswerCodec(None, checked_serializer(output_serializer))
+        self._plan = plan_on(self._store, key_prefix, key_prefix, rules, codec)
         self._is_first = True
         self._answer: Any = None
         self._run: _Run | None = None

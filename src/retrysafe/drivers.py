@@ -1,7 +1,7 @@
 """The two drivers: they carry out the protocol's wishes, once synchronously and once asynchronously.
 
-`drive` with `SyncPorts` and `drive_async` with `AsyncPorts` are all the difference there is between a sync call and
-an async one.
+`run` with `SyncPorts` and `run_async` with `AsyncPorts` are all the difference there is between a sync call and an
+async one. A block, which has no function to run, steps with `drive` and `drive_async` instead.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def complete(
 ) -> Flow[Ending]:
     """Store the outcome: again, with growing pauses, while the lease runs."""
     answer: StoreFailed | Lost | Unstorable | None = yield Complete(record)
-    trying = Trying(call, _store_deadline(call, claim, end)) if answer else None
+    trying = Trying(call, _store_deadline(call, claim, end)) if answer is not None else None
     while answer is not None and trying is not None:
         if isinstance(answer, Lost):
             return (yield from _lost(call, claim, end, answer.record))

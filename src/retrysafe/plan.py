@@ -160,11 +160,17 @@ def plan_for(
     config = checked_config(config)
     refuse_misfits(function, store)
     name = function_name(function, key_prefix)
+    codec = AnswerCodec(function, checked_serializer(serializer))
+    return plan_on(store, name, _prefix(name, function, store, key_prefix), config, codec)
+
+
+def plan_on(store: AnyLayer, name: str, key_prefix: str, config: IdempotencyConfig, codec: AnswerCodec) -> Plan:
+    """The plan, with what the store says of itself."""
     return Plan(
         function_name=name,
-        key_prefix=_prefix(name, function, store, key_prefix),
+        key_prefix=key_prefix,
         config=config,
-        codec=AnswerCodec(function, checked_serializer(serializer)),
+        codec=codec,
         clock=store.clock,
         can_renew=store.can_renew,
         cache=config.local_cache(store),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fleet.stores import CacheStore
 from fleet.worker import Worker
 from servers import programs

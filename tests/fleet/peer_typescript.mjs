@@ -72,7 +72,7 @@ const run = async (key, body) => {
   } else if (body.do === "raise") {
     throw new Error(body.returns);
   }
-  return body.returns;
+  return body.do === "nothing" ? undefined : body.returns;
 };
 
 const call = async (request) => {

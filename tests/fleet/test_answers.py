@@ -76,6 +76,11 @@ def test_we_replay_what_a_typescript_worker_completed(completed_and_replayed, re
     assert exact(replays) == exact(answers)
 
 
+@pytest.mark.parametrize("reader", OURS)
+def test_we_replay_none_for_a_typescript_worker_that_returned_nothing(completed_and_replayed, reader):
+    assert completed_and_replayed("typescript", reader, [None], do="nothing") == ([None], [None])
+
+
 @pytest.mark.parametrize("writer", [*OURS, "python"])
 def test_a_typescript_worker_replays_what_we_completed_as_its_json_text(completed_and_replayed, writer):
     answers = [*ANSWERS, *TEXTS_OF_JSON]

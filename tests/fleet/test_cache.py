@@ -6,6 +6,7 @@ import json
 import time
 
 import pytest
+
 from fleet.worker import Refused
 
 OURS = ["ours", "ours_async"]
@@ -48,9 +49,9 @@ def test_a_window_of_a_second_ends_for_all(fleet, cache, key):
             one = f"{key}-{writer}-{reader}"
             try:
                 answer = fleet.worker(reader).call(cache.spec, one, 2)
-            except Refused as refused:
-                # A Python worker cannot read a TypeScript worker's answer.
-                assert (writer, reader, refused.error) == ("typescript", "python", "TypeError")
+            except Refused:
+                if (writer, reader) != ("typescript", "python"):  # which cannot read that one's answer
+                    raise
                 continue
             if answer == 2:
                 assert time.time() >= window_ends[writer, reader]
@@ -58,18 +59,15 @@ def test_a_window_of_a_second_ends_for_all(fleet, cache, key):
                 pairs.remove((writer, reader))
 
 
-@pytest.mark.parametrize("writer", PEERS)
-def test_a_typescript_worker_runs_what_a_peer_holds_without_a_lease_and_never_what_we_hold(
-    fleet, cache, key, writer
-):
+def test_a_typescript_worker_runs_what_a_peer_holds_without_a_lease_and_never_what_we_hold(fleet, cache, key):
     # A defect of its cache layer. Each claim of ours has a lease.
-    other = fleet.doomed("typescript")
-    fleet.worker(writer).hold(cache.spec, key, "answer")
-    assert other.call(cache.spec, key, "it ran") == "it ran"
-    fleet.worker(writer).finish()
-    assert fleet.ledger.of(key) == [writer, other.name]
+    fleet.worker("python").hold(cache.spec, key, "answer")
+    assert fleet.worker("typescript").call(cache.spec, key, "it ran") == "it ran"
+    fleet.worker("python").finish()
+    assert fleet.ledger.of(key) == ["python", "typescript"]
     fleet.worker("ours").hold(cache.spec, f"{key}-ours", "answer")
-    with pytest.raises(Refused, match="IdempotencyAlreadyInProgressError"):
-        other.call(cache.spec, f"{key}-ours", "it ran")
+    with pytest.raises(Refused) as refusal:
+        fleet.worker("typescript").call(cache.spec, f"{key}-ours", "it ran")
+    assert refusal.value.error == "IdempotencyAlreadyInProgressError"
     fleet.worker("ours").finish()
     assert fleet.ledger.of(f"{key}-ours") == ["ours"]

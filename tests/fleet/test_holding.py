@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
 from fleet.worker import Refused
 
 LEASE_S = 60
@@ -47,6 +50,27 @@ def test_what_another_worker_runs_in_lambda_is_refused_while_its_lease_runs(flee
     assert refused(fleet.worker(reader), store, key, **IN_LAMBDA) == "IdempotencyAlreadyInProgressError"
     assert fleet.worker(writer).finish() == "answer"
     assert fleet.ledger.of(key) == [writer]
+
+
+def test_of_workers_of_all_kinds_that_start_together_one_executes(fleet, store, key):
+    kinds = ["python", "typescript", "ours", "ours_async"]
+    for number in range(40):
+        one = f"{key}-{number}"
+        for kind in kinds[number % 4 :] + kinds[: number % 4]:
+            fleet.worker(kind).start(store.spec, one, {"by": kind}, **IN_LAMBDA)
+        ends = [end_of(fleet.worker(kind)) for kind in kinds]
+        (executed,) = fleet.ledger.of(one)
+        assert set(ends) - {executed} <= {"IdempotencyAlreadyInProgressError", "TypeError"}
+
+
+def end_of(worker):
+    """By whom the answer is that the worker's caller got, or by which error the call was refused."""
+    try:
+        answer = worker.result()
+    except Refused as refused:
+        # A Python worker fails to read a TypeScript worker's answer: TypeError.
+        return refused.error
+    return (json.loads(answer) if isinstance(answer, str) else answer)["by"]
 
 
 @each_pair

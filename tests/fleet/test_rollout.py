@@ -16,6 +16,7 @@ import threading
 from collections import Counter, defaultdict, deque
 
 import pytest
+
 from fleet.worker import Died, Refused
 
 KEYS = 100

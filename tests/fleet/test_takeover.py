@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from fleet.worker import Died, Refused
 
 LEASE_S = 60

@@ -6,8 +6,8 @@ A request is a line of JSON:
      the same, "remaining_ms": what the Lambda context shows, or null for none, "options": more of IdempotencyConfig
      for workers of ours, "body": {"do": ..., "returns": ...}}
 
-`do` is `return`, `raise`, `die` (SIGKILL, in the function), or `wait`: the function says {"running": true}, and goes on
-once it is sent the line {"raises": text or null}. The reply is {"answer": ...}, or
+`do` is `return`, `nothing` (return without a value), `raise`, `die` (SIGKILL, in the function), or `wait`: the function
+says {"running": true}, and goes on once it is sent the line {"raises": text or null}. The reply is {"answer": ...}, or
 {"error": class, "text": ..., "response": ...}.
 """
 
@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import signal
 import subprocess
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOUR = 3600
 LONGEST_CALL_SECONDS = 60
@@ -65,7 +66,6 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=os.environ | {"PYTHONWARNINGS": "ignore"},
         )
         log.close()
 

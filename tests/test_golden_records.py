@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from decimal import Decimal
 
 import pytest
 
@@ -112,6 +113,29 @@ def test_what_the_typescript_peer_wrote_is_read_with_its_answer_as_a_value(writt
     assert (record.stored_status, record.expiry_timestamp) == (attributes["status"], attributes["expiration"])
     if record.stored_status == COMPLETED:
         assert AnswerCodec().decode(record.response_data, record.types) == attributes["data"]
+
+
+def test_decimals_out_of_a_store_without_floats_are_the_numbers_that_a_typescript_worker_returned():
+    data = {"n": [Decimal(1), Decimal("2.5"), Decimal("1E+3"), None], "ok": True}
+    record = from_attributes("k", {"status": COMPLETED, "data": data})
+    assert record.response_data == '{"n": [1, 2.5, 1000, null], "ok": true}'
+
+
+@pytest.mark.parametrize("data", [b"bytes", {"s": {1, 2}}, Decimal("NaN")], ids=str)
+def test_an_answer_that_is_no_json_value_is_no_record(data):
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="attribute 'data'"):
+        from_attributes("k", {"status": COMPLETED, "data": data})
+
+
+def test_a_peers_answer_that_is_nested_too_deep_is_refused():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="attribute 'data'"):
+        from_attributes("k", {"status": COMPLETED, "data": nested})
+    record = from_attributes("k", {"status": COMPLETED, "data": "[" * 100_000 + "]" * 100_000})
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="not JSON"):
+        AnswerCodec().decode(record.response_data, record.types)
 
 
 def test_renamed_attributes_are_honoured_in_both_directions():

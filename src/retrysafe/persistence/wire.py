@@ -81,7 +81,7 @@ def from_attributes(
         status,
         _number(idempotency_key, attributes, names.expiry),
         _number(idempotency_key, attributes, names.in_progress_expiry),
-        _answer(attributes.get(names.data), ours=owner is not None),
+        _answer(idempotency_key, attributes, names.data, ours=owner is not None),
         _text(idempotency_key, attributes, names.validation) or "",
         sort_key,
         owner,
@@ -90,8 +90,13 @@ def from_attributes(
     )
 
 
-def _answer(data: Any, *, ours: bool) -> str:
-    """The answer as JSON text. We and the Python peer store that text; the TypeScript peer stores the value itself."""
+def _answer(key: str, attributes: Mapping[str, Any], name: str, *, ours: bool) -> str:
+    """The answer as JSON text. We and the Python peer store that text; the TypeScript peer stores the value itself.
+
+    Text that both peers could have written is taken for the Python peer's: `5` is a number, though a TypeScript worker
+    that returned the text "5" writes the same.
+    """
+    data = attributes.get(name)
     if data is None:
         return ""
     if isinstance(data, str):
@@ -101,8 +106,21 @@ def _answer(data: Any, *, ours: bool) -> str:
             json.loads(data)
         except ValueError:
             return json.dumps(data)
+        except RecursionError:
+            pass  # JSON, and too deep: refused where the answer is needed
         return data
-    return json.dumps(data, sort_keys=True)
+    try:
+        return json.dumps(data, sort_keys=True, default=_json_number)
+    except (TypeError, ValueError, RecursionError):
+        raise _unreadable(key, name) from None
+
+
+def _json_number(value: Any) -> int | float:
+    """The number that a Decimal is, in which a store that has no floats keeps those of a TypeScript worker."""
+    if type(value).__name__ != "Decimal":  # not imported for this
+        raise TypeError
+    whole = int(value)
+    return whole if whole == value else float(value)
 
 
 def _number(key: str, attributes: Mapping[str, Any], name: str) -> int | None:

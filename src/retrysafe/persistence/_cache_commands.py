@@ -33,9 +33,9 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = files("retrysafe.persistence").joinpath("lua")
-        parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name)]
+        common, own = (folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
         self.name = name
-        self.text = "\n".join(parts)
+        self.text = own.replace("-- common\n", common)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -82,7 +82,7 @@ class Commands:
 
     def claim(self, record: DataRecord, named: DataRecord | None, *, replicated: bool) -> Command:
         """Claim the key if nothing stands, or exactly the record `named`."""
-        arguments = self._parts(record)
+        arguments: tuple[str, ...] = (self._text(record),)
         if named is not None:
             names = self._names
             arguments += (
@@ -94,12 +94,12 @@ class Commands:
 
     def complete(self, record: DataRecord, *, replicated: bool) -> Command:
         """Store the outcome, if the owner is still the same."""
-        arguments = (*self._parts(record), record.owner or "")
+        arguments = (self._text(record), record.owner or "")
         return Command(COMPLETE, record.idempotency_key, arguments, replicated=replicated)
 
     def renew(self, record: DataRecord, *, replicated: bool) -> Command:
         """Move window and lease on, if the owner is still the same."""
-        arguments = (*self._parts(record), record.owner or "", self._names.status)
+        arguments = (self._text(record), record.owner or "", self._names.status)
         return Command(RENEW, record.idempotency_key, arguments, replicated=replicated)
 
     def release(self, record: DataRecord) -> Command:
@@ -110,36 +110,34 @@ class Commands:
         """Look what stands."""
         return Command(READ, idempotency_key, ())
 
-    def standing(self, idempotency_key: str, reply: Any) -> DataRecord | None:
-        """The record of a reply `[what stands, the time]`; None where nothing stands.
+    def standing(self, idempotency_key: str, reply: str | bytes) -> DataRecord | None:
+        """The record of a reply that tells the time and, on the next line, what stands; None where nothing does.
 
         Raises:
             IdempotencyPersistenceConsistencyError: It cannot be read.
         """
-        text, now_ms = reply
-        if text is None:
+        now_ms: str | bytes
+        text: str | bytes
+        now_ms, _, text = reply.partition("\n") if isinstance(reply, str) else reply.partition(b"\n")
+        if not text:
             return None
         record = read_record(idempotency_key, text, self._names)
         record.read_at_ms = int(now_ms)
         return record
 
-    def _parts(self, record: DataRecord) -> tuple[str, ...]:
-        """The record's text, with gaps for its times; and how much of window and lease is left."""
+    def _text(self, record: DataRecord) -> str:
+        """The record as the scripts take one: its text, with gaps for its times, and how much is left of these."""
         made_at = self._clock.now_ms() if record.made_at_ms is None else record.made_at_ms
         window_end, lease_end = record.expiry_timestamp, record.in_progress_expiry_timestamp
         # No attribute before the window's can hold its name in quotes: those inside of a text are escaped.
-        window = self._window + _json_number(window_end)
+        window = self._window + ("null" if window_end is None else str(window_end))
         before, _, after = json.dumps(to_attributes(record, self._names)).partition(window)
         between = ""
         if lease_end is not None:
             between, _, after = after.partition(str(lease_end))
-        return (
-            before + self._window,
-            between,
-            after,
-            "" if window_end is None else str(window_end * 1000 - made_at),
-            "" if lease_end is None else str(lease_end - made_at),
-        )
+        window_left = "" if window_end is None else str(window_end * 1000 - made_at)
+        lease_left = "" if lease_end is None else str(lease_end - made_at)
+        return f"{window_left}\n{lease_left}\n{before}{self._window}\n{between}\n{after}"
 
 
 def read_record(idempotency_key: str, text: str | bytes, names: AttributeNames) -> DataRecord:
@@ -166,7 +164,3 @@ def unreadable(idempotency_key: str) -> IdempotencyPersistenceConsistencyError:
 
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
-
-
-def _json_number(value: int | None) -> str:
-    return "null" if value is None else str(value)

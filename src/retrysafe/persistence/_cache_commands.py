@@ -1,0 +1,172 @@
+"""Records as commands for a cache server and replies as records: pure functions, shared by every client.
+
+Each command is one server-side script, kept in lua/, on one key. The server's clock judges: a command tells how much of
+window and lease is left, and the script adds that to the server's time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from retrysafe.persistence.wire import from_attributes, to_attributes
+
+if TYPE_CHECKING:
+    from retrysafe.clock import Clock
+    from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.wire import AttributeNames
+
+
+class Script:
+    """A server-side script.
+
+    Attributes:
+        name: Its file's name.
+        text: What the server runs.
+        sha: By what the server knows it once it has run.
+    """
+
+    __slots__ = ("name", "sha", "text")
+
+    def __init__(self, name: str) -> None:
+        folder = files("retrysafe.persistence").joinpath("lua")
+        parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name)]
+        self.name = name
+        self.text = "\n".join(parts)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+CLAIM: Final = Script("claim")
+COMPLETE: Final = Script("complete")
+RELEASE: Final = Script("release")
+RENEW: Final = Script("renew")
+READ: Final = Script("read")
+
+
+class Command:
+    """One script on one key.
+
+    Args:
+        script: The script.
+        key: The idempotency key.
+        arguments: What the script is told.
+        replicated: Whether to wait for replicas; the reply is then a pair, with how many have the write.
+    """
+
+    __slots__ = ("arguments", "key", "replicated", "script")
+
+    def __init__(self, script: Script, key: str, arguments: tuple[str, ...], *, replicated: bool = False) -> None:
+        self.script = script
+        self.key = key
+        self.arguments = arguments
+        self.replicated = replicated
+
+
+class Commands:
+    """Makes commands of records, and records of replies.
+
+    Args:
+        names: What the attributes are called.
+        clock: The caller's clock, for records that do not say when their times were set.
+    """
+
+    __slots__ = ("_clock", "_names", "_window")
+
+    def __init__(self, names: AttributeNames, clock: Clock) -> None:
+        self._names = names
+        self._clock = clock
+        self._window = json.dumps(names.expiry) + ": "
+
+    def claim(self, record: DataRecord, named: DataRecord | None, *, replicated: bool) -> Command:
+        """Claim the key if nothing stands, or exactly the record `named`."""
+        arguments = self._parts(record)
+        if named is not None:
+            names = self._names
+            arguments += (
+                *(names.status, names.in_progress_expiry, names.expiry),
+                *(named.stored_status, named.owner or "", str(named.attempt)),
+                *(_number(named.in_progress_expiry_timestamp), _number(named.expiry_timestamp)),
+            )
+        return Command(CLAIM, record.idempotency_key, arguments, replicated=replicated)
+
+    def complete(self, record: DataRecord, *, replicated: bool) -> Command:
+        """Store the outcome, if the owner is still the same."""
+        arguments = (*self._parts(record), record.owner or "")
+        return Command(COMPLETE, record.idempotency_key, arguments, replicated=replicated)
+
+    def renew(self, record: DataRecord, *, replicated: bool) -> Command:
+        """Move window and lease on, if the owner is still the same."""
+        arguments = (*self._parts(record), record.owner or "", self._names.status)
+        return Command(RENEW, record.idempotency_key, arguments, replicated=replicated)
+
+    def release(self, record: DataRecord) -> Command:
+        """Remove the claim, if the owner is still the same."""
+        return Command(RELEASE, record.idempotency_key, (record.owner or "", self._names.status))
+
+    def read(self, idempotency_key: str) -> Command:
+        """Look what stands."""
+        return Command(READ, idempotency_key, ())
+
+    def standing(self, idempotency_key: str, reply: Any) -> DataRecord | None:
+        """The record of a reply `[what stands, the time]`; None where nothing stands.
+
+        Raises:
+            IdempotencyPersistenceConsistencyError: It cannot be read.
+        """
+        text, now_ms = reply
+        if text is None:
+            return None
+        record = read_record(idempotency_key, text, self._names)
+        record.read_at_ms = int(now_ms)
+        return record
+
+    def _parts(self, record: DataRecord) -> tuple[str, ...]:
+        """The record's text, with gaps for its times; and how much of window and lease is left."""
+        made_at = self._clock.now_ms() if record.made_at_ms is None else record.made_at_ms
+        window_end, lease_end = record.expiry_timestamp, record.in_progress_expiry_timestamp
+        # No attribute before the window's can hold its name in quotes: those inside of a text are escaped.
+        window = self._window + _json_number(window_end)
+        before, _, after = json.dumps(to_attributes(record, self._names)).partition(window)
+        between = ""
+        if lease_end is not None:
+            between, _, after = after.partition(str(lease_end))
+        return (
+            before + self._window,
+            between,
+            after,
+            "" if window_end is None else str(window_end * 1000 - made_at),
+            "" if lease_end is None else str(lease_end - made_at),
+        )
+
+
+def read_record(idempotency_key: str, text: str | bytes, names: AttributeNames) -> DataRecord:
+    """The record that a cache holds as this text.
+
+    Raises:
+        IdempotencyPersistenceConsistencyError: It is none; its text is not repeated, as it may be private.
+    """
+    try:
+        attributes = json.loads(text)
+    except ValueError:
+        attributes = None
+    if not isinstance(attributes, dict):
+        raise unreadable(idempotency_key)
+    return from_attributes(idempotency_key, cast("dict[str, Any]", attributes), names)
+
+
+def unreadable(idempotency_key: str) -> IdempotencyPersistenceConsistencyError:
+    """What stands under the key is no record."""
+    return IdempotencyPersistenceConsistencyError(
+        f"what stands under {idempotency_key} is no record that can be read; it is left as it is"
+    )
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def _json_number(value: int | None) -> str:
+    return "null" if value is None else str(value)

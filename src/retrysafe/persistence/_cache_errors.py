@@ -1,0 +1,101 @@
+"""What a cache client raises, as this library's errors: told by class names and by the server's error codes.
+
+No client library is imported for it, so one table serves all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from retrysafe.exceptions import (
+    IdempotencyBaseError,
+    IdempotencyPersistenceConfigError,
+    IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceConsistencyError,
+    IdempotencyPersistenceLayerError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNREACHABLE: Final = frozenset(
+    {
+        "BusyLoadingError",
+        "CircuitBreakerError",
+        "ClosingError",
+        "ClusterDownError",
+        "ClusterError",
+        "ConnectionError",
+        "MasterNotFoundError",
+        "OSError",
+        "RedisClusterException",
+        "SlaveNotFoundError",
+        "SlotNotCoveredError",
+        "TimeoutError",
+        "TryAgainError",
+        "ValkeyClusterException",
+    }
+)
+"""Classes, of which one is among the error's own, for a server that gave no answer or cannot at the moment."""
+
+_KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
+    "WRONGTYPE": (IdempotencyPersistenceConsistencyError, "holds something under the key that is no record"),
+    "OOM": (IdempotencyPersistenceLayerError, "has no memory left (maxmemory) and took nothing"),
+    "NOAUTH": (IdempotencyPersistenceConfigError, "wants a password: give username and password"),
+    "WRONGPASS": (IdempotencyPersistenceConfigError, "refuses the username or the password"),
+    "NOPERM": (
+        IdempotencyPersistenceConfigError,
+        "does not permit this user the commands EVALSHA, EVAL, GET, SET, DEL, PEXPIRE and TIME on this key",
+    ),
+    "READONLY": (IdempotencyPersistenceConnectionError, "is a replica, which takes no writes"),
+    "LOADING": (IdempotencyPersistenceConnectionError, "is still loading its data"),
+    "MASTERDOWN": (IdempotencyPersistenceConnectionError, "has lost its master"),
+    "CLUSTERDOWN": (IdempotencyPersistenceConnectionError, "is down: the cluster does not serve this key"),
+    "TRYAGAIN": (IdempotencyPersistenceConnectionError, "is moving this key to another node"),
+    "MISCONF": (IdempotencyPersistenceLayerError, "cannot save to its disk and takes no writes"),
+    "NOREPLICAS": (IdempotencyPersistenceConnectionError, "has too few replicas to take writes"),
+}
+"""By the first word of the server's answer."""
+
+_BY_NAME: Final[Mapping[str, str]] = {
+    # redis-py and valkey-py take the word off for those that they have a class for.
+    "AuthenticationError": "WRONGPASS",
+    "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
+    "AuthorizationError": "NOPERM",
+    "BusyLoadingError": "LOADING",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+    "NoPermissionError": "NOPERM",
+    "OutOfMemoryError": "OOM",
+    "ReadOnlyError": "READONLY",
+    "TryAgainError": "TRYAGAIN",
+}
+
+
+def explained(error: Exception, where: str, password: str = "") -> Exception:
+    """The error to raise instead, to be chained to its cause.
+
+    Args:
+        error: What the client raised.
+        where: The server, as a person knows it: host and port.
+        password: What must not be shown.
+    """
+    if isinstance(error, IdempotencyBaseError):
+        return error
+    said = str(error)
+    if password:
+        said = said.replace(password, "...")
+    if isinstance(error, UnicodeDecodeError):
+        return IdempotencyPersistenceConsistencyError("what stands under the key is no text; it is left as it is")
+    names = [cls.__name__ for cls in type(error).__mro__]
+    word = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
+    if word is None:
+        found = re.search(r"\b(" + "|".join(_KINDS) + r")\b", said)
+        word = found[1] if found else None
+    if word is not None:
+        kind, what = _KINDS[word]
+        return kind(f"the cache at {where} {what}", said)
+    if not _UNREACHABLE.isdisjoint(names):
+        return IdempotencyPersistenceConnectionError(f"the cache at {where} cannot be reached or did not answer", said)
+    return IdempotencyPersistenceLayerError(f"the cache at {where} refused the command", said)

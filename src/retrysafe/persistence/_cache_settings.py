@@ -1,0 +1,136 @@
+"""What the sync and the async cache layer are made of: the constructor's arguments, checked, as one value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._cache_async_clients import async_backend
+from retrysafe.persistence._cache_clients import Options, is_async_client, kind_of, sync_backend
+from retrysafe.persistence._cache_commands import Commands
+from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_plain import CANNOT_KEEP, PlainSteps
+from retrysafe.persistence._cache_steps import ScriptSteps
+from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
+from retrysafe.warn import warn
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.clock import Clock
+    from retrysafe.persistence._cache_async_clients import AsyncBackend
+    from retrysafe.persistence._cache_clients import Backend
+    from retrysafe.persistence._cache_connection import CacheConnection, GivenClient
+
+T = TypeVar("T")
+
+
+class Settings:
+    """What a layer is made of.
+
+    Args:
+        names: What the attributes are called.
+        connection: What opens the client.
+        client: The client that was given, or None.
+        asynchronous: Whether the layer awaits its client.
+        min_replicas: How many replicas must confirm what is written.
+        replica_timeout_seconds: For how long to wait for them.
+        clock: The caller's clock.
+
+    Raises:
+        IdempotencyPersistenceConfigError: An argument is wrong.
+    """
+
+    __slots__ = ("_connection", "options", "steps")
+
+    def __init__(
+        self,
+        names: AttributeNames,
+        connection: CacheConnection | GivenClient,
+        client: Any,
+        *,
+        asynchronous: bool,
+        min_replicas: int,
+        replica_timeout_seconds: float,
+        clock: Clock,
+    ) -> None:
+        _check_names(names)
+        _check_replicas(min_replicas, replica_timeout_seconds)
+        self._connection = connection
+        self.steps: ScriptSteps | PlainSteps = ScriptSteps(Commands(names, clock), min_replicas)
+        if client is not None:
+            kind = kind_of(client)
+            _check_colour(client, asynchronous=asynchronous)
+            if kind == "plain":
+                self.steps = _plain_steps(client, names, clock, min_replicas)
+        self.options = Options(
+            connection.where,
+            connection.password,
+            min_replicas,
+            int(replica_timeout_seconds * 1000),
+        )
+
+    def open(self) -> tuple[Backend, Callable[[], None]]:
+        """The backend over a client that is opened now, and what closes the client."""
+        client, close = self._opened(self._connection.open)
+        return sync_backend(client, self.options), close
+
+    def open_async(self) -> tuple[AsyncBackend, Callable[[], Awaitable[None]]]:
+        """The same, asynchronous."""
+        client, close = self._opened(self._connection.open_async)
+        return async_backend(client, self.options), close
+
+    def _opened(self, open_client: Callable[[], T]) -> T:
+        try:
+            return open_client()
+        except Exception as error:
+            raise explained(error, self.options.where, self.options.password) from error
+
+
+def _plain_steps(client: Any, names: AttributeNames, clock: Clock, min_replicas: int) -> PlainSteps:
+    kind = type(client).__name__
+    if min_replicas:
+        raise IdempotencyPersistenceConfigError(f"min_replicas={min_replicas!r}: client={kind} cannot wait for any")
+    warn(f"client={kind} has only get, set and delete: {CANNOT_KEEP}")
+    return PlainSteps(names, clock)
+
+
+def _check_colour(client: Any, *, asynchronous: bool) -> None:
+    if is_async_client(client) == asynchronous:
+        return
+    use = "is synchronous: use CachePersistenceLayer"
+    if not asynchronous:
+        use = "is asynchronous: use AsyncCachePersistenceLayer"
+    raise IdempotencyPersistenceConfigError(f"client={type(client).__name__} {use}")
+
+
+def _check_names(names: AttributeNames) -> None:
+    """Each attribute has a name of its own, and none is one of ours."""
+    given = {
+        "in_progress_expiry_attr": names.in_progress_expiry,
+        "expiry_attr": names.expiry,
+        "status_attr": names.status,
+        "data_attr": names.data,
+        "validation_key_attr": names.validation,
+    }
+    taken = {OWNER: "owner", ATTEMPT: "attempt", TYPES: "types"}
+    name: Any
+    for option, name in given.items():
+        if not isinstance(name, str) or not name:
+            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name")
+        if name in taken:
+            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: the name is taken, by {taken[name]}")
+        taken[name] = option
+
+
+def _check_replicas(min_replicas: Any, replica_timeout_seconds: Any) -> None:
+    if isinstance(min_replicas, bool) or not isinstance(min_replicas, int) or min_replicas < 0:
+        raise IdempotencyPersistenceConfigError(f"min_replicas={min_replicas!r}: must be a whole number from 0")
+    if (
+        isinstance(replica_timeout_seconds, bool)
+        or not isinstance(replica_timeout_seconds, int | float)
+        or not 0.001 <= replica_timeout_seconds < 1e6  # noqa: PLR2004  # WAIT takes milliseconds, and 0 is for ever
+    ):
+        raise IdempotencyPersistenceConfigError(
+            f"replica_timeout_seconds={replica_timeout_seconds!r}: must be a number of seconds from 0.001"
+        )

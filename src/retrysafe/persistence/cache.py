@@ -1,0 +1,244 @@
+"""The cache layer: records in Redis or Valkey, standalone, in a cluster or under Sentinel, with any client.
+
+Each method of the contract is one server-side script, so one round trip and one atomic step, judged by the server's
+clock. Works from Redis 6.2 on.
+
+A cache may lose what it was told: what can be lost, and what `min_replicas` and the server's own settings change
+about that, stands in docs/cache.md; `check()` tells what is set on a server.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from retrysafe.persistence._cache_connection import connection_of
+from retrysafe.persistence._cache_settings import Settings
+from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.persistence.wire import AttributeNames
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.clock import Clock
+    from retrysafe.persistence._cache_addresses import Mode
+    from retrysafe.persistence._cache_async_clients import AsyncBackend
+    from retrysafe.persistence._cache_clients import Backend
+    from retrysafe.persistence._cache_steps import Steps
+    from retrysafe.persistence.datarecord import DataRecord
+
+T = TypeVar("T")
+
+
+class CacheClientProtocol(Protocol):
+    """The least that a client must have. With no more than this, some promises cannot be kept; see docs/cache.md."""
+
+    def get(self, name: str) -> Any:
+        """The value under the name, or None."""
+        ...
+
+    def set(self, name: str, value: str, ex: int | None = ..., px: int | None = ..., nx: bool = ...) -> Any:
+        """Set the value, for `ex` seconds or `px` milliseconds; with `nx`, only if none stands: else falsy."""
+        ...
+
+    def delete(self, keys: str) -> Any:
+        """Remove the value."""
+        ...
+
+
+class CachePersistenceLayer(BasePersistenceLayer):
+    """Records in Redis or Valkey, for synchronous callers.
+
+    A first call costs two round trips, a replay one.
+
+    Args:
+        url: Where the cache is: `redis://`, `rediss://`, `valkey://`, `valkeys://`, each also with `+cluster` and
+            `+sentinel`. It comes before the arguments up to `ssl`.
+        host: Its host.
+        port: Its port. Default: 6379.
+        username: Its user. Default: none.
+        password: The user's password. Default: none.
+        db_index: The database. Default: 0.
+        mode: `"standalone"` or `"cluster"`. Default: standalone.
+        ssl: Whether to speak TLS, where no URL says so. Default: True.
+        client: A client of redis-py, valkey-py or valkey-glide-sync, or anything with the methods of
+            `CacheClientProtocol`. The arguments above are ignored then. It is never closed by the layer.
+        in_progress_expiry_attr: What the attributes of a record are called; these five.
+        expiry_attr: See there.
+        status_attr: See there.
+        data_attr: See there.
+        validation_key_attr: See there.
+        min_replicas: How many replicas must have confirmed a claim before the function runs, and an outcome before
+            it counts as stored. Default: 0, none.
+        replica_timeout_seconds: For how long to wait for them. Default: 1.
+        clock: The caller's clock. The server's judges, save where the client can do no more than get and set.
+
+    Raises:
+        IdempotencyPersistenceConfigError: An argument is wrong, or no client library is installed. From a call: the
+            server refuses the user.
+        IdempotencyPersistenceConnectionError: From a call: the server cannot be reached, or too few replicas confirm.
+        IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
+        IdempotencyPersistenceLayerError: From a call: the server refuses the command, as for want of memory.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        host: str = "",
+        port: int | str = 6379,
+        username: str = "",
+        password: str = "",
+        db_index: int = 0,
+        mode: Mode = "standalone",
+        ssl: bool = True,
+        client: CacheClientProtocol | Any = None,
+        in_progress_expiry_attr: str = "in_progress_expiration",
+        expiry_attr: str = "expiration",
+        status_attr: str = "status",
+        data_attr: str = "data",
+        validation_key_attr: str = "validation",
+        *,
+        min_replicas: int = 0,
+        replica_timeout_seconds: float = 1.0,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock=clock)
+        self._settings = Settings(
+            AttributeNames(expiry_attr, in_progress_expiry_attr, status_attr, data_attr, validation_key_attr),
+            connection_of(client, url, host, port, username, password, db_index, mode, ssl=ssl),
+            client,
+            asynchronous=False,
+            min_replicas=min_replicas,
+            replica_timeout_seconds=replica_timeout_seconds,
+            clock=self.clock,
+        )
+        self._steps = self._settings.steps
+        self._opening = threading.Lock()
+        self._opened: tuple[Backend, Callable[[], None]] | None = None
+
+    def _put_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.put(data_record))
+
+    def _get_record(self, idempotency_key: str) -> DataRecord:
+        return self._carry_out(self._steps.get(idempotency_key))
+
+    def _update_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.update(data_record))
+
+    def _delete_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.delete(data_record))
+
+    def _renew_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.renew(data_record))
+
+    def close(self) -> None:
+        """Close the client, if the layer opened it. A later call opens another."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[1]()
+
+    def _carry_out(self, steps: Steps[T]) -> T:
+        backend = (self._opened or self._open())[0]
+        reply = None
+        try:
+            while True:
+                reply = backend.run(steps.send(reply))
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    def _open(self) -> tuple[Backend, Callable[[], None]]:
+        with self._opening:
+            opened = self._opened
+            if opened is None:
+                opened = self._opened = self._settings.open()
+            return opened
+
+
+class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
+    """`CachePersistenceLayer` for asynchronous callers, with the asyncio clients of the same libraries.
+
+    The arguments and errors are the same. A client that the layer opens belongs to the event loop that runs then; in
+    another loop it opens another.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        host: str = "",
+        port: int | str = 6379,
+        username: str = "",
+        password: str = "",
+        db_index: int = 0,
+        mode: Mode = "standalone",
+        ssl: bool = True,
+        client: Any = None,
+        in_progress_expiry_attr: str = "in_progress_expiration",
+        expiry_attr: str = "expiration",
+        status_attr: str = "status",
+        data_attr: str = "data",
+        validation_key_attr: str = "validation",
+        *,
+        min_replicas: int = 0,
+        replica_timeout_seconds: float = 1.0,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock=clock)
+        self._settings = Settings(
+            AttributeNames(expiry_attr, in_progress_expiry_attr, status_attr, data_attr, validation_key_attr),
+            connection_of(client, url, host, port, username, password, db_index, mode, ssl=ssl),
+            client,
+            asynchronous=True,
+            min_replicas=min_replicas,
+            replica_timeout_seconds=replica_timeout_seconds,
+            clock=self.clock,
+        )
+        self._steps = self._settings.steps
+        # By event loop, which a connection belongs to.
+        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncBackend, Callable[[], Awaitable[None]]]]
+        self._opened = WeakKeyDictionary()
+
+    async def _put_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.put(data_record))
+
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        return await self._carry_out(self._steps.get(idempotency_key))
+
+    async def _update_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.update(data_record))
+
+    async def _delete_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.delete(data_record))
+
+    async def _renew_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.renew(data_record))
+
+    async def close(self) -> None:
+        """Close the client of this event loop, if the layer opened it. A later call opens another."""
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
+
+        opened = self._opened.pop(asyncio.get_running_loop(), None)
+        if opened is not None:
+            await opened[1]()
+
+    async def _carry_out(self, steps: Steps[T]) -> T:
+        backend = self._backend()
+        reply = None
+        try:
+            while True:
+                reply = await backend.run(steps.send(reply))
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    def _backend(self) -> AsyncBackend:
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
+
+        loop = asyncio.get_running_loop()
+        opened = self._opened.get(loop)
+        if opened is None:
+            opened = self._opened[loop] = self._settings.open_async()
+        return opened[0]

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need from the system: Redis with TLS, and Java for DynamoDB Local.
+# What the tests need from the system: Redis with TLS, and Java (17 or newer) for DynamoDB Local.
 #
 # Does nothing where both are there. Elsewhere it installs Debian's packages, as root or by a sudo that asks for no
 # password. Where it cannot, it says what to do and ends well: the tests that need them are skipped, or fail in CI.
@@ -14,7 +14,7 @@ command -v java >/dev/null || packages="$packages default-jre-headless"
 [ -n "$packages" ] || exit 0
 
 give_up() {
-    echo "tools/install_servers.sh: $1. Tests that need them will be skipped. Missing: $packages" >&2
+    echo "tools/install_servers.sh: $1. Tests that need what is missing will be skipped: $packages" >&2
     echo "On Debian: apt-get install --no-install-recommends $packages" >&2
     exit 0
 }

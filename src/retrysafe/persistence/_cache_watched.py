@@ -21,6 +21,9 @@ CHANNEL = "retrysafe:"
 FIRST_AFTER_RELEASE = 0.01
 LAST_AFTER_RELEASE = 0.05
 
+# Seconds: between the moments at which all who wait look together, though they are told.
+STEP = 2.5
+
 # Seconds: how long a connection outlives the last who watched; when one that is silent is asked for a sign of life; and
 # between tries to connect.
 LINGER = 5.0
@@ -128,6 +131,18 @@ class Watched(Generic[W]):
         for watches in tuple(self._watches.values()):
             for watch in tuple(watches):
                 watch.wake(0.0)
+
+
+class Rounds:
+    """When those of one process look who are told and look all the same: together, so that one read serves them all."""
+
+    def __init__(self) -> None:
+        self._phase = STEP * os.urandom(1)[0] / 256  # processes that were started together keep apart
+
+    def until(self, now: float, at_most: float) -> float:
+        """Until the last round within `at_most` seconds; as long as that where there is none."""
+        beyond = (now + at_most - self._phase) % STEP
+        return at_most - beyond if beyond < at_most else at_most
 
 
 class Silence:

@@ -13,7 +13,7 @@ import time
 from _queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retrysafe.persistence._cache_watched import LINGER, Outage, Silence, Watched, news_of
+from retrysafe.persistence._cache_watched import LINGER, Outage, Rounds, Silence, Watched, news_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -55,7 +55,7 @@ class CacheWatch:
 
     def wait(self, seconds: float, at_most: float) -> None:
         """See `Watch.wait`."""
-        limit = at_most if self._room.watched.tells(self.key) else seconds
+        limit = self._room.patience(self.key, seconds, at_most)
         with contextlib.suppress(Empty):
             delay = self._woken.get(timeout=limit)
             with contextlib.suppress(Empty):
@@ -101,6 +101,7 @@ class _Room:
         self.pid = os.getpid()
         self.is_closed = False
         self.watched: Watched[CacheWatch] = Watched()
+        self._rounds = Rounds()
         self._open_channel = open_channel
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -118,6 +119,10 @@ class _Room:
         if self.pid == os.getpid():  # a lock that was forked while it was held is never free again
             with self._lock:
                 self.watched.remove(watch)
+
+    def patience(self, key: str, seconds: float, at_most: float) -> float:
+        """How long to wait for a wake."""
+        return self._rounds.until(time.monotonic(), at_most) if self.watched.tells(key) else seconds
 
     def close(self) -> None:
         self.is_closed = True

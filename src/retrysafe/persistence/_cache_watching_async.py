@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from retrysafe.persistence._cache_watched import LINGER, SILENCE, Outage, Silence, Watched, news_of
+from retrysafe.persistence._cache_watched import LINGER, SILENCE, Outage, Rounds, Silence, Watched, news_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +50,7 @@ class AsyncCacheWatch:
 
     async def wait(self, seconds: float, at_most: float) -> None:
         """See `AsyncWatch.wait`."""
-        limit = at_most if self._room.watched.tells(self.key) else seconds
+        limit = self._room.patience(self.key, seconds, at_most)
         if self._delay is None:
             loop = asyncio.get_running_loop()
             waiting = self._waiting = loop.create_future()
@@ -71,6 +72,12 @@ class AsyncCacheWatch:
 def _end(waiting: asyncio.Future[None] | None) -> None:
     if waiting is not None and not waiting.done():
         waiting.set_result(None)
+
+
+def _is_cancelled() -> bool:
+    """Whether the task is, though something that it awaited has swallowed that: `asyncio.wait_for` before 3.12 may."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class AsyncWatching:
@@ -106,6 +113,7 @@ class _Room:
 
     def __init__(self, open_channel: Callable[[], AsyncChannelLike]) -> None:
         self.watched: Watched[AsyncCacheWatch] = Watched()
+        self._rounds = Rounds()
         self._open_channel = open_channel
         self._task: asyncio.Task[None] | None = None
         self._changed: asyncio.Future[None] | None = None
@@ -120,6 +128,10 @@ class _Room:
         self.watched.remove(watch)
         _end(self._changed)
 
+    def patience(self, key: str, seconds: float, at_most: float) -> float:
+        """How long to wait for a wake."""
+        return self._rounds.until(time.monotonic(), at_most) if self.watched.tells(key) else seconds
+
     async def close(self) -> None:
         task = self._task
         if task is not None:
@@ -129,7 +141,7 @@ class _Room:
     async def _serve(self) -> None:
         outage = Outage()
         try:
-            while self.watched:
+            while self.watched and not _is_cancelled():
                 try:
                     await self._connected(outage)
                 except Exception as error:  # noqa: BLE001  # whatever it is, those who wait look for themselves
@@ -155,7 +167,7 @@ class _Room:
         changed.set_result(None)
         reading: asyncio.Task[Mapping[str, Any] | None] | None = None
         try:
-            while True:
+            while not _is_cancelled():
                 if changed.done():
                     changed = self._changed = loop.create_future()
                     await self._ask(channel)

@@ -11,8 +11,8 @@ import pytest
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
 from retrysafe.answers import AnswerCodec
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
-from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, DataRecord
-from retrysafe.persistence.wire import AttributeNames, from_attributes, to_attributes
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
+from retrysafe.persistence.wire import AttributeNames, JsonText, from_attributes, to_attributes
 from retrysafe.testing.clock import ManualClock
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -165,3 +165,19 @@ def test_renamed_attributes_are_honoured_in_both_directions():
 def test_what_is_no_record_is_refused_by_the_name_of_its_attribute(attributes):
     with pytest.raises(IdempotencyPersistenceConsistencyError, match=r"attribute .(status|e|in|v|o)"):
         from_attributes("k", attributes)
+
+
+@pytest.mark.parametrize(
+    "names", [AttributeNames(), AttributeNames('w"', "ä", "s\n", "d", "v")], ids=["default", "odd"]
+)
+@pytest.mark.parametrize("changes", [{}, {"owner": None}, {"payload_hash": "e4da"}, {"types": '{"v": 1}'}], ids=str)
+@pytest.mark.parametrize("status", [INPROGRESS, COMPLETED, FAILED, UNAVAILABLE, "LATER"])
+def test_a_text_with_gaps_is_the_text_of_the_attributes(status, changes, names):
+    record = DataRecord("k", status, 1795306257, owner="o", response_data='{"a": "\u00e9 \\" \n"}').replaced(**changes)
+    if status == INPROGRESS:
+        record = record.replaced(in_progress_expiry_timestamp=1795302687816)
+    before, between, after = JsonText(names).parts(record)
+    lease = record.in_progress_expiry_timestamp
+    text = f"{before}1795306257{between}{'' if lease is None else lease}{after}"
+    assert text == json.dumps(to_attributes(record, names))
+    assert "\n" not in text

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
-from retrysafe.persistence.wire import from_attributes, to_attributes
+from retrysafe.persistence.wire import JsonText, from_attributes
 
 if TYPE_CHECKING:
     from retrysafe.clock import Clock
@@ -73,12 +73,12 @@ class Commands:
         clock: The caller's clock, for records that do not say when their times were set.
     """
 
-    __slots__ = ("_clock", "_names", "_window")
+    __slots__ = ("_clock", "_json", "_names")
 
     def __init__(self, names: AttributeNames, clock: Clock) -> None:
         self._names = names
         self._clock = clock
-        self._window = json.dumps(names.expiry) + ": "
+        self._json = JsonText(names)
 
     def claim(self, record: DataRecord, named: DataRecord | None, *, replicated: bool) -> Command:
         """Claim the key if nothing stands, or exactly the record `named`."""
@@ -116,9 +116,7 @@ class Commands:
         Raises:
             IdempotencyPersistenceConsistencyError: It cannot be read.
         """
-        now_ms: str | bytes
-        text: str | bytes
-        now_ms, _, text = reply.partition("\n") if isinstance(reply, str) else reply.partition(b"\n")
+        now_ms, _, text = (reply if isinstance(reply, str) else _decoded(idempotency_key, reply)).partition("\n")
         if not text:
             return None
         record = read_record(idempotency_key, text, self._names)
@@ -126,18 +124,16 @@ class Commands:
         return record
 
     def _text(self, record: DataRecord) -> str:
-        """The record as the scripts take one: its text, with gaps for its times, and how much is left of these."""
+        """The record as the scripts take one: how much is left of its times, and its text with gaps for them."""
         made_at = self._clock.now_ms() if record.made_at_ms is None else record.made_at_ms
         window_end, lease_end = record.expiry_timestamp, record.in_progress_expiry_timestamp
-        # No attribute before the window's can hold its name in quotes: those inside of a text are escaped.
-        window = self._window + ("null" if window_end is None else str(window_end))
-        before, _, after = json.dumps(to_attributes(record, self._names)).partition(window)
-        between = ""
-        if lease_end is not None:
-            between, _, after = after.partition(str(lease_end))
-        window_left = "" if window_end is None else str(window_end * 1000 - made_at)
-        lease_left = "" if lease_end is None else str(lease_end - made_at)
-        return f"{window_left}\n{lease_left}\n{before}{self._window}\n{between}\n{after}"
+        window_left = "" if window_end is None else window_end * 1000 - made_at
+        lease_left = "" if lease_end is None else lease_end - made_at
+        before, between, after = self._json.parts(record)
+        return f"{window_left}\n{lease_left}\n{before}\n{between}\n{after}"
+
+
+_JSON: Final = json.JSONDecoder()
 
 
 def read_record(idempotency_key: str, text: str | bytes, names: AttributeNames) -> DataRecord:
@@ -146,13 +142,24 @@ def read_record(idempotency_key: str, text: str | bytes, names: AttributeNames) 
     Raises:
         IdempotencyPersistenceConsistencyError: It is none; its text is not repeated, as it may be private.
     """
+    if not isinstance(text, str):
+        text = _decoded(idempotency_key, text)
+    attributes: Any
     try:
-        attributes = json.loads(text)
-    except ValueError:
-        attributes = None
-    if not isinstance(attributes, dict):
+        # As `json.loads`, without its search for white space around the value, of which none of the peers writes any.
+        attributes, end = _JSON.raw_decode(text)
+    except (ValueError, RecursionError):
+        raise unreadable(idempotency_key) from None
+    if type(attributes) is not dict or end != len(text):
         raise unreadable(idempotency_key)
     return from_attributes(idempotency_key, cast("dict[str, Any]", attributes), names)
+
+
+def _decoded(idempotency_key: str, text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise unreadable(idempotency_key) from None
 
 
 def unreadable(idempotency_key: str) -> IdempotencyPersistenceConsistencyError:

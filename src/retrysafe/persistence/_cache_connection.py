@@ -69,6 +69,12 @@ class CacheConnection:
         """The password, for keeping it out of errors."""
         return self._address.password
 
+    @property
+    def reply_timeout(self) -> float | None:
+        """For how long the client waits for a reply, in seconds; None: for ever."""
+        timeout: float | None = self._options["socket_timeout"]
+        return timeout
+
     def __repr__(self) -> str:
         return f"CacheConnection({self._address.where!r})"
 
@@ -162,6 +168,18 @@ class GivenClient:
             return f"{known['host']}:{known.get('port', 6379)}"
         service = getattr(pool, "service_name", None)
         return f"master {service!r}" if service else type(self._client).__name__
+
+    @property
+    def reply_timeout(self) -> float | None:
+        """For how long the client waits for a reply, in seconds; None: for ever, or it is not known."""
+        for holder in (getattr(self._client, name, None) for name in ("connection_pool", "nodes_manager")):
+            options: dict[str, Any] = getattr(holder, "connection_kwargs", {})
+            if options:
+                break
+        else:  # the asyncio clusters keep them themselves
+            options = getattr(self._client, "connection_kwargs", {})
+        timeout: float | None = options.get("socket_timeout")
+        return timeout
 
     def open(self) -> tuple[Any, Callable[[], None]]:
         """The client."""

@@ -15,7 +15,7 @@ checks that need more are left out, which they hold elsewhere.
 
 from __future__ import annotations
 
-from support.cache_clients import Glide, Least, RedisPy
+from support.any_client import Glide, Least, RedisPy
 from support.cache_contract import CacheContract, LeastContract, RealTimeContract, UrlContract
 
 # --- Valkey 9.1 -------------------------------------------------------------------------------------------------------

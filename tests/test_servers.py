@@ -237,6 +237,17 @@ def test_nothing_passes_a_black_hole_until_it_is_healed(redis_62, proxy_to):
     assert redis_62.command("GET", "held") == b"after"
 
 
+def test_a_delayed_reply_comes_later_than_its_effect(redis_62, proxy_to):
+    proxy = proxy_to(redis_62)
+    with proxy.server.connect() as connection:
+        connection.command("PING")
+        proxy.delay(3600)
+        connection.send("SET", "delayed", "1")
+        wait_until(lambda: redis_62.command("GET", "delayed") == b"1", "the effect")
+        proxy.heal()
+        assert connection.command("PING") == b"OK"  # the reply to SET
+
+
 def test_the_proxy_stays_where_it_is_when_the_server_restarts(start, proxy_to):
     server = start(RedisServer(programs.redis_62()))
     proxy = proxy_to(server)

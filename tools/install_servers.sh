@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the tests need from the system: Redis with TLS, Java for DynamoDB Local, and libfaketime for servers whose clock
-# a test moves.
+# What the tests need from the system: Redis with TLS, Java (17 or newer) for DynamoDB Local, and libfaketime for servers
+# whose clock a test moves.
 #
 # Does nothing where all are there. Elsewhere it installs Debian's packages, as root or by a sudo that asks for no
 # password. Where it cannot, it says what to do and ends well: the tests that need them are skipped, or fail in CI.
@@ -16,7 +16,7 @@ ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || packages="$packages l
 [ -n "$packages" ] || exit 0
 
 give_up() {
-    echo "tools/install_servers.sh: $1. Tests that need them will be skipped. Missing: $packages" >&2
+    echo "tools/install_servers.sh: $1. Tests that need what is missing will be skipped: $packages" >&2
     echo "On Debian: apt-get install --no-install-recommends $packages" >&2
     exit 0
 }

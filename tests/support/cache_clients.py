@@ -1,123 +1,67 @@
-"""Every kind of cache client in one form: opened on a server, a cluster or a Sentinel set, and closed again."""
+"""Clients of every kind for the servers of the tests, each opened and closed within a test."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
-from typing import TYPE_CHECKING, Any, Protocol
-
-from servers import RedisCluster, RedisSentinel, RedisServer
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from collections.abc import Callable
 
-    CacheServer: TypeAlias = RedisServer | RedisCluster | RedisSentinel
-
-
-class Client(Protocol):
-    """A kind of client. With an asynchronous one, both methods give what is to be awaited."""
-
-    is_async: bool
-
-    def open(self, server: CacheServer) -> Any: ...
-    def close(self, client: Any) -> Any: ...
+TIMEOUTS = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
 
 
-class RedisPy:
-    """redis-py, and valkey-py, which is made of it.
+def _standalone(library: str, **options: Any) -> Callable[[Any, bool], Any]:
+    def make(request: Any, asynchronous: bool) -> Any:
+        server = request.getfixturevalue("valkey_91")
+        module, name = _module(library, asynchronous)
+        return getattr(module, name)(host=server.host, port=server.port, **TIMEOUTS, **options)
 
-    Args:
-        library: "redis" or "valkey".
-        asynchronous: The twin for asyncio.
-        options: Of the client, such as decode_responses.
-    """
-
-    def __init__(self, library: str = "redis", *, asynchronous: bool = False, **options: Any) -> None:
-        self.is_async = asynchronous
-        self._module = f"{library}.asyncio" if asynchronous else library
-        self._name = library.capitalize()
-        self._options = options
-
-    def open(self, server: CacheServer) -> Any:
-        return self._awaited(server) if self.is_async else self._opened(server)
-
-    async def _awaited(self, server: CacheServer) -> Any:
-        return self._opened(server)
-
-    def _opened(self, server: CacheServer) -> Any:
-        module = importlib.import_module(self._module)
-        if isinstance(server, RedisCluster):
-            first = server.nodes[0]
-            return getattr(module, f"{self._name}Cluster")(host=first.host, port=first.port, **self._options)
-        if isinstance(server, RedisSentinel):
-            return module.Sentinel(server.addresses, **self._options).master_for(server.name)
-        return getattr(module, self._name)(host=server.host, port=server.port, **self._options)
-
-    def close(self, client: Any) -> Any:
-        pool = getattr(client, "connection_pool", None)
-        sentinels = pool.sentinel_manager.sentinels if hasattr(pool, "sentinel_manager") else []
-        if self.is_async:
-            return _all(each.aclose() for each in (client, *sentinels))
-        for each in (client, *sentinels):
-            each.close()
-        return None
+    return make
 
 
-class Glide:
-    """valkey-glide-sync, or valkey-glide.
+def _blocking_pool_of_one(library: str) -> Callable[[Any, bool], Any]:
+    def make(request: Any, asynchronous: bool) -> Any:
+        server = request.getfixturevalue("valkey_91")
+        module, name = _module(library, asynchronous)
+        pool = module.BlockingConnectionPool(host=server.host, port=server.port, max_connections=1, timeout=2)
+        return getattr(module, name).from_pool(pool)
 
-    Args:
-        asynchronous: The latter.
-    """
-
-    def __init__(self, *, asynchronous: bool = False) -> None:
-        self.is_async = asynchronous
-        self._module = "glide" if asynchronous else "glide_sync"
-
-    def open(self, server: CacheServer) -> Any:
-        glide = importlib.import_module(self._module)
-        kind = "GlideCluster" if isinstance(server, RedisCluster) else "Glide"
-        first = server.nodes[0] if isinstance(server, RedisCluster) else server
-        # Its own limit of 250 ms is soon reached where 32 threads share a machine with the server.
-        settings = getattr(glide, f"{kind}ClientConfiguration")(
-            [glide.NodeAddress(first.host, first.port)], request_timeout=10_000
-        )
-        return getattr(glide, f"{kind}Client").create(settings)
-
-    def close(self, client: Any) -> Any:
-        return client.close()
+    return make
 
 
-class Least:
-    """Of another client no more than `get`, `set` and `delete`, as its library names their arguments.
+def _cluster(library: str, **options: Any) -> Callable[[Any, bool], Any]:
+    def make(request: Any, asynchronous: bool) -> Any:
+        node = request.getfixturevalue("redis_cluster").nodes[0]
+        module, name = _module(library, asynchronous)
+        return getattr(module, f"{name}Cluster")(host=node.host, port=node.port, **options)
 
-    Args:
-        client: The other client.
-    """
-
-    def __init__(self, client: Client) -> None:
-        self.is_async = client.is_async
-        self._client = client
-
-    def open(self, server: CacheServer) -> Any:
-        opened = self._client.open(server)
-        return self._wrapped_later(opened) if inspect.isawaitable(opened) else OnlyGetSetDelete(opened)
-
-    async def _wrapped_later(self, opening: Any) -> Any:
-        return OnlyGetSetDelete(await opening)
-
-    def close(self, client: Any) -> Any:
-        return self._client.close(client.wrapped)
+    return make
 
 
-class OnlyGetSetDelete:
-    """An object with these three methods and nothing else that a layer could use."""
+def _sentinel(library: str) -> Callable[[Any, bool], Any]:
+    def make(request: Any, asynchronous: bool) -> Any:
+        sentinels = request.getfixturevalue("redis_sentinel")
+        name = f"{library}.asyncio.sentinel" if asynchronous else f"{library}.sentinel"
+        return importlib.import_module(name).Sentinel(sentinels.addresses, **TIMEOUTS).master_for(sentinels.name)
 
-    def __init__(self, client: Any) -> None:
-        self.wrapped = client
-        self.get, self.set, self.delete = client.get, client.set, client.delete
+    return make
 
 
-async def _all(works: Any) -> None:
-    for work in works:
-        await work
+def _module(library: str, asynchronous: bool) -> tuple[Any, str]:
+    return importlib.import_module(f"{library}.asyncio" if asynchronous else library), library.capitalize()
+
+
+CLIENTS: dict[str, Callable[[Any, bool], Any]] = {
+    "redis": _standalone("redis"),
+    "redis, RESP3, text": _standalone("redis", protocol=3, decode_responses=True, health_check_interval=1),
+    "redis, pool of one": _blocking_pool_of_one("redis"),
+    "redis, cluster": _cluster("redis"),
+    "redis, cluster, text": _cluster("redis", decode_responses=True),
+    "redis, Sentinel": _sentinel("redis"),
+    "valkey": _standalone("valkey"),
+    "valkey, RESP3, text": _standalone("valkey", protocol=3, decode_responses=True),
+    "valkey, cluster": _cluster("valkey"),
+    "valkey, Sentinel": _sentinel("valkey"),
+}
+"""By name: what makes a client, given pytest's `request` and whether it is to be awaited."""

@@ -20,7 +20,7 @@ from retrysafe.testing._driving import settled
 from servers import RedisCluster, RedisSentinel
 
 if TYPE_CHECKING:
-    from support.cache_clients import CacheServer, Client
+    from support.any_client import CacheServer, Client
 
 
 class CacheContract(PersistenceLayerContract):

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-import subprocess
-import sys
-import threading
 import time
 import uuid
 
 import pytest
 
-from retrysafe.persistence import _cache_watched
 from retrysafe.persistence._cache_channels import AsyncChannel, Channel, can_open
 from retrysafe.persistence._cache_watching import Watching
 from retrysafe.persistence._cache_watching_async import AsyncWatching
-from servers import RedisServer, programs, wait_until
 from support.cache_clients import CLIENTS
 
 LONG = 30.0  # seconds; a wait that takes as long was not woken

@@ -60,7 +60,7 @@ class CacheConnection:
     @property
     def reply_timeout(self) -> float | None:
         """For how long the client waits for a reply, in seconds; None: for ever."""
-        timeout: float | None = self._options["socket_timeout"]
+        timeout: float | None = self._address.options["socket_timeout"]
         return timeout
 
     def __repr__(self) -> str:

@@ -45,8 +45,9 @@ class AsyncScriptBackend:
     def __init__(self, client: Any, options: Options) -> None:
         self._client = client
         self._options = options
-        # Of a cluster's client: looks which node has which keys, if it is yet to. redis-py does so by itself, but commands
-        # that are given before go anywhere; from the nodes that they are then sent to, it learns to close all connections.
+        # Of a cluster's client: looks which node has which keys, if it is yet to. redis-py does so by itself, but
+        # commands that are given before go anywhere; from the nodes that they are then sent to, it learns to close all
+        # connections.
         self._prepare = client.initialize if hasattr(client, "nodes_manager") else None
         self._run = self._alone
         if hasattr(client, "connection_pool"):  # a cluster's client has one for each node, and no such pipelines

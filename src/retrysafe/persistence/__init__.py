@@ -4,6 +4,7 @@
 |---|---|
 | `memory://` | `MemoryPersistenceLayer`, `AsyncMemoryPersistenceLayer` |
 | `sqlite:///relative.db`, `sqlite:////absolute.db` | `SQLitePersistenceLayer`, `AsyncSQLitePersistenceLayer` |
+| `dynamodb://table?region=eu-central-1` | `DynamoDBPersistenceLayer`, `AsyncDynamoDBPersistenceLayer` |
 
 The options of a URL are the keyword arguments of the layer, as a query: `sqlite:///jobs.db?synchronous=normal`.
 """
@@ -17,7 +18,7 @@ from retrysafe.exceptions import IdempotencyPersistenceConfigError
 if TYPE_CHECKING:
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
-SCHEMES = ("memory", "sqlite")
+SCHEMES = ("memory", "sqlite", "dynamodb")
 
 
 def layer_from_url(url: str) -> BasePersistenceLayer:
@@ -31,6 +32,10 @@ def layer_from_url(url: str) -> BasePersistenceLayer:
         from retrysafe.persistence.memory import MemoryPersistenceLayer  # noqa: PLC0415  # each comes when named
 
         return MemoryPersistenceLayer()
+    if scheme == "dynamodb":
+        from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer  # noqa: PLC0415  # each comes when named
+
+        return DynamoDBPersistenceLayer(**options)
     from retrysafe.persistence.sqlite import SQLitePersistenceLayer  # noqa: PLC0415  # each comes when named
 
     return SQLitePersistenceLayer(path, **options)
@@ -47,6 +52,10 @@ def async_layer_from_url(url: str) -> AsyncBasePersistenceLayer:
         from retrysafe.persistence.memory import AsyncMemoryPersistenceLayer  # noqa: PLC0415  # each comes when named
 
         return AsyncMemoryPersistenceLayer()
+    if scheme == "dynamodb":
+        from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer  # noqa: PLC0415  # each comes when named
+
+        return AsyncDynamoDBPersistenceLayer(**options)
     from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer  # noqa: PLC0415  # each comes when named
 
     return AsyncSQLitePersistenceLayer(path, **options)
@@ -63,6 +72,10 @@ def _split(url: str) -> tuple[str, str, dict[str, Any]]:
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise _wrong(url, f"its scheme is none of {known}")
+    if parts.scheme == "dynamodb":
+        from retrysafe.persistence._dynamodb_urls import arguments_of  # noqa: PLC0415  # each comes when named
+
+        return parts.scheme, "", arguments_of(url)
     if parts.netloc or parts.fragment:
         raise _wrong(url, f"it names a host or a fragment; write {parts.scheme}:/// and a path")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))

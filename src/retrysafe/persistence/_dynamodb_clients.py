@@ -130,14 +130,15 @@ class Backend:
     __slots__ = ("_methods", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
-        self._methods = {operation: getattr(client, name) for operation, name in METHODS.items()}
+        self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
+        self._methods |= {operation: getattr(client, name) for operation, name in METHODS.items()}
         self.where = where(table_name, client)
 
     def run(self, command: Command) -> Any:
         """Carry out a request: the reply, or the refusal that the command expects. Raises this library's errors."""
         try:
             return self._methods[command.operation](**command.parameters)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # explained, and raised unless it is an answer
             return answer(error, command, self.where)
 
 
@@ -152,15 +153,28 @@ class AsyncBackend:
     __slots__ = ("_methods", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
-        self._methods = {operation: getattr(client, name) for operation, name in METHODS.items()}
+        self._methods: dict[str, Callable[..., Awaitable[Any]]] = {"Pause": _pause_async}
+        self._methods |= {operation: getattr(client, name) for operation, name in METHODS.items()}
         self.where = where(table_name, client)
 
     async def run(self, command: Command) -> Any:
         """See `Backend.run`."""
         try:
             return await self._methods[command.operation](**command.parameters)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # explained, and raised unless it is an answer
             return answer(error, command, self.where)
+
+
+def _pause(seconds: float) -> None:
+    import time  # noqa: PLC0415  # only the making of a table waits
+
+    time.sleep(seconds)
+
+
+async def _pause_async(seconds: float) -> None:
+    import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
+
+    await asyncio.sleep(seconds)
 
 
 def answer(error: Exception, command: Command, where: str) -> Any:

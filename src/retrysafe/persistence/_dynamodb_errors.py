@@ -23,6 +23,10 @@ _Connection = IdempotencyPersistenceConnectionError
 _Layer = IdempotencyPersistenceLayerError
 
 _CREDENTIALS: Final = "check the credentials (environment, profile or role) that boto3 finds"
+_PERMISSIONS: Final = (
+    "which needs dynamodb:PutItem, GetItem, UpdateItem and DeleteItem on it, "
+    "and the use of its key where it is encrypted with one of your own"
+)
 _THROTTLED: Final = "is throttled: it, or one of its partitions, takes no more for the moment"
 _CLOCK: Final = "refuses the signature because this machine's clock is wrong; set it right"
 
@@ -34,8 +38,7 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     # --- the table
     "ResourceNotFoundException": (
         _Config,
-        "does not exist, in this region and account; layer.create_table() makes it, "
-        "as does `python -m retrysafe.persistence.dynamodb create-table`",
+        "does not exist in this region and account; layer.create_table() makes it",
     ),
     WRONG_KEY: (
         _Config,
@@ -53,8 +56,7 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     # --- who asks
     "AccessDeniedException": (
         _Config,
-        "is not permitted to this role or user, which needs dynamodb:PutItem, GetItem, UpdateItem and DeleteItem on "
-        "it, and the use of its key where it is encrypted with one of your own",
+        f"is not permitted to this role or user, {_PERMISSIONS}",
     ),
     "UnrecognizedClientException": (_Config, f"does not know these credentials; {_CREDENTIALS}"),
     "InvalidClientTokenId": (_Config, f"does not know these credentials; {_CREDENTIALS}"),

@@ -12,6 +12,7 @@ from retrysafe.persistence._dynamodb_commands import Commands
 from retrysafe.persistence._dynamodb_errors import explained
 from retrysafe.persistence._dynamodb_items import PACKED, Items
 from retrysafe.persistence._dynamodb_steps import RecordSteps
+from retrysafe.persistence._dynamodb_tables import TableSteps
 from retrysafe.persistence._dynamodb_time import ServiceTime
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 
@@ -31,7 +32,7 @@ class Settings:
         IdempotencyPersistenceConfigError: An argument is wrong.
     """
 
-    __slots__ = ("_client", "_place", "items", "steps", "table_name", "time")
+    __slots__ = ("_client", "_place", "items", "steps", "table_name", "tables", "time")
 
     def __init__(
         self,
@@ -54,8 +55,7 @@ class Settings:
         _check_names(key_attr, sort_key_attr, names)
         if static_pk_value is None:
             static_pk_value = f"idempotency#{os.environ.get('AWS_LAMBDA_FUNCTION_NAME', '')}"
-        if not isinstance(static_pk_value, str) or not static_pk_value:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise IdempotencyPersistenceConfigError(f"static_pk_value={static_pk_value!r}: must be a text")
+        _check_partition(static_pk_value)
         _check_limit(clock_skew_limit_seconds)
         if client is not None:
             check_client(client, asynchronous=asynchronous)
@@ -64,6 +64,7 @@ class Settings:
         self.items = Items(names, key_attr, sort_key_attr, static_pk_value)
         self.time = ServiceTime(clock, clock_skew_limit_seconds)
         self.steps = RecordSteps(Commands(table_name, self.items), self.items, self.time)
+        self.tables = TableSteps(table_name, self.items, self.time)
         self._client = client
         self._place = Place(session, config, region_name, endpoint_url)
 
@@ -124,6 +125,11 @@ def _check_names(key_attr: Any, sort_key_attr: Any, names: AttributeNames) -> No
         if name in taken:
             raise IdempotencyPersistenceConfigError(f"{option}={name!r}: the name is taken, by {taken[name]}")
         taken[name] = option
+
+
+def _check_partition(static_pk_value: Any) -> None:
+    if not isinstance(static_pk_value, str) or not static_pk_value:
+        raise IdempotencyPersistenceConfigError(f"static_pk_value={static_pk_value!r}: must be a text")
 
 
 def _check_limit(seconds: Any) -> None:

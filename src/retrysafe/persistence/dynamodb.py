@@ -9,11 +9,13 @@ wrong with a table, and `create_table()` makes one that is right, as does
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from retrysafe.persistence._dynamodb_settings import Settings
+from retrysafe.persistence._dynamodb_tables import DynamoDBFinding
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from retrysafe.persistence.datarecord import DataRecord
 
 T = TypeVar("T")
+
+__all__ = ["AsyncDynamoDBPersistenceLayer", "DynamoDBFinding", "DynamoDBPersistenceLayer"]
 
 
 class DynamoDBPersistenceLayer(BasePersistenceLayer):
@@ -122,6 +126,25 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         """By how much this machine's clock is corrected: how far DynamoDB's is surely ahead; negative: behind."""
         return self._settings.time.skew_ms / 1000
 
+    def check(self) -> list[DynamoDBFinding]:
+        """What is wrong with the table, or with this machine's clock; empty where nothing is. Two requests.
+
+        Raises:
+            IdempotencyPersistenceLayerError: The table cannot be asked; of the same kinds as from a call.
+            IdempotencyPersistenceConfigError: Nor with these credentials, or in this region.
+        """
+        return self._carry_out(self._settings.tables.check())
+
+    def create_table(self) -> None:
+        """Make the table, paid by request and with time to live, and wait until it is there. Safe to repeat.
+
+        Raises:
+            IdempotencyPersistenceConfigError: A table of this name has another key, or removes by another attribute; or
+                this is not permitted.
+            IdempotencyPersistenceConnectionError: It did not come up within a minute.
+        """
+        self._carry_out(self._settings.tables.create())
+
     def close(self) -> None:
         """Close the client, if the layer opened it. A later call opens another."""
         with self._opening:
@@ -216,6 +239,14 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
         """See `DynamoDBPersistenceLayer.clock_skew_seconds`."""
         return self._settings.time.skew_ms / 1000
 
+    async def check(self) -> list[DynamoDBFinding]:
+        """See `DynamoDBPersistenceLayer.check`."""
+        return await self._carry_out(self._settings.tables.check())
+
+    async def create_table(self) -> None:
+        """See `DynamoDBPersistenceLayer.create_table`."""
+        await self._carry_out(self._settings.tables.create())
+
     async def close(self) -> None:
         """Close the client of this event loop, if the layer opened it. A later call opens another."""
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
@@ -245,3 +276,9 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
                 if opened is None:
                     opened = self._opened[loop] = await self._settings.open_async()
         return opened[0]
+
+
+if __name__ == "__main__":
+    from retrysafe.persistence._dynamodb_cli import main
+
+    sys.exit(main(DynamoDBPersistenceLayer))

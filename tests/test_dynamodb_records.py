@@ -324,7 +324,8 @@ def test_what_a_call_costs(dynamodb_local):
     )
     units = []
     client.meta.events.register(
-        "after-call.dynamodb.*", lambda parsed, **_: units.append(parsed.get("ConsumedCapacity", {}).get("CapacityUnits"))
+        "after-call.dynamodb.*",
+        lambda parsed, **_: units.append(parsed.get("ConsumedCapacity", {}).get("CapacityUnits")),
     )
     charge, call = charged(DynamoDBPersistenceLayer(table, boto3_client=client), {"payment": "p1", "ok": True})
     call(1)

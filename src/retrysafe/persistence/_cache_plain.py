@@ -16,7 +16,7 @@ from retrysafe.exceptions import (
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
 )
-from retrysafe.persistence._cache_commands import read_record
+from retrysafe.persistence._cache_commands import LOCK_MS, LOCK_SUFFIX, LOCK_VALUE, read_record
 from retrysafe.persistence._cache_large import LARGE, large_outcome
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.persistence.wire import to_attributes
@@ -83,6 +83,8 @@ class PlainSteps:
             standing = read_record(key, text, self._names)
             if not self._gives_way(standing, record):
                 break
+            if not (yield from self._locked(key)):
+                break
             marker = f"{key}#takeover#{_digest(text)}"
             # Where a rival has it, that one is about to store its claim.
             if not (yield Plain("set", marker, record.owner or "", self._left_ms(record), nx=True)):
@@ -91,6 +93,16 @@ class PlainSteps:
                 yield self._storing(record)
                 return
         raise IdempotencyItemAlreadyExistsError("a live record stands", key, old_data_record=standing)
+
+    def _locked(self, key: str) -> Steps[bool]:
+        """Whether no Powertools worker takes the key over at the same moment; see lua/lock.lua."""
+        lock = key + LOCK_SUFFIX
+        if (yield Plain("set", lock, LOCK_VALUE, LOCK_MS, nx=True)):
+            return True
+        if (yield Plain("get", lock)) not in (LOCK_VALUE, LOCK_VALUE.encode()):
+            return False
+        yield Plain("set", lock, LOCK_VALUE, LOCK_MS)
+        return True
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
         """See `BasePersistenceLayer._get_record`."""

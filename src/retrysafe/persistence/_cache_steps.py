@@ -36,7 +36,7 @@ class TooFewReplicasError(IdempotencyPersistenceConnectionError):
 
 
 class ScriptSteps:
-    """The five methods, each one command on the server; more only where the TTL has not removed what is over yet.
+    """The five methods, each one command on the server; more only to replace a record whose lease or window is over.
 
     Args:
         commands: Makes the commands.
@@ -53,6 +53,12 @@ class ScriptSteps:
         """See `BasePersistenceLayer._put_record`."""
         named = record.replaces
         for _ in range(_CLAIM_ROUNDS):
+            if named is not None and not (yield self._commands.lock(record)):
+                # A Powertools worker is taking the key over, or has done so just now.
+                reply = yield self._commands.read(record.idempotency_key)
+                named = self._commands.standing(record.idempotency_key, reply)
+                if named is not None:
+                    break
             command = self._commands.claim(record, named, replicated=self._min_replicas > 0)
             reply = yield command
             if command.replicated:

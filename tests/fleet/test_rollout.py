@@ -1,11 +1,11 @@
 """A fleet is moved worker by worker while it works, and workers die meanwhile: each key is executed once.
 
 100 keys are delivered four times each, the first two side by side. Three old workers begin; after 80, 160 and 240
-deliveries one of them is replaced by a new one. Five executions kill their own worker, and two workers are killed
+deliveries one of them is replaced by a new one. Three executions kill their own worker, and two workers are killed
 from outside at no particular moment; each is started again as what it was.
 
-No lease ends before the last step, as old workers' takeovers are not atomic: two of them could win. What a dead worker
-held is taken over in that last step, by new workers alone.
+No lease ends before the last step, as an old worker and a new one could both take over. What a dead worker held is
+taken over in that last step, by new workers alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fleet.worker import Died, Refused
 KEYS = 100
 REPLACE_AFTER = 80
 NEW = ["ours", "ours_async", "ours"]
-CRASHES_INSIDE = 5
+CRASHES_INSIDE = 3
 KILLS_FROM_OUTSIDE = 2
 LEASE_S = 600
 IN_LAMBDA = {"remaining_ms": LEASE_S * 1000}

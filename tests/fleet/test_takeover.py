@@ -15,7 +15,8 @@ WINDOW_S = 600
 
 OURS = ["ours", "ours_async"]
 PEERS = ["python", "typescript"]
-# A process has to be started for each of these, so they are few.
+# A process has to be started for each worker that dies, so these are few, and on one store of a kind.
+on_one_store = pytest.mark.parametrize("store", ["valkey_91"], indirect=True)
 DYING_AND_HEIR = [("python", "ours"), ("typescript", "ours_async"), ("ours", "typescript"), ("ours_async", "python")]
 
 
@@ -25,6 +26,7 @@ def is_refused(worker, store, key, **options):
     return refusal.value.error == "IdempotencyAlreadyInProgressError"
 
 
+@on_one_store
 @pytest.mark.parametrize(("dying", "heir"), DYING_AND_HEIR)
 def test_a_worker_that_died_in_lambda_keeps_its_key_for_its_lease(fleet, store, key, dying, heir):
     dead = fleet.doomed(dying)
@@ -36,6 +38,7 @@ def test_a_worker_that_died_in_lambda_keeps_its_key_for_its_lease(fleet, store, 
     assert fleet.ledger.of(key) == [dead.name, heir]
 
 
+@on_one_store
 @pytest.mark.parametrize(("dying", "heir"), DYING_AND_HEIR[2:])
 def test_a_worker_of_ours_that_died_outside_of_lambda_keeps_its_key_for_30_seconds(fleet, store, key, dying, heir):
     dead = fleet.doomed(dying)
@@ -47,6 +50,7 @@ def test_a_worker_of_ours_that_died_outside_of_lambda_keeps_its_key_for_30_secon
     assert fleet.ledger.of(key) == [dead.name, heir]
 
 
+@on_one_store
 @pytest.mark.parametrize(("dying", "heir"), DYING_AND_HEIR[:2])
 def test_a_peer_that_died_outside_of_lambda_keeps_its_key_for_its_window(fleet, store, key, dying, heir):
     dead = fleet.doomed(dying)

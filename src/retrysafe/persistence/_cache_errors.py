@@ -46,12 +46,14 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "WRONGPASS": (IdempotencyPersistenceConfigError, "refuses the username or the password"),
     "NOPERM": (
         IdempotencyPersistenceConfigError,
-        "does not permit this user the commands EVALSHA, EVAL, GET, SET, DEL, PEXPIRE and TIME on this key",
+        "does not permit this user EVALSHA, EVAL, GET, SET, DEL, PEXPIRE, TIME, and WAIT for min_replicas, on this key",
     ),
     "READONLY": (IdempotencyPersistenceConnectionError, "is a replica, which takes no writes"),
     "LOADING": (IdempotencyPersistenceConnectionError, "is still loading its data"),
     "MASTERDOWN": (IdempotencyPersistenceConnectionError, "has lost its master"),
     "CLUSTERDOWN": (IdempotencyPersistenceConnectionError, "is down: the cluster does not serve this key"),
+    "MOVED": (IdempotencyPersistenceConnectionError, "has just moved this key to another node"),
+    "ASK": (IdempotencyPersistenceConnectionError, "is moving this key to another node"),
     "TRYAGAIN": (IdempotencyPersistenceConnectionError, "is moving this key to another node"),
     "MISCONF": (IdempotencyPersistenceLayerError, "cannot save to its disk and takes no writes"),
     "NOREPLICAS": (IdempotencyPersistenceConnectionError, "has too few replicas to take writes"),
@@ -60,17 +62,28 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
 
 _BY_NAME: Final[Mapping[str, str]] = {
     # redis-py and valkey-py take the word off for those that they have a class for.
+    "AskError": "ASK",
     "AuthenticationError": "WRONGPASS",
     "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
     "AuthorizationError": "NOPERM",
     "BusyLoadingError": "LOADING",
     "ClusterDownError": "CLUSTERDOWN",
     "MasterDownError": "MASTERDOWN",
+    "MovedError": "MOVED",
     "NoPermissionError": "NOPERM",
     "OutOfMemoryError": "OOM",
     "ReadOnlyError": "READONLY",
     "TryAgainError": "TRYAGAIN",
 }
+
+GLIDE_SAYS: Final = "An error was signalled by the server: - "
+_GLIDE_WORDS: Final[Mapping[str, str]] = {
+    "Ask": "ASK",
+    "ClusterDown": "CLUSTERDOWN",
+    "Moved": "MOVED",
+    "PermissionDenied": "NOPERM",
+}
+"""valkey-glide spells some of the server's words in its own way."""
 
 
 def explained(error: Exception, where: str, password: str = "") -> Exception:
@@ -92,7 +105,7 @@ def explained(error: Exception, where: str, password: str = "") -> Exception:
     word = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
     if word is None:
         found = re.search(r"\b(" + "|".join(_KINDS) + r")\b", said)
-        word = found[1] if found else None
+        word = found[1] if found else _GLIDE_WORDS.get(said.removeprefix(GLIDE_SAYS).partition(":")[0])
     if word is not None:
         kind, what = _KINDS[word]
         return kind(f"the cache at {where} {what}", said)

@@ -101,6 +101,7 @@ class Settings:
     ) -> None:
         _check_names(names)
         _check_replicas(min_replicas, replica_timeout_seconds)
+        _check_patience(min_replicas, replica_timeout_seconds, connection.reply_timeout)
         self._connection = connection
         self.steps: ScriptSteps | PlainSteps = ScriptSteps(Commands(names, clock), min_replicas)
         if client is not None:
@@ -182,4 +183,13 @@ def _check_replicas(min_replicas: Any, replica_timeout_seconds: Any) -> None:
     ):
         raise IdempotencyPersistenceConfigError(
             f"replica_timeout_seconds={replica_timeout_seconds!r}: must be a number of seconds from 0.001"
+        )
+
+
+def _check_patience(min_replicas: int, replica_timeout_seconds: float, reply_timeout: float | None) -> None:
+    """A client that gives up before the replicas' time is over would never learn how many have confirmed."""
+    if min_replicas and reply_timeout is not None and reply_timeout <= replica_timeout_seconds:
+        raise IdempotencyPersistenceConfigError(
+            f"replica_timeout_seconds={replica_timeout_seconds!r}: the client gives up earlier, "
+            f"after socket_timeout={reply_timeout!r}"
         )

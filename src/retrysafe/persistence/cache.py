@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from retrysafe.persistence._cache_connection import connection_of
+from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from retrysafe.persistence._cache_steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.watch import AsyncWatch, Watch
+
+__all__ = ["AsyncCachePersistenceLayer", "CacheClientProtocol", "CacheConnection", "CachePersistenceLayer"]
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from retrysafe.persistence._cache_channels import AsyncChannel, Channel, can_ope
 from retrysafe.persistence._cache_watching import Watching
 from retrysafe.persistence._cache_watching_async import AsyncWatching
 from servers import RedisServer, programs, wait_until
-from support.cache_clients import CLIENTS
+from support.cache_clients import CLIENTS, parts
 
 LONG = 30.0  # seconds; a wait that takes as long was not woken
 
@@ -49,7 +49,8 @@ def a_key():
 def client(request):
     client = CLIENTS[request.param](request, False)
     yield client
-    client.close()
+    for part in parts(client):
+        part.close()
 
 
 @pytest.fixture
@@ -118,11 +119,13 @@ def test_an_asynchronous_watch_is_woken_likewise(request, name):
         for news in ("COMPLETED", "RELEASED", "FAILED"):
             tell(publisher, key, news)
             assert await is_woken(watch)
-        publisher.close()
+        for part in parts(publisher):
+            part.close()
         watch.close()
         assert await client.get("the client goes on") is None
         await watching.close()
-        await client.aclose()
+        for part in parts(client):
+            await part.aclose()
 
     asyncio.run(check())
 

@@ -13,6 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from retrysafe.persistence._cache_asking import Asker, ask, ask_async
+from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import connection_of
 from retrysafe.persistence._cache_settings import Settings
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from retrysafe.persistence._cache_clients import Backend
     from retrysafe.persistence._cache_steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
+
+__all__ = ["AsyncCachePersistenceLayer", "CacheClientProtocol", "CacheFinding", "CachePersistenceLayer"]
 
 T = TypeVar("T")
 
@@ -133,6 +137,19 @@ class CachePersistenceLayer(BasePersistenceLayer):
     def _renew_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.renew(data_record))
 
+    def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = (self._opened or self._open())[0]
+        return ask(Asker(backend.client, backend.run, self._settings.options))
+
     def close(self) -> None:
         """Close the client, if the layer opened it. A later call opens another."""
         with self._opening:
@@ -215,6 +232,19 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _renew_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.renew(data_record))
+
+    async def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = self._backend()
+        return await ask_async(Asker(backend.client, backend.run, self._settings.options))
 
     async def close(self) -> None:
         """Close the client of this event loop, if the layer opened it. A later call opens another."""

@@ -43,6 +43,8 @@ def run(
         while True:
             op = flow.send(answer)
             if isinstance(op, Invoke):
+                if ports.watch is not None:
+                    ports.unwatch()
                 answer = invoke(op, store, function, args, kwargs)
             else:
                 answer = getattr(ports, op.port)(op)
@@ -51,19 +53,25 @@ def run(
     except BaseException:  # a signal struck between two wishes, or a listener raised more than an Exception
         drive(interrupted(call, op, answer), ports)
         raise
+    finally:
+        if ports.watch is not None:
+            ports.unwatch()
     return end.value if type(end) is Returned else conclude(end)
 
 
 def drive(flow: Flow[Any], ports: SyncPorts, answer: Any = None) -> Any:
     """Carry out the flow's wishes until it wants the work done (`Invoke`) or has ended (`Ending`): for a block."""
-    while True:
-        try:
+    try:
+        while True:
             op = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        if type(op) is Invoke:
-            return op
-        answer = getattr(ports, op.port)(op)
+            if type(op) is Invoke:
+                return op
+            answer = getattr(ports, op.port)(op)
+    except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
+        return stop.value
+    finally:
+        if ports.watch is not None:
+            ports.unwatch()
 
 
 def conclude(end: Ending) -> Any:
@@ -182,14 +190,17 @@ async def run_async(
 
 async def drive_async(flow: Flow[Ending], ports: AsyncPorts, answer: Any = None) -> Any:
     """`drive`, awaiting each wish."""
-    while True:
-        try:
+    try:
+        while True:
             op = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        if type(op) is Invoke:
-            return op
-        answer = await getattr(ports, op.port)(op)
+            if type(op) is Invoke:
+                return op
+            answer = await getattr(ports, op.port)(op)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        if ports.watch is not None:
+            ports.unwatch()
 
 
 async def invoke_async(

@@ -181,12 +181,17 @@ class Release(Op["StoreFailed | None"]):
 class Pause(Op["float | StoreFailed"]):
     """Wait, and look again. Answer: the reading of a monotonic clock afterwards, in seconds.
 
-    A driver may end the pause early when it learns that the record changed.
+    Args:
+        seconds: How long, where nobody tells when the record changes.
+        idempotency_key: The record's key.
+        at_most: How long, where the layer is sure to tell; the pause then ends when it does. None: the pause does not
+            wait for the record, and is not cut short.
     """
 
-    __slots__ = ("idempotency_key", "seconds")
+    __slots__ = ("at_most", "idempotency_key", "seconds")
     port: ClassVar[str] = "pause"
 
-    def __init__(self, seconds: float, idempotency_key: str) -> None:
+    def __init__(self, seconds: float, idempotency_key: str, at_most: float | None = None) -> None:
         self.seconds = seconds
         self.idempotency_key = idempotency_key
+        self.at_most = at_most

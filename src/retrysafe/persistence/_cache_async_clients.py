@@ -42,27 +42,44 @@ def async_backend(client: Any, options: Options) -> AsyncBackend:
 class AsyncScriptBackend:
     """The asyncio clients of redis-py and valkey-py, and clients made like them."""
 
-    __slots__ = ("_execute", "_options", "client")
+    __slots__ = ("_options", "_run", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
-        self._execute = client.execute_command
         self._options = options
+        self._run = self._alone
+        if hasattr(client, "connection_pool"):  # a cluster's client has one for each node, and no such pipelines
+            from retrysafe.persistence._cache_gathering import Gathering  # noqa: PLC0415  # imports asyncio
+
+            self._run = Gathering(self._alone, self._together).run
 
     async def run(self, command: Command) -> Any:
         """See `AsyncBackend`."""
-        script = command.script
         try:
-            if command.replicated:
-                return await self._run_replicated(command)
-            try:
-                return await self._execute("EVALSHA", script.sha, 1, command.key, *command.arguments)
-            except Exception as error:
-                if not is_unknown_script(error):
-                    raise
-            return await self._execute("EVAL", script.text, 1, command.key, *command.arguments)
+            return await (self._run_replicated(command) if command.replicated else self._run(command))
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
+
+    async def _alone(self, command: Command) -> Any:
+        script, execute = command.script, self.client.execute_command
+        try:
+            return await execute("EVALSHA", script.sha, 1, command.key, *command.arguments)
+        except Exception as error:
+            if not is_unknown_script(error):
+                raise
+        return await execute("EVAL", script.text, 1, command.key, *command.arguments)
+
+    async def _together(self, commands: list[Command]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self._alone(commands[0])]
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, Exception) and is_unknown_script(reply):
+                replies[number] = await self._alone(commands[number])
+        return replies
 
     async def _run_replicated(self, command: Command) -> list[Any]:
         client, key = self.client, command.key

@@ -81,7 +81,7 @@ def kind_of(client: Any) -> Kind:
         if hasattr(client, "master_for"):
             hint = "; of a Sentinel, pass what master_for(...) gives"
         raise IdempotencyPersistenceConfigError(
-            f"client={client!r} is no cache client: it has no {', '.join(missing)}{hint}"
+            f"client={type(client).__name__} is no cache client: it has no {', '.join(missing)}{hint}"
         )
     return "plain"
 

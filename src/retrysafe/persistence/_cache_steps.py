@@ -49,27 +49,21 @@ class ScriptSteps:
 
     def put(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._put_record`."""
-        standing = yield from self._claim(record)
-        if standing is not None and self._min_replicas and _is_running(standing, record):
+        named = record.replaces
+        for _ in range(_CLAIM_ROUNDS):
+            command = self._commands.claim(record, named, replicated=self._min_replicas > 0)
+            reply = yield command
+            if command.replicated:
+                reply = yield from self._confirmed(command, reply, undo=self._commands.release(record))
+            named = None if isinstance(reply, int) else self._commands.standing(record.idempotency_key, reply)
+            if named is None:
+                return
+            if not named.window_over(named.read_at_ms or 0):
+                break
+        if named is not None and self._min_replicas and _is_running(named, record):
             # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
             yield from self._renew(record, undo=self._commands.release(record))
-        if standing is not None:
-            raise IdempotencyItemAlreadyExistsError(
-                "a live record stands", record.idempotency_key, old_data_record=standing
-            )
-
-    def _claim(self, record: DataRecord) -> Steps[DataRecord | None]:
-        """What stands in the way; None where the claim is stored."""
-        named, standing = record.replaces, None
-        undo = self._commands.release(record)
-        for _ in range(_CLAIM_ROUNDS):
-            claim = self._commands.claim(record, named, replicated=self._min_replicas > 0)
-            reply = yield from self._written(claim, undo=undo)
-            standing = None if isinstance(reply, int) else self._commands.standing(record.idempotency_key, reply)
-            if standing is None or not standing.window_over(standing.read_at_ms or 0):
-                break
-            named = standing
-        return standing
+        raise IdempotencyItemAlreadyExistsError("a live record stands", record.idempotency_key, old_data_record=named)
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
         """See `BasePersistenceLayer._get_record`."""
@@ -81,7 +75,10 @@ class ScriptSteps:
 
     def update(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._update_record`."""
-        reply = yield from self._written(self._commands.complete(record, replicated=self._min_replicas > 0))
+        command = self._commands.complete(record, replicated=self._min_replicas > 0)
+        reply = yield command
+        if command.replicated:
+            reply = yield from self._confirmed(command, reply)
         self._refuse_if_lost(record, reply)
 
     def renew(self, record: DataRecord) -> Steps[None]:
@@ -89,23 +86,21 @@ class ScriptSteps:
         yield from self._renew(record)
 
     def _renew(self, record: DataRecord, undo: Command | None = None) -> Steps[None]:
-        renew = self._commands.renew(record, replicated=self._min_replicas > 0)
-        reply = yield from self._written(renew, undo=undo)
+        command = self._commands.renew(record, replicated=self._min_replicas > 0)
+        reply = yield command
+        if command.replicated:
+            reply = yield from self._confirmed(command, reply, undo)
         self._refuse_if_lost(record, reply)
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
         yield self._commands.release(record)
 
-    def _written(self, command: Command, undo: Command | None = None) -> Steps[Any]:
-        """Carry out what writes, and see that enough replicas have it; undo it where they don't."""
-        reply = yield command
-        if not command.replicated:
-            return reply
-        reply, replicas = reply
-        if not isinstance(reply, int):  # nothing was written
-            return reply
-        if isinstance(replicas, Exception) or replicas < self._min_replicas:
+    def _confirmed(self, command: Command, answered: list[Any], undo: Command | None = None) -> Steps[Any]:
+        """The reply to what was written, once enough replicas have it; undone where they don't."""
+        reply, replicas = answered
+        # Where nothing was written, there is nothing to confirm.
+        if isinstance(reply, int) and (isinstance(replicas, Exception) or replicas < self._min_replicas):
             if undo is not None:
                 yield undo
             raise _too_few(command, self._min_replicas, replicas)

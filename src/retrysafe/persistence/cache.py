@@ -15,23 +15,29 @@ from weakref import WeakKeyDictionary
 
 from retrysafe.persistence._cache_asking import Asker, ask, ask_async
 from retrysafe.persistence._cache_check import CacheFinding
-from retrysafe.persistence._cache_connection import connection_of
+from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
+from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
 
     from retrysafe.clock import Clock
     from retrysafe.persistence._cache_addresses import Mode
-    from retrysafe.persistence._cache_async_clients import AsyncBackend
-    from retrysafe.persistence._cache_clients import Backend
+    from retrysafe.persistence._cache_settings import AsyncOpened, Opened
     from retrysafe.persistence._cache_steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.watch import AsyncWatch, Watch
 
-__all__ = ["AsyncCachePersistenceLayer", "CacheClientProtocol", "CacheFinding", "CachePersistenceLayer"]
+__all__ = [
+    "AsyncCachePersistenceLayer",
+    "CacheClientProtocol",
+    "CacheConnection",
+    "CacheFinding",
+    "CachePersistenceLayer",
+]
 
 T = TypeVar("T")
 
@@ -120,13 +126,14 @@ class CachePersistenceLayer(BasePersistenceLayer):
         )
         self._steps = self._settings.steps
         self._opening = threading.Lock()
-        self._opened: tuple[Backend, Callable[[], None]] | None = None
+        self._opened: Opened | None = None
+        self._reads = SharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     def _put_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.put(data_record))
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
-        return self._carry_out(self._steps.get(idempotency_key))
+        return self._reads.read(idempotency_key)
 
     def _update_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.update(data_record))
@@ -136,6 +143,10 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     def _renew_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.renew(data_record))
+
+    def _watch_record(self, idempotency_key: str) -> Watch | None:
+        watching = (self._opened or self._open()).watching
+        return None if watching is None else watching.watch(idempotency_key)
 
     def check(self) -> list[CacheFinding]:
         """What the servers may lose or refuse as they are set up now; empty where all is well.
@@ -147,7 +158,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
         Raises:
             IdempotencyPersistenceConnectionError: The cache cannot be reached.
         """
-        backend = (self._opened or self._open())[0]
+        backend = (self._opened or self._open()).backend
         return ask(Asker(backend.client, backend.run, self._settings.options))
 
     def close(self) -> None:
@@ -155,10 +166,10 @@ class CachePersistenceLayer(BasePersistenceLayer):
         with self._opening:
             opened, self._opened = self._opened, None
         if opened is not None:
-            opened[1]()
+            opened.close()
 
     def _carry_out(self, steps: Steps[T]) -> T:
-        backend = (self._opened or self._open())[0]
+        backend = (self._opened or self._open()).backend
         reply = None
         try:
             while True:
@@ -167,7 +178,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
             answer: T = stop.value
             return answer
 
-    def _open(self) -> tuple[Backend, Callable[[], None]]:
+    def _open(self) -> Opened:
         with self._opening:
             opened = self._opened
             if opened is None:
@@ -215,14 +226,14 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         )
         self._steps = self._settings.steps
         # By event loop, which a connection belongs to.
-        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncBackend, Callable[[], Awaitable[None]]]]
-        self._opened = WeakKeyDictionary()
+        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpened] = WeakKeyDictionary()
+        self._reads = AsyncSharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     async def _put_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.put(data_record))
 
     async def _get_record(self, idempotency_key: str) -> DataRecord:
-        return await self._carry_out(self._steps.get(idempotency_key))
+        return await self._reads.read(idempotency_key)
 
     async def _update_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.update(data_record))
@@ -232,6 +243,10 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _renew_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.renew(data_record))
+
+    def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:
+        watching = self._open().watching
+        return None if watching is None else watching.watch(idempotency_key)
 
     async def check(self) -> list[CacheFinding]:
         """What the servers may lose or refuse as they are set up now; empty where all is well.
@@ -243,7 +258,7 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         Raises:
             IdempotencyPersistenceConnectionError: The cache cannot be reached.
         """
-        backend = self._backend()
+        backend = self._open().backend
         return await ask_async(Asker(backend.client, backend.run, self._settings.options))
 
     async def close(self) -> None:
@@ -252,10 +267,10 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
         opened = self._opened.pop(asyncio.get_running_loop(), None)
         if opened is not None:
-            await opened[1]()
+            await opened.close()
 
     async def _carry_out(self, steps: Steps[T]) -> T:
-        backend = self._backend()
+        backend = self._open().backend
         reply = None
         try:
             while True:
@@ -264,11 +279,11 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
             answer: T = stop.value
             return answer
 
-    def _backend(self) -> AsyncBackend:
+    def _open(self) -> AsyncOpened:
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
 
         loop = asyncio.get_running_loop()
         opened = self._opened.get(loop)
         if opened is None:
             opened = self._opened[loop] = self._settings.open_async()
-        return opened[0]
+        return opened

@@ -78,6 +78,7 @@ SURFACE = {
         "AsyncCachePersistenceLayer",
         "CacheClientProtocol",
         "CacheConnection",
+        "CacheFinding",
         "CachePersistenceLayer",
     },
     "retrysafe.persistence.datarecord": {"DataRecord"},

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
+from retrysafe.persistence._cache_asking import Asker, ask, ask_async
+from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
-__all__ = ["AsyncCachePersistenceLayer", "CacheClientProtocol", "CacheConnection", "CachePersistenceLayer"]
+__all__ = [
+    "AsyncCachePersistenceLayer",
+    "CacheClientProtocol",
+    "CacheConnection",
+    "CacheFinding",
+    "CachePersistenceLayer",
+]
 
 T = TypeVar("T")
 
@@ -142,6 +150,19 @@ class CachePersistenceLayer(BasePersistenceLayer):
         watching = (self._opened or self._open()).watching
         return None if watching is None else watching.watch(idempotency_key)
 
+    def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = (self._opened or self._open()).backend
+        return ask(Asker(backend.client, backend.run, self._settings.options))
+
     def close(self) -> None:
         """Close the client, if the layer opened it. A later call opens another."""
         with self._opening:
@@ -233,6 +254,19 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
     def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:
         watching = self._open().watching
         return None if watching is None else watching.watch(idempotency_key)
+
+    async def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = self._open().backend
+        return await ask_async(Asker(backend.client, backend.run, self._settings.options))
 
     async def close(self) -> None:
         """Close the client of this event loop, if the layer opened it. A later call opens another."""

@@ -103,7 +103,11 @@ class ScriptSteps:
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
-        yield self._commands.release(record)
+        try:
+            yield self._commands.release(record)
+        except IdempotencyPersistenceConnectionError:
+            # Nobody tries it again, and a request that got lost would leave the key to its lease.
+            yield self._commands.release(record)
 
     def _written(self, command: Command) -> Steps[Any]:
         """Carry out what writes, and see that enough replicas have it."""

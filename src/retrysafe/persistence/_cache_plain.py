@@ -15,6 +15,7 @@ from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
+    IdempotencyPersistenceConnectionError,
 )
 from retrysafe.persistence._cache_commands import LOCK_MS, LOCK_SUFFIX, LOCK_VALUE, read_record
 from retrysafe.persistence._cache_large import LARGE, large_outcome
@@ -129,6 +130,13 @@ class PlainSteps:
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
+        try:
+            yield from self._delete(record)
+        except IdempotencyPersistenceConnectionError:
+            # Nobody tries it again, and a request that got lost would leave the key to its lease.
+            yield from self._delete(record)
+
+    def _delete(self, record: DataRecord) -> Steps[None]:
         standing = yield from self._look(record.idempotency_key)
         if standing is None or standing.owner is None or standing.owner != record.owner:
             return

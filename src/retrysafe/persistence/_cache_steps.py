@@ -110,7 +110,11 @@ class ScriptSteps:
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
-        yield self._commands.release(record)
+        try:
+            yield self._commands.release(record)
+        except IdempotencyPersistenceConnectionError:
+            # Nobody tries it again, and a request that got lost would leave the key to its lease.
+            yield self._commands.release(record)
 
     def _written(self, command: Command) -> Steps[Any]:
         reply = yield command

@@ -76,14 +76,19 @@ def compare(
             one = _timed(first, clock)
         if index >= WARM_UP_ROUNDS:
             times.append((one / calls, other / calls))
+    return summarised(times)
+
+
+def summarised(times: list[tuple[float, float]]) -> Comparison:
+    """What rounds come to, each given as the times per call of both subjects, in nanoseconds."""
     ratios = [one / other for one, other in times]
-    lower, _, upper = quantiles(ratios, n=4) if rounds > 1 else (ratios[0],) * 3
+    lower, _, upper = quantiles(ratios, n=4) if len(times) > 1 else (ratios[0],) * 3
     return Comparison(
         ratio=median(ratios),
         spread=(lower, upper),
         first_ns=median(one for one, _ in times),
         second_ns=median(other for _, other in times),
-        rounds=rounds,
+        rounds=len(times),
     )
 
 

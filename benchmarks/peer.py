@@ -17,11 +17,12 @@ with warnings.catch_warnings():
         IdempotencyItemAlreadyExistsError,
         IdempotencyItemNotFoundError,
     )
+    from aws_lambda_powertools.utilities.idempotency.persistence.redis import RedisCachePersistenceLayer
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 
-__all__ = ["IdempotencyConfig", "PeerMemoryLayer", "idempotent", "idempotent_function"]
+__all__ = ["IdempotencyConfig", "PeerMemoryLayer", "RedisCachePersistenceLayer", "idempotent", "idempotent_function"]
 
 
 class PeerMemoryLayer(BasePersistenceLayer):

@@ -75,6 +75,12 @@ SURFACE = {
     "retrysafe.jmespath_functions": {"PowertoolsFunctions"},
     "retrysafe.persistence": {"async_layer_from_url", "layer_from_url"},
     "retrysafe.persistence.base": {"AsyncBasePersistenceLayer", "BasePersistenceLayer"},
+    "retrysafe.persistence.cache": {
+        "AsyncCachePersistenceLayer",
+        "CacheClientProtocol",
+        "CacheConnection",
+        "CachePersistenceLayer",
+    },
     "retrysafe.persistence.datarecord": {"DataRecord"},
     "retrysafe.persistence.dynamodb": {
         "AsyncDynamoDBPersistenceLayer",
@@ -82,6 +88,12 @@ SURFACE = {
         "DynamoDBPersistenceLayer",
     },
     "retrysafe.persistence.memory": {"AsyncMemoryPersistenceLayer", "MemoryPersistenceLayer"},
+    "retrysafe.persistence.redis": {
+        "AsyncRedisCachePersistenceLayer",
+        "RedisCachePersistenceLayer",
+        "RedisClientProtocol",
+        "RedisConnection",
+    },
     "retrysafe.persistence.sqlite": {"AsyncSQLitePersistenceLayer", "SQLitePersistenceLayer"},
     "retrysafe.persistence.threads": {"ThreadedPersistenceLayer"},
     "retrysafe.serialization.base": {"BaseIdempotencyModelSerializer", "BaseIdempotencySerializer"},
@@ -184,6 +196,17 @@ def test_importing_the_package_loads_no_layer_but_memory():
     }
 
 
+def test_the_cache_layer_loads_no_client_library_until_it_is_made():
+    program = (
+        f"import sys; sys.path.insert(0, {str(SOURCE.parent)!r}); import retrysafe.persistence.redis; "
+        "print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert loaded & {"redis", "valkey", "glide", "glide_sync", "asyncio"} == set()
+    assert {name for name in loaded if name not in sys.stdlib_module_names} == {"retrysafe", "__main__"}
+
+
 def module_name(path):
     parts = ("retrysafe", *path.relative_to(SOURCE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -252,7 +275,7 @@ def test_the_protocol_knows_no_layer_and_no_library():
 
 
 def test_a_layer_knows_no_function_no_config_and_no_policy():
-    allowed = {"retrysafe.clock", "retrysafe.exceptions"}
+    allowed = {"retrysafe.clock", "retrysafe.exceptions", "retrysafe.warn"}
     for name in FILES:
         if name.startswith("retrysafe.persistence."):
             above = {each for each in reached(name) if not each.startswith("retrysafe.persistence")}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import pathlib
+from decimal import Decimal
 
 import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
 from retrysafe.answers import AnswerCodec
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
-from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, DataRecord
-from retrysafe.persistence.wire import AttributeNames, from_attributes, to_attributes
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
+from retrysafe.persistence.wire import AttributeNames, JsonText, from_attributes, to_attributes
 from retrysafe.testing.clock import ManualClock
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -114,6 +115,29 @@ def test_what_the_typescript_peer_wrote_is_read_with_its_answer_as_a_value(writt
         assert AnswerCodec().decode(record.response_data, record.types) == attributes["data"]
 
 
+def test_decimals_out_of_a_store_without_floats_are_the_numbers_that_a_typescript_worker_returned():
+    data = {"n": [Decimal(1), Decimal("2.5"), Decimal("1E+3"), None], "ok": True}
+    record = from_attributes("k", {"status": COMPLETED, "data": data})
+    assert record.response_data == '{"n": [1, 2.5, 1000, null], "ok": true}'
+
+
+@pytest.mark.parametrize("data", [b"bytes", {"s": {1, 2}}, Decimal("NaN")], ids=str)
+def test_an_answer_that_is_no_json_value_is_no_record(data):
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="attribute 'data'"):
+        from_attributes("k", {"status": COMPLETED, "data": data})
+
+
+def test_a_peers_answer_that_is_nested_too_deep_is_refused():
+    nested = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="attribute 'data'"):
+        from_attributes("k", {"status": COMPLETED, "data": nested})
+    record = from_attributes("k", {"status": COMPLETED, "data": "[" * 100_000 + "]" * 100_000})
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="not JSON"):
+        AnswerCodec().decode(record.response_data, record.types)
+
+
 def test_renamed_attributes_are_honoured_in_both_directions():
     names = AttributeNames(expiry="e", in_progress_expiry="i", status="s", data="d", validation="v")
     for record in (
@@ -141,3 +165,19 @@ def test_renamed_attributes_are_honoured_in_both_directions():
 def test_what_is_no_record_is_refused_by_the_name_of_its_attribute(attributes):
     with pytest.raises(IdempotencyPersistenceConsistencyError, match=r"attribute .(status|e|in|v|o)"):
         from_attributes("k", attributes)
+
+
+@pytest.mark.parametrize(
+    "names", [AttributeNames(), AttributeNames('w"', "ä", "s\n", "d", "v")], ids=["default", "odd"]
+)
+@pytest.mark.parametrize("changes", [{}, {"owner": None}, {"payload_hash": "e4da"}, {"types": '{"v": 1}'}], ids=str)
+@pytest.mark.parametrize("status", [INPROGRESS, COMPLETED, FAILED, UNAVAILABLE, "LATER"])
+def test_a_text_with_gaps_is_the_text_of_the_attributes(status, changes, names):
+    record = DataRecord("k", status, 1795306257, owner="o", response_data='{"a": "\u00e9 \\" \n"}').replaced(**changes)
+    if status == INPROGRESS:
+        record = record.replaced(in_progress_expiry_timestamp=1795302687816)
+    before, between, after = JsonText(names).parts(record)
+    lease = record.in_progress_expiry_timestamp
+    text = f"{before}1795306257{between}{'' if lease is None else lease}{after}"
+    assert text == json.dumps(to_attributes(record, names))
+    assert "\n" not in text

@@ -68,6 +68,29 @@ def test_a_server_that_cannot_start_says_why(start):
         start(RedisServer(programs.valkey_91(), options={"no-such-option": "1"}))
 
 
+def test_the_clock_of_a_server_is_moved_and_keys_end_by_it(valkey_91_clock):
+    def shown():
+        return int(valkey_91_clock.command("TIME")[0])
+
+    before = shown()
+    valkey_91_clock.command("SET", "moved-clock", "1", "EX", 3600)
+    valkey_91_clock.advance(3599)
+    assert valkey_91_clock.command("GET", "moved-clock") == b"1"
+    valkey_91_clock.advance(2.5)
+    assert valkey_91_clock.command("GET", "moved-clock") is None
+    assert shown() >= before + 3601
+
+
+def test_a_cluster_and_its_sentinels_bear_a_clock_that_is_moved(valkey_cluster_clock, valkey_sentinel_clock):
+    valkey_cluster_clock.advance(1_000_000)
+    for node in valkey_cluster_clock:
+        assert b"cluster_state:ok" in node.command("CLUSTER", "INFO")
+    master = valkey_sentinel_clock.master
+    valkey_sentinel_clock.advance(1_000_000)
+    assert master.command("SET", "a", "1") == b"OK"
+    assert master.command("WAIT", 2, 5000) == 2
+
+
 def test_a_frozen_server_goes_on_where_it_was(start):
     server = start(RedisServer(programs.valkey_91()))
     with server.connect() as connection:
@@ -212,6 +235,17 @@ def test_nothing_passes_a_black_hole_until_it_is_healed(redis_62, proxy_to):
         proxy.heal()
         assert connection.command("GET", "held") == b"OK"  # the reply to SET
     assert redis_62.command("GET", "held") == b"after"
+
+
+def test_a_delayed_reply_comes_later_than_its_effect(redis_62, proxy_to):
+    proxy = proxy_to(redis_62)
+    with proxy.server.connect() as connection:
+        connection.command("PING")
+        proxy.delay(3600)
+        connection.send("SET", "delayed", "1")
+        wait_until(lambda: redis_62.command("GET", "delayed") == b"1", "the effect")
+        proxy.heal()
+        assert connection.command("PING") == b"OK"  # the reply to SET
 
 
 def test_the_proxy_stays_where_it_is_when_the_server_restarts(start, proxy_to):

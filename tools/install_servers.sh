@@ -1,7 +1,8 @@
 #!/bin/sh
-# What the tests need from the system: Redis with TLS, and Java for DynamoDB Local.
+# What the tests need from the system: Redis with TLS, Java (17 or newer) for DynamoDB Local, and libfaketime for servers
+# whose clock a test moves.
 #
-# Does nothing where both are there. Elsewhere it installs Debian's packages, as root or by a sudo that asks for no
+# Does nothing where all are there. Elsewhere it installs Debian's packages, as root or by a sudo that asks for no
 # password. Where it cannot, it says what to do and ends well: the tests that need them are skipped, or fail in CI.
 #
 # redis-tools has the server's program too (under the name of redis-check-rdb); redis-server would add only a service,
@@ -11,10 +12,11 @@ set -u
 packages=
 command -v redis-server >/dev/null || command -v redis-check-rdb >/dev/null || packages="redis-tools"
 command -v java >/dev/null || packages="$packages default-jre-headless"
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || packages="$packages libfaketime"
 [ -n "$packages" ] || exit 0
 
 give_up() {
-    echo "tools/install_servers.sh: $1. Tests that need them will be skipped. Missing: $packages" >&2
+    echo "tools/install_servers.sh: $1. Tests that need what is missing will be skipped: $packages" >&2
     echo "On Debian: apt-get install --no-install-recommends $packages" >&2
     exit 0
 }

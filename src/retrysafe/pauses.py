@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from retrysafe.call import Call
     from retrysafe.persistence.datarecord import DataRecord
 
-# Seconds. A waiter's pauses grow by half up to the limit; those between tries to store an outcome double.
+# Seconds. A waiter's pauses grow by half up to the limit; one that is told of changes looks only in case that fails.
+# Those between tries to store an outcome double.
 FIRST_PAUSE = 0.005
 LONGEST_PAUSE = 0.25
+LONGEST_TOLD_PAUSE = 5.0
 FIRST_STORE_PAUSE = 0.02
 LONGEST_STORE_PAUSE = 2.0
 INTERRUPTED_TRIES = 3
@@ -23,7 +25,11 @@ LONGEST_STORE_TIME_MS = 30_000
 
 
 class Waiting:
-    """A duplicate that meets a running call: refused, or made to wait with growing, jittered pauses, up to a limit."""
+    """A duplicate that meets a running call: refused, or made to wait with growing, jittered pauses, up to a limit.
+
+    Attributes:
+        waited: For how long, in seconds. A first pause that was cut short counts in full.
+    """
 
     __slots__ = ("_call", "_pause", "_started", "waited")
 
@@ -43,11 +49,11 @@ class Waiting:
             self._call.tell(Waited, held, waited_seconds=self.waited, answered=False)
             return Raised(in_progress(held, now_ms, self.waited))
         pause = self._next_pause(held, now_ms, left)
-        reading = yield from Pause(pause, held.idempotency_key)
+        reading = yield from pause
         if isinstance(reading, StoreFailed):
             return Raised(reading.error)  # a pause has no store: whatever ended it is meant for the caller
         if self._started is None:
-            self._started = reading - pause
+            self._started = reading - pause.seconds
         self.waited = reading - self._started
         found = yield from Fetch(held.idempotency_key)
         if isinstance(found, StoreFailed) and isinstance(found.error, Exception):
@@ -55,14 +61,21 @@ class Waiting:
             return held if self.waited < rules.wait_timeout_seconds else found
         return found
 
-    def _next_pause(self, held: DataRecord, now_ms: int, left: float) -> float:
+    def _next_pause(self, held: DataRecord, now_ms: int, left: float) -> Pause:
         """Half as long again as the last one; but not past the time that is left, nor past the lease's end."""
-        pause = min(jittered(self._pause), left)
+        seconds = min(jittered(self._pause), left)
         self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
+        at_most = min(jittered(LONGEST_TOLD_PAUSE), left)
         lease_end = held.in_progress_expiry_timestamp
-        if lease_end is not None and lease_end >= now_ms:
-            pause = min(pause, (lease_end - now_ms + 1) / 1000)
-        return pause
+        is_over = lease_end is not None and lease_end < now_ms
+        if lease_end is not None and not is_over:
+            lease_left = (lease_end - now_ms + 1) / 1000
+            seconds = min(seconds, lease_left)
+            at_most = min(at_most, lease_left)
+        # Owners tell. A peer's record has none, and a lease that the store is about to see end tells nobody.
+        if held.owner is None or is_over:
+            at_most = seconds
+        return Pause(seconds, held.idempotency_key, at_most)
 
 
 def jittered(seconds: float) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import (
     IdempotencyInconsistentStateError,
@@ -16,13 +16,14 @@ from retrysafe.exceptions import (
     IdempotencyLeaseLostError,
     IdempotencyResponseUnavailableError,
 )
-from retrysafe.wishes import Claim, Complete, Fetch, Lost, Pause, Release, StoreFailed, Unstorable
+from retrysafe.wishes import Claim, Complete, Fetch, Lost, Op, Pause, Release, StoreFailed, Unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.watch import AsyncWatch, Watch
 
 _UNREADABLE_RIVAL = StoreFailed(
     IdempotencyInconsistentStateError("the store refuses the claim, and has no record under its key")
@@ -51,12 +52,17 @@ def complete_refused(error: BaseException) -> StoreFailed | Lost | Unstorable:
 
 
 class SyncPorts:
-    """Each wish of the protocol, as one call of a synchronous layer; failures become answers."""
+    """Each wish of the protocol, as one call of a synchronous layer; failures become answers.
 
-    __slots__ = ("_store",)
+    Attributes:
+        watch: What the layer gave a call that waits; whoever drives the call ends it with `unwatch`.
+    """
+
+    __slots__ = ("_store", "watch")
 
     def __init__(self, store: BasePersistenceLayer) -> None:
         self._store = store
+        self.watch: Watch | None = None
 
     def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
         """See `protocol.Claim`."""
@@ -99,10 +105,31 @@ class SyncPorts:
     def pause(self, op: Pause) -> float | StoreFailed:
         """See `protocol.Pause`."""
         try:
-            time.sleep(op.seconds)
+            if op.at_most is None or not self._watched(op, op.at_most):
+                time.sleep(op.seconds)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
             return StoreFailed(error)
         return time.monotonic()
+
+    def unwatch(self) -> None:
+        """The call waits no longer."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            with contextlib.suppress(Exception):  # the call has its ending, whatever a watch says to that
+                watch.close()
+
+    def _watched(self, op: Pause, at_most: float) -> bool:
+        """Wait for a change of the record; False where the layer can't tell."""
+        try:
+            if self.watch is None:
+                self.watch = self._store._watch_record(op.idempotency_key)
+            if self.watch is None:
+                return False
+            self.watch.wait(op.seconds, at_most)
+        except Exception:  # noqa: BLE001  # it is no more than a help: the next look asks the store itself
+            self.unwatch()
+            return False
+        return True
 
 
 class AsyncPorts:
@@ -111,13 +138,15 @@ class AsyncPorts:
     Attributes:
         interrupted: Whether the task was cancelled. What is written from then on runs in a task of its own, since
             some schedulers cancel at every await, and the record must not stay half-way.
+        watch: What the layer gave a call that waits; whoever drives the call ends it with `unwatch`.
     """
 
-    __slots__ = ("_store", "interrupted")
+    __slots__ = ("_store", "interrupted", "watch")
 
     def __init__(self, store: AsyncBasePersistenceLayer) -> None:
         self._store = store
         self.interrupted = False
+        self.watch: AsyncWatch | None = None
 
     async def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
         """See `protocol.Claim`."""
@@ -166,11 +195,31 @@ class AsyncPorts:
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
 
         try:
-            await asyncio.sleep(op.seconds)
+            if op.at_most is None or not await self._watched(op, op.at_most):
+                await asyncio.sleep(op.seconds)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
             self._note(error)
             return StoreFailed(error)
         return time.monotonic()
+
+    def unwatch(self) -> None:
+        """See `SyncPorts.unwatch`."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            with contextlib.suppress(Exception):  # the call has its ending, whatever a watch says to that
+                watch.close()
+
+    async def _watched(self, op: Pause, at_most: float) -> bool:
+        try:
+            if self.watch is None:
+                self.watch = self._store._watch_record(op.idempotency_key)
+            if self.watch is None:
+                return False
+            await self.watch.wait(op.seconds, at_most)
+        except Exception:  # noqa: BLE001  # it is no more than a help: the next look asks the store itself
+            self.unwatch()
+            return False
+        return True
 
     def _note(self, error: BaseException) -> None:
         if isinstance(error, GeneratorExit):
@@ -189,3 +238,22 @@ class AsyncPorts:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait((work,))
         work.result()
+
+
+SYNC_PORTS: Final[dict[type[Op[Any]], Callable[[SyncPorts, Any], Any]]] = {
+    Claim: SyncPorts.claim,
+    Fetch: SyncPorts.fetch,
+    Complete: SyncPorts.complete,
+    Release: SyncPorts.release,
+    Pause: SyncPorts.pause,
+}
+"""What carries out a wish of each kind, for a synchronous call."""
+
+ASYNC_PORTS: Final[dict[type[Op[Any]], Callable[[AsyncPorts, Any], Awaitable[Any]]]] = {
+    Claim: AsyncPorts.claim,
+    Fetch: AsyncPorts.fetch,
+    Complete: AsyncPorts.complete,
+    Release: AsyncPorts.release,
+    Pause: AsyncPorts.pause,
+}
+"""The same for an asynchronous one."""

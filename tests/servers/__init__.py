@@ -4,6 +4,7 @@ A test takes a running server from a fixture of `servers.fixtures`, and uses key
 session share it. A test that stops, kills or configures a server asks the fixture `start` for one of its own.
 """
 
+from servers.clocks import ServerClock
 from servers.cluster import RedisCluster
 from servers.dynamodb import DynamoDBLocal, DynamoDBServer, Dynoxide, Moto
 from servers.processes import ServerFailedError, ServerProcess, wait_until
@@ -23,6 +24,7 @@ __all__ = [
     "RedisSentinel",
     "RedisServer",
     "ReplyError",
+    "ServerClock",
     "ServerFailedError",
     "ServerProcess",
     "wait_until",

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from servers.processes import wait_until
 from servers.resp import ReplyError
-from servers.standalone import RedisServer
+from servers.standalone import NEVER_SECONDS, RedisServer
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from servers.clocks import ServerClock
 
 SLOTS = 16_384
 
@@ -21,12 +23,23 @@ class RedisCluster:
         program: one of `servers.programs`.
         replicas: per master.
         options: more lines of redis.conf for each node.
+        clock: what the nodes take for the time, instead of the machine's. None of them then ever counts as down.
     """
 
-    def __init__(self, program: Path, *, replicas: int = 0, options: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        *,
+        replicas: int = 0,
+        options: dict[str, str] | None = None,
+        clock: ServerClock | None = None,
+    ) -> None:
         self.replicas = replicas
+        self.clock = clock
         cluster = {"cluster-enabled": "yes", "cluster-node-timeout": "1000"}
-        self.nodes = [RedisServer(program, options=cluster | (options or {})) for _ in range(3 * (1 + replicas))]
+        self.nodes = [
+            RedisServer(program, options=cluster | (options or {}), clock=clock) for _ in range(3 * (1 + replicas))
+        ]
 
     @property
     def url(self) -> str:
@@ -51,6 +64,10 @@ class RedisCluster:
             wait_until(lambda r=replica, i=identity: i in r.command("CLUSTER", "NODES"), "nodes that know each other")
             wait_until(lambda r=replica, i=identity: _replicate(r, i), "a replica that follows its master")
         wait_until(self._is_complete, "a complete cluster")
+        if self.clock is not None:
+            # Until now it had to be short, for them to find each other soon.
+            for node in self.nodes:
+                node.command("CONFIG", "SET", "cluster-node-timeout", 1000 * NEVER_SECONDS)
 
     def _is_complete(self) -> bool:
         """Whether every node knows all others and their roles, and every replica has its master's data."""
@@ -66,6 +83,11 @@ class RedisCluster:
         # A frozen or dead node would hold up the others' shutdown, and nobody needs their data.
         for node in self.nodes:
             node.kill()
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of all nodes on."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.advance(seconds, self.nodes)
 
     def master_of(self, key: str) -> RedisServer:
         """The node that serves this key, as the nodes that live see it."""

@@ -1,8 +1,10 @@
 """The servers as fixtures: each started when the first test asks for it, and shared until the end of the session.
 
 `redis_62`, `redis_70`, `valkey_81`, `valkey_91`, `redis_70_tls`, `redis_cluster`, `redis_cluster_replicated`,
-`redis_sentinel`, `dynamodb_local`, `dynoxide` and `moto_server` are running servers. For one of its own, a test asks
-for `start`, and for a proxy in front of one, for `proxy_to`:
+`redis_sentinel`, `dynamodb_local`, `dynoxide` and `moto_server` are running servers; `redis_62_clock`,
+`valkey_81_clock`, `valkey_91_clock`, `valkey_cluster_clock` and `valkey_sentinel_clock` are ones whose clock a test
+moves, by `server.advance(seconds)`. For a server of its own, a test asks for `start`, and for a proxy in front of
+one, for `proxy_to`:
 
     def test_a_restart(start):
         server = start(RedisServer(programs.valkey_91(), options={"appendonly": "yes"}))
@@ -22,6 +24,7 @@ import pytest
 
 from servers import dynamodb, programs
 from servers.certificates import Certificates, make_certificates
+from servers.clocks import ServerClock
 from servers.cluster import RedisCluster
 from servers.processes import ServerProcess, end_guard
 from servers.proxies import Proxy
@@ -96,6 +99,12 @@ valkey_91 = _shared(lambda: RedisServer(programs.valkey_91()))
 redis_cluster = _shared(lambda: RedisCluster(programs.redis_70()))
 redis_cluster_replicated = _shared(lambda: RedisCluster(programs.redis_70(), replicas=1))
 redis_sentinel = _shared(lambda: RedisSentinel(programs.redis_70()))
+
+redis_62_clock = _shared(lambda: RedisServer(programs.redis_62(), clock=ServerClock()))
+valkey_81_clock = _shared(lambda: RedisServer(programs.valkey_81(), clock=ServerClock()))
+valkey_91_clock = _shared(lambda: RedisServer(programs.valkey_91(), clock=ServerClock()))
+valkey_cluster_clock = _shared(lambda: RedisCluster(programs.valkey_91(), clock=ServerClock()))
+valkey_sentinel_clock = _shared(lambda: RedisSentinel(programs.valkey_81(), clock=ServerClock()))
 
 dynamodb_local = _shared(dynamodb.dynamodb_local)
 dynoxide = _shared(dynamodb.dynoxide)

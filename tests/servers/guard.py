@@ -27,10 +27,19 @@ def main(directory: str) -> None:
             pids.add(pid)
         else:
             pids.discard(pid)
+            forget_clock(pid)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+        forget_clock(pid)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def forget_clock(pid: int) -> None:
+    """What libfaketime leaves behind in shared memory where its process is killed."""
+    for name in ("faketime_shm_", "sem.faketime_sem_"):
+        with contextlib.suppress(OSError):
+            os.unlink(f"/dev/shm/{name}{pid}")  # noqa: S108, PTH108 - that is where it is; pathlib would be loaded for it
 
 
 if __name__ == "__main__":

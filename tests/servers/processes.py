@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import os
 import random
 import signal
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 HOST = "127.0.0.1"
 
@@ -135,6 +136,11 @@ class ServerProcess:
         raise NotImplementedError
 
     @property
+    def environment(self) -> Mapping[str, str]:
+        """What it is told beside what every process here is."""
+        return {}
+
+    @property
     def url(self) -> str:
         """Its address, for the clients."""
         raise NotImplementedError
@@ -173,6 +179,7 @@ class ServerProcess:
                 list(self.arguments()),
                 executable=self.executable,
                 cwd=self.directory,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

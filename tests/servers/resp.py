@@ -45,7 +45,7 @@ class Connection:
 
         Raises:
             ReplyError: the server's answer is an error.
-            ConnectionError: it went away before it answered.
+            ConnectionError: it went away before it answered, or still loads its data.
         """
         self.send(*arguments)
         return _read(self._replies)
@@ -64,6 +64,8 @@ def _read(replies: BinaryIO) -> Any:
         raise ConnectionResetError("the connection was closed before the reply had come")
     kind, rest = line[:1], line[1:-2]
     if kind == b"-":
+        if rest.startswith(b"LOADING"):
+            raise ConnectionRefusedError(rest.decode())
         raise ReplyError(rest.decode())
     if kind == b"+":
         return rest

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from servers.clocks import ServerClock
+
 NAME = "mymaster"
 
 
@@ -44,14 +46,18 @@ class RedisSentinel:
     Args:
         program: one of `servers.programs`.
         options: more lines of redis.conf, for the three that hold data.
+        clock: what these three take for the time, instead of the machine's.
     """
 
     name = NAME
 
-    def __init__(self, program: Path, *, options: dict[str, str] | None = None) -> None:
-        master = RedisServer(program, options=options)
+    def __init__(
+        self, program: Path, *, options: dict[str, str] | None = None, clock: ServerClock | None = None
+    ) -> None:
+        self.clock = clock
+        master = RedisServer(program, options=options, clock=clock)
         replicas = [
-            RedisServer(program, options={"replicaof": f"{master.host} {master.port}"} | (options or {}))
+            RedisServer(program, options={"replicaof": f"{master.host} {master.port}"} | (options or {}), clock=clock)
             for _ in range(2)
         ]
         self.servers = [master, *replicas]
@@ -82,6 +88,11 @@ class RedisSentinel:
             (state["num-slaves"], state["num-other-sentinels"], state["flags"]) == ("2", "2", "master")
             for state in states
         ) and all(_follows(server) for server in self.servers if server is not self.master)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of the three that hold data on."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.advance(seconds, self.servers)
 
     @property
     def master(self) -> RedisServer:

@@ -6,13 +6,16 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from servers.processes import ServerProcess
-from servers.resp import Connection, ReplyError
+from servers.resp import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from servers.certificates import Certificates
+    from servers.clocks import ServerClock
+
+NEVER_SECONDS = 2_000_000
 
 
 class RedisServer(ServerProcess):
@@ -23,6 +26,7 @@ class RedisServer(ServerProcess):
         password: what AUTH demands, for the default user.
         certificates: serve TLS alone, with these.
         options: more lines of redis.conf, name to value; they win over those given here.
+        clock: what it takes for the time, instead of the machine's.
     """
 
     def __init__(
@@ -32,12 +36,14 @@ class RedisServer(ServerProcess):
         password: str | None = None,
         certificates: Certificates | None = None,
         options: Mapping[str, str] | None = None,
+        clock: ServerClock | None = None,
     ) -> None:
         super().__init__("valkey" if "valkey" in program.name else "redis")
         self.program = program
         self.password = password
         self.certificates = certificates
         self.options = dict(options or {})
+        self.clock = clock
 
     @property
     def url(self) -> str:
@@ -50,6 +56,10 @@ class RedisServer(ServerProcess):
     def executable(self) -> str:
         return str(self.program)
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {} if self.clock is None else self.clock.environment
+
     def arguments(self) -> Sequence[str]:
         options = {
             "bind": self.host,
@@ -60,6 +70,9 @@ class RedisServer(ServerProcess):
             # Replicas are told of writes without the pause that would gather several of them.
             "repl-diskless-sync-delay": "0",
         }
+        if self.clock is not None:
+            # A replica whose clock is moved must not think that its master was silent since.
+            options["repl-timeout"] = str(NEVER_SECONDS)
         if self.password is not None:
             options |= {"requirepass": self.password, "masterauth": self.password}
         if self.certificates is not None:
@@ -76,12 +89,7 @@ class RedisServer(ServerProcess):
         return [f"{self.name}-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
 
     def is_ready(self) -> bool:
-        try:
-            return self.command("PING") == b"PONG"
-        except ReplyError as error:
-            if str(error).startswith("LOADING"):
-                return False
-            raise
+        return self.command("PING") == b"PONG"
 
     def connect(self) -> Connection:
         """A connection past every client library, for a test to close."""
@@ -97,6 +105,11 @@ class RedisServer(ServerProcess):
         """INFO, as a dict."""
         lines = self.command("INFO", section).decode().splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
+
+    def advance(self, seconds: float) -> None:
+        """Move its clock on."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.advance(seconds, [self])
 
     @property
     def version(self) -> str:

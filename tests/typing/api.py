@@ -14,6 +14,18 @@ from retrysafe import (
     idempotent_block,
     idempotent_function,
 )
+from retrysafe.persistence.cache import (
+    AsyncCachePersistenceLayer,
+    CacheClientProtocol,
+    CacheConnection,
+    CachePersistenceLayer,
+)
+from retrysafe.persistence.redis import (
+    AsyncRedisCachePersistenceLayer,
+    RedisCachePersistenceLayer,
+    RedisClientProtocol,
+    RedisConnection,
+)
 
 sync_layer = MemoryPersistenceLayer()
 async_layer = AsyncMemoryPersistenceLayer()
@@ -65,3 +77,32 @@ idempotent_function(plain, persistence_store=async_layer)  # type: ignore[arg-ty
 idempotent_function(persistence_store=async_layer)(plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 idempotent_function(plain, persistence_store=5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 IdempotencyConfig(on_in_progress="block")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- caches -------------------------------------------------------------------------------------------------------
+
+
+class Client:
+    """The least that a cache's client must have."""
+
+    def get(self, name: str) -> Any: ...
+    def set(self, name: str, value: str, ex: int | None = None, px: int | None = None, nx: bool = False) -> Any: ...
+    def delete(self, keys: str) -> Any: ...
+
+
+client: CacheClientProtocol = Client()
+same: RedisClientProtocol = client
+assert_type(CachePersistenceLayer(client=client), CachePersistenceLayer)
+assert_type(RedisCachePersistenceLayer(host="h", port=6379, mode="cluster", ssl=False), CachePersistenceLayer)
+assert_type(RedisConnection(url="redis://h").where, str)
+assert_type(CacheConnection(host="h", port="6379"), CacheConnection)
+assert_type(idempotent_function(plain, persistence_store=CachePersistenceLayer("redis://h"))(1), str)
+CachePersistenceLayer(host="h", mode="nope")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@idempotent_function(persistence_store=AsyncRedisCachePersistenceLayer("redis://h", min_replicas=1))
+async def charge_in_a_cache(order: int) -> str:
+    return str(order)
+
+
+idempotent_function(plain, persistence_store=AsyncCachePersistenceLayer("redis://h"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]

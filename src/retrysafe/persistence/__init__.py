@@ -4,9 +4,13 @@
 |---|---|
 | `memory://` | `MemoryPersistenceLayer`, `AsyncMemoryPersistenceLayer` |
 | `sqlite:///relative.db`, `sqlite:////absolute.db` | `SQLitePersistenceLayer`, `AsyncSQLitePersistenceLayer` |
+| `redis://host:6379/0`, `redis+cluster://a,b`, `redis+sentinel://a,b/name` | `CachePersistenceLayer` and its twin |
 | `dynamodb://table?region=eu-central-1` | `DynamoDBPersistenceLayer`, `AsyncDynamoDBPersistenceLayer` |
 
-The options of a URL are the keyword arguments of the layer, as a query: `sqlite:///jobs.db?synchronous=normal`.
+`valkey` may stand for `redis`, and `rediss` or `valkeys` ask for TLS.
+
+The options of a URL are the keyword arguments of the layer, as a query: `sqlite:///jobs.db?synchronous=normal`,
+`redis://host?min_replicas=1`. A cache's has options of its connection too: `redis://host?socket_timeout=1`.
 """
 
 from __future__ import annotations
@@ -16,9 +20,27 @@ from typing import TYPE_CHECKING, Any
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
-SCHEMES = ("memory", "sqlite", "dynamodb")
+_CACHES = tuple(
+    f"{base}{kind}" for base in ("redis", "rediss", "valkey", "valkeys") for kind in ("", "+cluster", "+sentinel")
+)
+
+SCHEMES = ("memory", "sqlite", "dynamodb", *_CACHES)
+
+# The options of a cache layer that a URL may have: what each is read with, and what it must be.
+_NAME = (str, "a name")
+_CACHE_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "in_progress_expiry_attr": _NAME,
+    "expiry_attr": _NAME,
+    "status_attr": _NAME,
+    "data_attr": _NAME,
+    "validation_key_attr": _NAME,
+    "min_replicas": (int, "a whole number"),
+    "replica_timeout_seconds": (float, "a number of seconds"),
+}
 
 
 def layer_from_url(url: str) -> BasePersistenceLayer:
@@ -32,6 +54,10 @@ def layer_from_url(url: str) -> BasePersistenceLayer:
         from retrysafe.persistence.memory import MemoryPersistenceLayer  # noqa: PLC0415  # each comes when named
 
         return MemoryPersistenceLayer()
+    if scheme in _CACHES:
+        from retrysafe.persistence.cache import CachePersistenceLayer  # noqa: PLC0415  # each comes when named
+
+        return CachePersistenceLayer(path, **options)
     if scheme == "dynamodb":
         from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer  # noqa: PLC0415  # each comes when named
 
@@ -52,6 +78,10 @@ def async_layer_from_url(url: str) -> AsyncBasePersistenceLayer:
         from retrysafe.persistence.memory import AsyncMemoryPersistenceLayer  # noqa: PLC0415  # each comes when named
 
         return AsyncMemoryPersistenceLayer()
+    if scheme in _CACHES:
+        from retrysafe.persistence.cache import AsyncCachePersistenceLayer  # noqa: PLC0415  # each comes when named
+
+        return AsyncCachePersistenceLayer(path, **options)
     if scheme == "dynamodb":
         from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer  # noqa: PLC0415  # each comes when named
 
@@ -62,13 +92,16 @@ def async_layer_from_url(url: str) -> AsyncBasePersistenceLayer:
 
 
 def _split(url: str) -> tuple[str, str, dict[str, Any]]:
-    """Scheme, path and options of a URL, checked."""
-    from urllib.parse import parse_qsl, unquote, urlsplit  # noqa: PLC0415  # only a URL needs it
+    """Scheme, path and options of a URL, checked; of a cache, its own URL in the path's place."""
+    from urllib.parse import parse_qsl, unquote  # noqa: PLC0415  # only a URL needs it
 
-    try:
-        parts = urlsplit(url)
-    except (ValueError, AttributeError, TypeError):
-        raise _wrong(url, "it is no URL") from None
+    from retrysafe.persistence._urls import split_url  # noqa: PLC0415  # the same
+
+    parts = split_url(url)
+    if parts is None:
+        raise _wrong(url, "it is no URL")
+    if parts.scheme in _CACHES:
+        return parts.scheme, *_cache_url(url)
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise _wrong(url, f"its scheme is none of {known}")
@@ -104,8 +137,27 @@ def _sqlite_options(url: str, given: dict[str, str]) -> dict[str, Any]:
     return options
 
 
-def _wrong(url: Any, why: str) -> IdempotencyPersistenceConfigError:
-    import re  # noqa: PLC0415  # only a wrong URL needs it
+def _cache_url(url: str) -> tuple[str, dict[str, Any]]:
+    """A cache's URL without the options that are the layer's, and those."""
+    from urllib.parse import unquote_plus  # noqa: PLC0415  # only a URL needs it
 
-    shown = re.sub(r"//[^/@]*@", "//...@", url) if isinstance(url, str) else url  # no password in an error
-    return IdempotencyPersistenceConfigError(f"persistence_store={shown!r} is not usable: {why}")
+    place, mark, query = url.partition("?")
+    options: dict[str, Any] = {}
+    others: list[str] = []
+    for pair in query.split("&"):
+        name, equals, value = (unquote_plus(part) for part in pair.partition("="))
+        if not equals or name not in _CACHE_OPTIONS or name in options:
+            others.append(pair)  # the connection's, or wrong, which is said there
+            continue
+        read, what = _CACHE_OPTIONS[name]
+        try:
+            options[name] = read(value)
+        except ValueError:
+            raise _wrong(url, f"{name}={value!r} is not {what}") from None
+    return f"{place}{mark}{'&'.join(others)}", options
+
+
+def _wrong(url: Any, why: str) -> IdempotencyPersistenceConfigError:
+    from retrysafe.persistence._urls import shown_url  # noqa: PLC0415  # only a wrong URL needs it
+
+    return IdempotencyPersistenceConfigError(f"persistence_store={shown_url(url)} is not usable: {why}")

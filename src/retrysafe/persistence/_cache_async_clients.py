@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retrysafe.persistence._cache_clients import GlideScripts, Options, PlainCalls, is_unknown_script, kind_of
+from retrysafe.persistence._cache_clients import GLIDE_MARGIN_MS, GlideScripts, Options, PlainCalls, kind_of
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_replicas import (
+    GlideBatches,
+    carry_out_async,
+    confirmed,
+    is_unknown_script,
+    seeking,
+    send_pair_async,
+)
 
 if TYPE_CHECKING:
     from retrysafe.persistence._cache_commands import Command
     from retrysafe.persistence._cache_plain import Plain
+    from retrysafe.persistence._cache_replicas import Pair
 
 
 class AsyncBackend(Protocol):
@@ -31,67 +40,93 @@ def async_backend(client: Any, options: Options) -> AsyncBackend:
 class AsyncScriptBackend:
     """The asyncio clients of redis-py and valkey-py, and clients made like them."""
 
-    __slots__ = ("_client", "_execute", "_options")
+    __slots__ = ("_client", "_options", "_prepare", "_run")
 
     def __init__(self, client: Any, options: Options) -> None:
         self._client = client
-        self._execute = client.execute_command
         self._options = options
+        # Of a cluster's client: looks which node has which keys, if it is yet to. redis-py does so by itself, but
+        # commands that are given before go anywhere; from the nodes that they are then sent to, it learns to close all
+        # connections.
+        self._prepare = client.initialize if hasattr(client, "nodes_manager") else None
+        self._run = self._alone
+        if hasattr(client, "connection_pool"):  # a cluster's client has one for each node, and no such pipelines
+            from retrysafe.persistence._cache_gathering import Gathering  # noqa: PLC0415  # imports asyncio
+
+            self._run = Gathering(self._alone, self._together).run
 
     async def run(self, command: Command) -> Any:
         """See `AsyncBackend`."""
-        script = command.script
         try:
-            if command.replicated:
-                return await self._run_replicated(command)
-            try:
-                return await self._execute("EVALSHA", script.sha, 1, command.key, *command.arguments)
-            except Exception as error:
-                if not is_unknown_script(error):
-                    raise
-            return await self._execute("EVAL", script.text, 1, command.key, *command.arguments)
+            return await (self._run_replicated(command) if command.replicated else self._run(command))
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
 
-    async def _run_replicated(self, command: Command) -> list[Any]:
-        # WAIT counts what its own connection has written; a pipeline has one, and makes both one round trip.
-        script = command.script
-        replies: list[Any] = []
-        for name, body in (("EVALSHA", script.sha), ("EVAL", script.text)):
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.execute_command(name, body, 1, command.key, *command.arguments)
-                pipeline.execute_command("WAIT", self._options.min_replicas, self._options.replica_timeout_ms)
-                replies = await pipeline.execute(raise_on_error=False)
-            if not (isinstance(replies[0], Exception) and is_unknown_script(replies[0])):
-                break
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
+    async def _alone(self, command: Command) -> Any:
+        script, execute = command.script, self._client.execute_command
+        if self._prepare is not None:
+            await self._prepare()
+        try:
+            return await execute("EVALSHA", script.sha, 1, command.key, *command.arguments)
+        except Exception as error:
+            if not is_unknown_script(error):
+                raise
+        return await execute("EVAL", script.text, 1, command.key, *command.arguments)
+
+    async def _together(self, commands: list[Command]) -> list[Any]:
+        if len(commands) == 1:
+            return [await self._alone(commands[0])]
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, Exception) and is_unknown_script(reply):
+                replies[number] = await self._alone(commands[number])
         return replies
+
+    async def _run_replicated(self, command: Command) -> list[Any]:
+        client, key = self._client, command.key
+        return await carry_out_async(
+            confirmed(command, self._options),
+            lambda pair: send_pair_async(client, key, pair),
+            lambda: self.run(seeking(key)),
+        )
 
 
 class AsyncGlideBackend:
     """valkey-glide, standalone and cluster."""
 
-    __slots__ = ("_client", "_options", "_scripts")
+    __slots__ = ("_batches", "_client", "_options", "_scripts")
 
     def __init__(self, client: Any, options: Options) -> None:
         self._client = client
         self._options = options
         self._scripts = GlideScripts(client)
+        self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
 
     async def run(self, command: Command) -> Any:
         """See `AsyncBackend`."""
         try:
-            reply = await self._client.invoke_script(
+            if command.replicated:
+                return await self._run_replicated(command)
+            return await self._client.invoke_script(
                 self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
             )
-            if not command.replicated:
-                return reply
-            # One connection to each node carries all commands, so WAIT counts this write.
-            return [reply, await self._client.wait(*self._scripts.wait_arguments(command.key, self._options))]
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
+
+    async def _run_replicated(self, command: Command) -> list[Any]:
+        batches, key = self._batches, command.key
+
+        async def send(pair: Pair) -> list[Any]:
+            return batches.replies(await batches.send(key, pair))
+
+        return await carry_out_async(
+            confirmed(command, self._options),
+            send,
+            lambda: self.run(seeking(key)),
+        )
 
 
 class AsyncPlainBackend:

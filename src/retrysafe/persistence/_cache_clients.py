@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_replicas import (
+    GlideBatches,
+    carry_out,
+    confirmed,
+    is_unknown_script,
+    seeking,
+    send_pair,
+)
 
 if TYPE_CHECKING:
     from retrysafe.persistence._cache_commands import Command, Script
@@ -23,6 +31,9 @@ if TYPE_CHECKING:
 Kind = Literal["scripts", "glide", "plain"]
 
 PLAIN_METHODS: Final = ("get", "set", "delete")
+
+GLIDE_MARGIN_MS: Final = 250
+"""What valkey-glide is given on top of WAIT's own time; as long as it waits for a reply by default."""
 
 
 class Backend(Protocol):
@@ -68,7 +79,7 @@ def kind_of(client: Any) -> Kind:
         if hasattr(client, "master_for"):
             hint = "; of a Sentinel, pass what master_for(...) gives"
         raise IdempotencyPersistenceConfigError(
-            f"client={client!r} is no cache client: it has no {', '.join(missing)}{hint}"
+            f"client={type(client).__name__} is no cache client: it has no {', '.join(missing)}{hint}"
         )
     return "plain"
 
@@ -87,11 +98,6 @@ def sync_backend(client: Any, options: Options) -> Backend:
     if kind == "scripts":
         return ScriptBackend(client, options)
     return GlideBackend(client, options) if kind == "glide" else PlainBackend(client, options)
-
-
-def is_unknown_script(error: Exception) -> bool:
-    """Whether the server has forgotten the script, or never knew it: after a restart, a flush or a failover."""
-    return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
 
 
 class ScriptBackend:
@@ -120,70 +126,65 @@ class ScriptBackend:
             raise explained(error, self._options.where, self._options.password) from error
 
     def _run_replicated(self, command: Command) -> list[Any]:
-        # WAIT counts what its own connection has written; a pipeline has one, and makes both one round trip.
-        script = command.script
-        replies: list[Any] = []
-        for name, body in (("EVALSHA", script.sha), ("EVAL", script.text)):
-            with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.execute_command(name, body, 1, command.key, *command.arguments)
-                pipeline.execute_command("WAIT", self._options.min_replicas, self._options.replica_timeout_ms)
-                replies = pipeline.execute(raise_on_error=False)
-            if not (isinstance(replies[0], Exception) and is_unknown_script(replies[0])):
-                break
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+        client, key = self._client, command.key
+        return carry_out(
+            confirmed(command, self._options),
+            lambda pair: send_pair(client, key, pair),
+            lambda: self.run(seeking(key)),
+        )
 
 
 class GlideBackend:
     """valkey-glide-sync, standalone and cluster."""
 
-    __slots__ = ("_client", "_options", "_scripts")
+    __slots__ = ("_batches", "_client", "_options", "_scripts")
 
     def __init__(self, client: Any, options: Options) -> None:
         self._client = client
         self._options = options
         self._scripts = GlideScripts(client)
+        self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
 
     def run(self, command: Command) -> Any:
         """See `Backend`."""
         try:
-            reply = self._client.invoke_script(
+            if command.replicated:
+                return self._run_replicated(command)
+            return self._client.invoke_script(
                 self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
             )
-            if not command.replicated:
-                return reply
-            # One connection to each node carries all commands, so WAIT counts this write.
-            return [reply, self._client.wait(*self._scripts.wait_arguments(command.key, self._options))]
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
 
+    def _run_replicated(self, command: Command) -> list[Any]:
+        batches, key = self._batches, command.key
+        return carry_out(
+            confirmed(command, self._options),
+            lambda pair: batches.replies(batches.send(key, pair)),
+            lambda: self.run(seeking(key)),
+        )
+
 
 class GlideScripts:
-    """Scripts as valkey-glide's own objects, each made once; and how it is asked to wait for replicas."""
+    """Scripts as valkey-glide's own objects, each made once.
 
-    __slots__ = ("_cluster", "_made", "_module")
+    Attributes:
+        module: The library, `glide` or `glide_sync`.
+    """
+
+    __slots__ = ("_made", "module")
 
     def __init__(self, client: Any) -> None:
         glide = next(cls.__module__ for cls in type(client).__mro__ if cls.__module__.startswith("glide"))
-        self._module = importlib.import_module(glide.partition(".")[0])
-        self._cluster = any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__)
+        self.module = importlib.import_module(glide.partition(".")[0])
         self._made: dict[str, Any] = {}
 
     def of(self, script: Script) -> Any:
         """The client library's object for the script."""
         made = self._made.get(script.name)
         if made is None:
-            made = self._made[script.name] = self._module.Script(script.text)
+            made = self._made[script.name] = self.module.Script(script.text)
         return made
-
-    def wait_arguments(self, key: str, options: Options) -> tuple[Any, ...]:
-        """The arguments of the client's `wait`."""
-        arguments = (options.min_replicas, options.replica_timeout_ms)
-        if not self._cluster:
-            return arguments
-        return (*arguments, self._module.SlotKeyRoute(self._module.SlotType.PRIMARY, key))
 
 
 class PlainBackend:

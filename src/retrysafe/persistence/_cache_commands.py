@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
-from retrysafe.persistence.wire import from_attributes, to_attributes
+from retrysafe.persistence.wire import JsonText, from_attributes
 
 if TYPE_CHECKING:
     from retrysafe.clock import Clock
@@ -33,9 +33,9 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = files("retrysafe.persistence").joinpath("lua")
-        parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name)]
+        common, own = (folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
         self.name = name
-        self.text = "\n".join(parts)
+        self.text = own.replace("-- common\n", common)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -73,16 +73,16 @@ class Commands:
         clock: The caller's clock, for records that do not say when their times were set.
     """
 
-    __slots__ = ("_clock", "_names", "_window")
+    __slots__ = ("_clock", "_json", "_names")
 
     def __init__(self, names: AttributeNames, clock: Clock) -> None:
         self._names = names
         self._clock = clock
-        self._window = json.dumps(names.expiry) + ": "
+        self._json = JsonText(names)
 
     def claim(self, record: DataRecord, named: DataRecord | None, *, replicated: bool) -> Command:
         """Claim the key if nothing stands, or exactly the record `named`."""
-        arguments = self._parts(record)
+        arguments: tuple[str, ...] = (self._text(record),)
         if named is not None:
             names = self._names
             arguments += (
@@ -94,12 +94,12 @@ class Commands:
 
     def complete(self, record: DataRecord, *, replicated: bool) -> Command:
         """Store the outcome, if the owner is still the same."""
-        arguments = (*self._parts(record), record.owner or "")
+        arguments = (self._text(record), record.owner or "")
         return Command(COMPLETE, record.idempotency_key, arguments, replicated=replicated)
 
     def renew(self, record: DataRecord, *, replicated: bool) -> Command:
         """Move window and lease on, if the owner is still the same."""
-        arguments = (*self._parts(record), record.owner or "", self._names.status)
+        arguments = (self._text(record), record.owner or "", self._names.status)
         return Command(RENEW, record.idempotency_key, arguments, replicated=replicated)
 
     def release(self, record: DataRecord) -> Command:
@@ -110,36 +110,30 @@ class Commands:
         """Look what stands."""
         return Command(READ, idempotency_key, ())
 
-    def standing(self, idempotency_key: str, reply: Any) -> DataRecord | None:
-        """The record of a reply `[what stands, the time]`; None where nothing stands.
+    def standing(self, idempotency_key: str, reply: str | bytes) -> DataRecord | None:
+        """The record of a reply that tells the time and, on the next line, what stands; None where nothing does.
 
         Raises:
             IdempotencyPersistenceConsistencyError: It cannot be read.
         """
-        text, now_ms = reply
-        if text is None:
+        now_ms, _, text = (reply if isinstance(reply, str) else _decoded(idempotency_key, reply)).partition("\n")
+        if not text:
             return None
         record = read_record(idempotency_key, text, self._names)
         record.read_at_ms = int(now_ms)
         return record
 
-    def _parts(self, record: DataRecord) -> tuple[str, ...]:
-        """The record's text, with gaps for its times; and how much of window and lease is left."""
+    def _text(self, record: DataRecord) -> str:
+        """The record as the scripts take one: how much is left of its times, and its text with gaps for them."""
         made_at = self._clock.now_ms() if record.made_at_ms is None else record.made_at_ms
         window_end, lease_end = record.expiry_timestamp, record.in_progress_expiry_timestamp
-        # No attribute before the window's can hold its name in quotes: those inside of a text are escaped.
-        window = self._window + _json_number(window_end)
-        before, _, after = json.dumps(to_attributes(record, self._names)).partition(window)
-        between = ""
-        if lease_end is not None:
-            between, _, after = after.partition(str(lease_end))
-        return (
-            before + self._window,
-            between,
-            after,
-            "" if window_end is None else str(window_end * 1000 - made_at),
-            "" if lease_end is None else str(lease_end - made_at),
-        )
+        window_left = "" if window_end is None else window_end * 1000 - made_at
+        lease_left = "" if lease_end is None else lease_end - made_at
+        before, between, after = self._json.parts(record)
+        return f"{window_left}\n{lease_left}\n{before}\n{between}\n{after}"
+
+
+_JSON: Final = json.JSONDecoder()
 
 
 def read_record(idempotency_key: str, text: str | bytes, names: AttributeNames) -> DataRecord:
@@ -148,13 +142,24 @@ def read_record(idempotency_key: str, text: str | bytes, names: AttributeNames) 
     Raises:
         IdempotencyPersistenceConsistencyError: It is none; its text is not repeated, as it may be private.
     """
+    if not isinstance(text, str):
+        text = _decoded(idempotency_key, text)
+    attributes: Any
     try:
-        attributes = json.loads(text)
-    except ValueError:
-        attributes = None
-    if not isinstance(attributes, dict):
+        # As `json.loads`, without its search for white space around the value, of which none of the peers writes any.
+        attributes, end = _JSON.raw_decode(text)
+    except (ValueError, RecursionError):
+        raise unreadable(idempotency_key) from None
+    if type(attributes) is not dict or end != len(text):
         raise unreadable(idempotency_key)
     return from_attributes(idempotency_key, cast("dict[str, Any]", attributes), names)
+
+
+def _decoded(idempotency_key: str, text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise unreadable(idempotency_key) from None
 
 
 def unreadable(idempotency_key: str) -> IdempotencyPersistenceConsistencyError:
@@ -166,7 +171,3 @@ def unreadable(idempotency_key: str) -> IdempotencyPersistenceConsistencyError:
 
 def _number(value: int | None) -> str:
     return "" if value is None else str(value)
-
-
-def _json_number(value: int | None) -> str:
-    return "null" if value is None else str(value)

@@ -6,8 +6,7 @@ A client that a user passes in never comes here: it is the user's to open and to
 from __future__ import annotations
 
 import importlib
-import inspect
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_addresses import Address, Mode, address_of
@@ -15,16 +14,6 @@ from retrysafe.persistence._cache_addresses import Address, Mode, address_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import ModuleType
-
-# Seconds. Shorter than a Lambda function's shortest timeout; a URL's query can say otherwise.
-CONNECT_TIMEOUT: Final = 2.0
-SOCKET_TIMEOUT: Final = 5.0
-
-# A connection that turns out to be dead is made anew, once. More would multiply: connecting is tried again as often for
-# each time that a command is, and the protocol has tries of its own.
-_RETRIES: Final = 1
-
-_SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
 
 
 class CacheConnection:
@@ -57,7 +46,6 @@ class CacheConnection:
     ) -> None:
         self._address = address_of(url, host, port, username, password, db_index, mode, ssl=ssl)
         self._library = _library(self._address)
-        self._options = self._connection_options()
 
     @property
     def where(self) -> str:
@@ -68,6 +56,12 @@ class CacheConnection:
     def password(self) -> str:
         """The password, for keeping it out of errors."""
         return self._address.password
+
+    @property
+    def reply_timeout(self) -> float | None:
+        """For how long the client waits for a reply, in seconds; None: for ever."""
+        timeout: float | None = self._address.options["socket_timeout"]
+        return timeout
 
     def __repr__(self) -> str:
         return f"CacheConnection({self._address.where!r})"
@@ -93,52 +87,47 @@ class CacheConnection:
         return client, close
 
     def _open(self, module: ModuleType) -> tuple[Any, list[Any]]:
-        address, options = self._address, self._options
+        """The client of this module, sync or async, and what is to be closed beside it."""
+        address, options = self._address, self._connection_options(module)
         name = "Valkey" if self._library.__name__ == "valkey" else "Redis"
-        retries = importlib.import_module(f"{module.__name__}.retry")
-        backoff = importlib.import_module(f"{self._library.__name__}.backoff")
-        options = options | {"retry": retries.Retry(backoff.NoBackoff(), _RETRIES)}
         if address.topology == "cluster":
             cluster = importlib.import_module(f"{module.__name__}.cluster")
             nodes = [cluster.ClusterNode(host, port) for host, port in address.hosts]
+            if name == "Valkey":
+                options["cluster_error_retry_attempts"] = 1
             return getattr(cluster, f"{name}Cluster")(startup_nodes=nodes, ssl=address.tls, **options), []
         if address.topology == "sentinel":
-            mine = {name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS if name in options}
-            timeouts = {name: options[name] for name in ("socket_timeout", "socket_connect_timeout")}
+            mine = {
+                name.removeprefix("sentinel_"): options.pop(name, None)
+                for name in ("sentinel_username", "sentinel_password")
+            }
+            theirs = {
+                name: value
+                for name, value in options.items()
+                if name.startswith(("ssl_", "socket_", "retry")) or name == "protocol"
+            }
             sentinel = importlib.import_module(f"{module.__name__}.sentinel").Sentinel(
-                address.hosts, sentinel_kwargs=timeouts | {"ssl": address.tls} | mine, ssl=address.tls, **options
+                address.hosts, sentinel_kwargs=theirs | {"ssl": address.tls} | mine, ssl=address.tls, **options
             )
             return sentinel.master_for(address.service, db=address.db_index), list(sentinel.sentinels)
         ((host, port),) = address.hosts
         client = getattr(module, name)
-        pool = importlib.import_module(f"{module.__name__}.connection")
-        kind = pool.SSLConnection if address.tls else pool.Connection
-        return (
-            client.from_pool(
-                pool.ConnectionPool(connection_class=kind, host=host, port=port, db=address.db_index, **options)
-            ),
-            [],
-        )
+        connection = importlib.import_module(f"{module.__name__}.connection")
+        kind = connection.SSLConnection if address.tls else connection.Connection
+        pool = connection.ConnectionPool(connection_class=kind, host=host, port=port, db=address.db_index, **options)
+        return client.from_pool(pool), []
 
-    def _connection_options(self) -> dict[str, Any]:
-        """The options of each connection, with those of the URL checked against the library."""
-        connection = importlib.import_module(f"{self._library.__name__}.connection")
-        try:
-            given = connection.parse_url(f"{self._library.__name__}://localhost?{self._address.query}")
-        except (ValueError, TypeError) as error:
-            raise IdempotencyPersistenceConfigError(f"url: its option cannot be read: {error}") from None
-        given.pop("host", None)
-        given.pop("connection_class", None)
-        known = {"max_connections", "timeout", *_SENTINEL_OPTIONS}
-        for cls in connection.SSLConnection.__mro__:
-            if "__init__" in vars(cls) and cls is not object:
-                known |= inspect.signature(cls.__init__).parameters.keys()
-        for name in given:
-            if name not in known:
-                raise IdempotencyPersistenceConfigError(f"url: unknown option {name!r}")
-        credentials = {"username": self._address.username or None, "password": self._address.password or None}
-        timeouts = {"socket_timeout": SOCKET_TIMEOUT, "socket_connect_timeout": CONNECT_TIMEOUT}
-        return {**timeouts, **credentials, **given}
+    def _connection_options(self, module: ModuleType) -> dict[str, Any]:
+        """The options of each connection, under the library's own names for them."""
+        errors = importlib.import_module(f"{self._library.__name__}.exceptions")
+        return {
+            "username": self._address.username or None,
+            "password": self._address.password or None,
+            "retry": _retrying(module, errors.ConnectionError),
+            # Without this, valkey-py connects again but sends nothing.
+            **({"retry_on_error": [errors.ConnectionError]} if self._library.__name__ == "valkey" else {}),
+            **self._address.options,
+        }
 
 
 class GivenClient:
@@ -162,6 +151,18 @@ class GivenClient:
             return f"{known['host']}:{known.get('port', 6379)}"
         service = getattr(pool, "service_name", None)
         return f"master {service!r}" if service else type(self._client).__name__
+
+    @property
+    def reply_timeout(self) -> float | None:
+        """For how long the client waits for a reply, in seconds; None: for ever, or it is not known."""
+        for holder in (getattr(self._client, name, None) for name in ("connection_pool", "nodes_manager")):
+            options: dict[str, Any] = getattr(holder, "connection_kwargs", {})
+            if options:
+                break
+        else:  # the asyncio clusters keep them themselves
+            options = getattr(self._client, "connection_kwargs", {})
+        timeout: float | None = options.get("socket_timeout")
+        return timeout
 
     def open(self) -> tuple[Any, Callable[[], None]]:
         """The client."""
@@ -194,13 +195,26 @@ def connection_of(
     return CacheConnection(url, host, port, username, password, db_index, mode, ssl)
 
 
+def _retrying(module: ModuleType, lost: type[Exception]) -> Any:
+    """The library's policy: what was sent on a connection that turns out to be dead is sent again, once, at once.
+
+    What timed out is not tried again. It has taken its time, and tries would multiply: the libraries connect anew by
+    this same policy within each try of a command, and the protocol has tries of its own.
+    """
+    library = module.__name__.partition(".")[0]
+    retries: Any = importlib.import_module(f"{module.__name__}.retry")
+    backoff: Any = importlib.import_module(f"{library}.backoff")
+    return retries.Retry(backoff.NoBackoff(), 1, (lost,))
+
+
 def _library(address: Address) -> ModuleType:
     names = ("valkey", "redis") if address.prefers_valkey else ("redis", "valkey")
     for name in names:
         try:
             return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
     raise IdempotencyPersistenceConfigError(
         f"neither redis-py nor valkey-py is installed: pip install 'retrysafe[{names[0]}]', or pass a client"
     )

@@ -17,6 +17,7 @@ from retrysafe.exceptions import (
     IdempotencyLeaseLostError,
 )
 from retrysafe.persistence._cache_commands import read_record
+from retrysafe.persistence._cache_large import LARGE, large_outcome
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.persistence.wire import to_attributes
 
@@ -101,7 +102,11 @@ class PlainSteps:
     def update(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._update_record`."""
         yield from self._check_owner(record)
-        yield self._storing(record)
+        command = self._storing(record)
+        if len(command.value) < LARGE:
+            yield command
+        else:
+            yield from large_outcome(record, lambda: _single(command), lambda: self._look(record.idempotency_key))
 
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
@@ -143,6 +148,10 @@ class PlainSteps:
             return None
         last = max((record.expiry_timestamp + 1) * 1000, record.in_progress_expiry_timestamp or 0)
         return max(last - self._clock.now_ms(), 0) + _GRACE_MS
+
+
+def _single(command: Plain) -> Steps[Any]:
+    return (yield command)
 
 
 def _digest(text: Any) -> str:

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_async_clients import async_backend
+from retrysafe.persistence._cache_channels import AsyncChannel, Channel, can_open
 from retrysafe.persistence._cache_clients import Options, is_async_client, kind_of, sync_backend
 from retrysafe.persistence._cache_commands import Commands
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_plain import CANNOT_KEEP, PlainSteps
 from retrysafe.persistence._cache_steps import ScriptSteps
+from retrysafe.persistence._cache_watching import Watching
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 from retrysafe.warn import warn
 
@@ -21,8 +23,51 @@ if TYPE_CHECKING:
     from retrysafe.persistence._cache_async_clients import AsyncBackend
     from retrysafe.persistence._cache_clients import Backend
     from retrysafe.persistence._cache_connection import CacheConnection, GivenClient
+    from retrysafe.persistence._cache_watching_async import AsyncWatching
 
 T = TypeVar("T")
+
+
+class Opened:
+    """An open client, as a synchronous layer uses it.
+
+    Args:
+        backend: What carries commands out.
+        close_client: What closes the client, where the layer opened it.
+        watching: What tells of changes, where the client can subscribe.
+    """
+
+    __slots__ = ("_close_client", "backend", "watching")
+
+    def __init__(self, backend: Backend, close_client: Callable[[], None], watching: Watching | None) -> None:
+        self.backend = backend
+        self.watching = watching
+        self._close_client = close_client
+
+    def close(self) -> None:
+        """Close what the layer opened."""
+        if self.watching is not None:
+            self.watching.close()
+        self._close_client()
+
+
+class AsyncOpened:
+    """`Opened` for an asynchronous layer, in one event loop."""
+
+    __slots__ = ("_close_client", "backend", "watching")
+
+    def __init__(
+        self, backend: AsyncBackend, close_client: Callable[[], Awaitable[None]], watching: AsyncWatching | None
+    ) -> None:
+        self.backend = backend
+        self.watching = watching
+        self._close_client = close_client
+
+    async def close(self) -> None:
+        """Close what the layer opened."""
+        if self.watching is not None:
+            await self.watching.close()
+        await self._close_client()
 
 
 class Settings:
@@ -56,6 +101,7 @@ class Settings:
     ) -> None:
         _check_names(names)
         _check_replicas(min_replicas, replica_timeout_seconds)
+        _check_patience(min_replicas, replica_timeout_seconds, connection.reply_timeout)
         self._connection = connection
         self.steps: ScriptSteps | PlainSteps = ScriptSteps(Commands(names, clock), min_replicas)
         if client is not None:
@@ -70,15 +116,19 @@ class Settings:
             int(replica_timeout_seconds * 1000),
         )
 
-    def open(self) -> tuple[Backend, Callable[[], None]]:
-        """The backend over a client that is opened now, and what closes the client."""
+    def open(self) -> Opened:
+        """A client that is opened now."""
         client, close = self._opened(self._connection.open)
-        return sync_backend(client, self.options), close
+        watching = Watching(lambda: Channel(client)) if can_open(client) else None
+        return Opened(sync_backend(client, self.options), close, watching)
 
-    def open_async(self) -> tuple[AsyncBackend, Callable[[], Awaitable[None]]]:
+    def open_async(self) -> AsyncOpened:
         """The same, asynchronous."""
+        from retrysafe.persistence._cache_watching_async import AsyncWatching  # noqa: PLC0415  # imports asyncio
+
         client, close = self._opened(self._connection.open_async)
-        return async_backend(client, self.options), close
+        watching = AsyncWatching(lambda: AsyncChannel(client)) if can_open(client) else None
+        return AsyncOpened(async_backend(client, self.options), close, watching)
 
     def _opened(self, open_client: Callable[[], T]) -> T:
         try:
@@ -133,4 +183,13 @@ def _check_replicas(min_replicas: Any, replica_timeout_seconds: Any) -> None:
     ):
         raise IdempotencyPersistenceConfigError(
             f"replica_timeout_seconds={replica_timeout_seconds!r}: must be a number of seconds from 0.001"
+        )
+
+
+def _check_patience(min_replicas: int, replica_timeout_seconds: float, reply_timeout: float | None) -> None:
+    """A client that gives up before the replicas' time is over would never learn how many have confirmed."""
+    if min_replicas and reply_timeout is not None and reply_timeout <= replica_timeout_seconds:
+        raise IdempotencyPersistenceConfigError(
+            f"replica_timeout_seconds={replica_timeout_seconds!r}: the client gives up earlier, "
+            f"after socket_timeout={reply_timeout!r}"
         )

@@ -1,6 +1,7 @@
 """The contract's methods as steps over commands, for clients that run scripts: one command each, pure, sync or async.
 
 A step is a generator: it yields a command, is sent the server's reply, and returns or raises what the contract says.
+Where the store fails, the error is thrown into it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
+    IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
 )
+from retrysafe.persistence._cache_large import LARGE, large_outcome
 from retrysafe.persistence.datarecord import INPROGRESS
 
 if TYPE_CHECKING:
@@ -48,46 +51,55 @@ class ScriptSteps:
 
     def put(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._put_record`."""
-        try:
-            standing = yield from self._claim(record)
-            if standing is not None and self._min_replicas and _is_running(standing, record):
-                # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
-                yield from self.renew(record)
-        except TooFewReplicasError:
-            yield self._commands.release(record)
-            raise
-        if standing is not None:
-            raise IdempotencyItemAlreadyExistsError(
-                "a live record stands", record.idempotency_key, old_data_record=standing
-            )
-
-    def _claim(self, record: DataRecord) -> Steps[DataRecord | None]:
-        """What stands in the way; None where the claim is stored."""
-        named, standing = record.replaces, None
+        named = record.replaces
         for _ in range(_CLAIM_ROUNDS):
-            reply = yield from self._written(self._commands.claim(record, named, replicated=self._min_replicas > 0))
-            standing = None if isinstance(reply, int) else self._commands.standing(record.idempotency_key, reply)
-            if standing is None or not standing.window_over(standing.read_at_ms or 0):
+            command = self._commands.claim(record, named, replicated=self._min_replicas > 0)
+            reply = yield command
+            if command.replicated:
+                reply = yield from self._confirmed(command, reply, undo=self._commands.release(record))
+            named = None if isinstance(reply, int) else self._commands.standing(record.idempotency_key, reply)
+            if named is None:
+                return
+            if not named.window_over(named.read_at_ms or 0):
                 break
-            named = standing
-        return standing
+        if named is not None and self._min_replicas and _is_running(named, record):
+            # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
+            yield from self._renew(record, undo=self._commands.release(record))
+        raise IdempotencyItemAlreadyExistsError("a live record stands", record.idempotency_key, old_data_record=named)
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
         """See `BasePersistenceLayer._get_record`."""
-        reply = yield self._commands.read(idempotency_key)
-        found = self._commands.standing(idempotency_key, reply)
+        found = yield from self._look(idempotency_key)
         if found is None:
             raise IdempotencyItemNotFoundError("no record under this key", idempotency_key)
         return found
 
+    def _look(self, idempotency_key: str) -> Steps[DataRecord | None]:
+        reply = yield self._commands.read(idempotency_key)
+        return self._commands.standing(idempotency_key, reply)
+
     def update(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._update_record`."""
-        reply = yield from self._written(self._commands.complete(record, replicated=self._min_replicas > 0))
+        command = self._commands.complete(record, replicated=self._min_replicas > 0)
+        if len(command.arguments[0]) < LARGE:
+            reply = yield command
+            if command.replicated:
+                reply = yield from self._confirmed(command, reply)
+        else:
+            reply = yield from large_outcome(
+                record, lambda: self._written(command), lambda: self._look(record.idempotency_key)
+            )
         self._refuse_if_lost(record, reply)
 
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
-        reply = yield from self._written(self._commands.renew(record, replicated=self._min_replicas > 0))
+        yield from self._renew(record)
+
+    def _renew(self, record: DataRecord, undo: Command | None = None) -> Steps[None]:
+        command = self._commands.renew(record, replicated=self._min_replicas > 0)
+        reply = yield command
+        if command.replicated:
+            reply = yield from self._confirmed(command, reply, undo)
         self._refuse_if_lost(record, reply)
 
     def delete(self, record: DataRecord) -> Steps[None]:
@@ -95,15 +107,17 @@ class ScriptSteps:
         yield self._commands.release(record)
 
     def _written(self, command: Command) -> Steps[Any]:
-        """Carry out what writes, and see that enough replicas have it."""
         reply = yield command
-        if not command.replicated:
-            return reply
-        reply, replicas = reply
-        if isinstance(reply, int) and replicas < self._min_replicas:
-            raise TooFewReplicasError(
-                f"min_replicas={self._min_replicas}, and {replicas} replicas confirmed the write in time", command.key
-            )
+        return (yield from self._confirmed(command, reply)) if command.replicated else reply
+
+    def _confirmed(self, command: Command, answered: list[Any], undo: Command | None = None) -> Steps[Any]:
+        """The reply to what was written, once enough replicas have it; undone where they don't."""
+        reply, replicas = answered
+        # Where nothing was written, there is nothing to confirm.
+        if isinstance(reply, int) and (isinstance(replicas, Exception) or replicas < self._min_replicas):
+            if undo is not None:
+                yield undo
+            raise _too_few(command, self._min_replicas, replicas)
         return reply
 
     def _refuse_if_lost(self, record: DataRecord, reply: Any) -> None:
@@ -116,3 +130,15 @@ class ScriptSteps:
 
 def _is_running(standing: DataRecord, written: DataRecord) -> bool:
     return standing.stored_status == INPROGRESS and standing.owner == written.owner
+
+
+def _too_few(command: Command, min_replicas: int, replicas: int | Exception) -> Exception:
+    if isinstance(replicas, IdempotencyPersistenceConfigError):
+        return replicas
+    if not isinstance(replicas, Exception):
+        return TooFewReplicasError(
+            f"min_replicas={min_replicas}, and {replicas} replicas confirmed the write in time", command.key
+        )
+    error = TooFewReplicasError(f"min_replicas={min_replicas}, and WAIT failed", replicas)
+    error.__cause__ = replicas
+    return error

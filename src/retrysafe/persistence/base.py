@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.watch import AsyncWatch, Watch
 
 
 class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract methods
@@ -120,6 +121,14 @@ class BasePersistenceLayer(_Layer):
         """Whether `_renew_record` was written for this layer."""
         return type(self)._renew_record is not BasePersistenceLayer._renew_record
 
+    def _watch_record(self, idempotency_key: str) -> Watch | None:  # noqa: ARG002  # for those that override it
+        """A watch on the record under the key, for a call that waits for it; None, the default: it looks now and then.
+
+        It is asked for when a call begins to wait, and closed when that call has waited. Opening it must not wait for
+        the store: until the watch is told of changes, its caller looks now and then.
+        """
+        return None
+
     def close(self) -> None:
         """Close what the layer itself opened. It may be called twice."""
 
@@ -171,6 +180,10 @@ class AsyncBasePersistenceLayer(_Layer):
     def can_renew(self) -> bool:
         """Whether `_renew_record` was written for this layer."""
         return type(self)._renew_record is not AsyncBasePersistenceLayer._renew_record
+
+    def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:  # noqa: ARG002  # for those that override it
+        """See `BasePersistenceLayer._watch_record`. Not a coroutine, since it must not wait."""
+        return None
 
     async def close(self) -> None:
         """Close what the layer itself opened. It may be called twice."""

@@ -13,21 +13,24 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
-from retrysafe.persistence._cache_connection import connection_of
+from retrysafe.exceptions import IdempotencyPersistenceLayerError
+from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
+from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
 
     from retrysafe.clock import Clock
     from retrysafe.persistence._cache_addresses import Mode
-    from retrysafe.persistence._cache_async_clients import AsyncBackend
-    from retrysafe.persistence._cache_clients import Backend
+    from retrysafe.persistence._cache_settings import AsyncOpened, Opened
     from retrysafe.persistence._cache_steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.watch import AsyncWatch, Watch
+
+__all__ = ["AsyncCachePersistenceLayer", "CacheClientProtocol", "CacheConnection", "CachePersistenceLayer"]
 
 T = TypeVar("T")
 
@@ -81,6 +84,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
         IdempotencyPersistenceConnectionError: From a call: the server cannot be reached, or too few replicas confirm.
         IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
         IdempotencyPersistenceLayerError: From a call: the server refuses the command, as for want of memory.
+        IdempotencyResponseUnavailableError: From storing an outcome: the server does not take one so large.
     """
 
     def __init__(
@@ -116,13 +120,14 @@ class CachePersistenceLayer(BasePersistenceLayer):
         )
         self._steps = self._settings.steps
         self._opening = threading.Lock()
-        self._opened: tuple[Backend, Callable[[], None]] | None = None
+        self._opened: Opened | None = None
+        self._reads = SharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     def _put_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.put(data_record))
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
-        return self._carry_out(self._steps.get(idempotency_key))
+        return self._reads.read(idempotency_key)
 
     def _update_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.update(data_record))
@@ -133,24 +138,33 @@ class CachePersistenceLayer(BasePersistenceLayer):
     def _renew_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.renew(data_record))
 
+    def _watch_record(self, idempotency_key: str) -> Watch | None:
+        watching = (self._opened or self._open()).watching
+        return None if watching is None else watching.watch(idempotency_key)
+
     def close(self) -> None:
         """Close the client, if the layer opened it. A later call opens another."""
         with self._opening:
             opened, self._opened = self._opened, None
         if opened is not None:
-            opened[1]()
+            opened.close()
 
     def _carry_out(self, steps: Steps[T]) -> T:
-        backend = (self._opened or self._open())[0]
-        reply = None
+        backend = (self._opened or self._open()).backend
         try:
+            command = next(steps)
             while True:
-                reply = backend.run(steps.send(reply))
+                try:
+                    reply = backend.run(command)
+                except IdempotencyPersistenceLayerError as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(reply)
         except StopIteration as stop:
             answer: T = stop.value
             return answer
 
-    def _open(self) -> tuple[Backend, Callable[[], None]]:
+    def _open(self) -> Opened:
         with self._opening:
             opened = self._opened
             if opened is None:
@@ -198,14 +212,14 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         )
         self._steps = self._settings.steps
         # By event loop, which a connection belongs to.
-        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncBackend, Callable[[], Awaitable[None]]]]
-        self._opened = WeakKeyDictionary()
+        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpened] = WeakKeyDictionary()
+        self._reads = AsyncSharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     async def _put_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.put(data_record))
 
     async def _get_record(self, idempotency_key: str) -> DataRecord:
-        return await self._carry_out(self._steps.get(idempotency_key))
+        return await self._reads.read(idempotency_key)
 
     async def _update_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.update(data_record))
@@ -216,29 +230,38 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
     async def _renew_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.renew(data_record))
 
+    def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:
+        watching = self._open().watching
+        return None if watching is None else watching.watch(idempotency_key)
+
     async def close(self) -> None:
         """Close the client of this event loop, if the layer opened it. A later call opens another."""
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
 
         opened = self._opened.pop(asyncio.get_running_loop(), None)
         if opened is not None:
-            await opened[1]()
+            await opened.close()
 
     async def _carry_out(self, steps: Steps[T]) -> T:
-        backend = self._backend()
-        reply = None
+        backend = self._open().backend
         try:
+            command = next(steps)
             while True:
-                reply = await backend.run(steps.send(reply))
+                try:
+                    reply = await backend.run(command)
+                except IdempotencyPersistenceLayerError as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(reply)
         except StopIteration as stop:
             answer: T = stop.value
             return answer
 
-    def _backend(self) -> AsyncBackend:
+    def _open(self) -> AsyncOpened:
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
 
         loop = asyncio.get_running_loop()
         opened = self._opened.get(loop)
         if opened is None:
             opened = self._opened[loop] = self._settings.open_async()
-        return opened[0]
+        return opened

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from retrysafe.persistence._cache_connection import CacheConnection
-from retrysafe.persistence.cache import CacheClientProtocol, CachePersistenceLayer
+from retrysafe.persistence.cache import (
+    AsyncCachePersistenceLayer,
+    CacheClientProtocol,
+    CacheConnection,
+    CachePersistenceLayer,
+)
 
+__all__ = ["AsyncRedisCachePersistenceLayer", "RedisCachePersistenceLayer", "RedisClientProtocol", "RedisConnection"]
+
+AsyncRedisCachePersistenceLayer = AsyncCachePersistenceLayer
 RedisCachePersistenceLayer = CachePersistenceLayer
 RedisClientProtocol = CacheClientProtocol
 RedisConnection = CacheConnection

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.watch import AsyncWatch, Watch
 
 Operation = Literal["get", "put", "update", "delete", "renew"]
 """The five methods of a layer: `_get_record` and so on. A call claims with a put and completes with an update."""
@@ -144,6 +145,9 @@ class FailingLayer(_Faults, BasePersistenceLayer):
         with self._call("renew"):
             self._layer._renew_record(data_record)
 
+    def _watch_record(self, idempotency_key: str) -> Watch | None:
+        return self._layer._watch_record(idempotency_key)
+
     def close(self) -> None:
         """Close the wrapped layer."""
         self._layer.close()
@@ -193,6 +197,9 @@ class AsyncFailingLayer(_Faults, AsyncBasePersistenceLayer):
     async def _renew_record(self, data_record: DataRecord) -> None:
         with self._call("renew"):
             await self._layer._renew_record(data_record)
+
+    def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:
+        return self._layer._watch_record(idempotency_key)
 
     async def close(self) -> None:
         """Close the wrapped layer."""

@@ -1,8 +1,17 @@
 -- Claims the key if nothing stands under it, or exactly the record that the claim names.
 --
--- ARGV[6..13], where it names one: the attributes of status, lease and window, and that record's status, owner, attempt,
--- lease and window.
--- Gives the time if it is claimed; else what stands, and the time.
+-- ARGV[1]: the claim, see common.lua. ARGV[2..9], where it names a record: the attributes of status, lease and window, and
+-- that record's status, owner, attempt, lease and window.
+-- Gives the time as a number if it is claimed; else what stands.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local standing = redis.call('GET', KEYS[1])
+if standing and not ARGV[2] then
+  return string.format('%.0f\n', now) .. standing
+end
+
+-- common
 
 local function text(value)
   if type(value) == 'number' then
@@ -12,21 +21,16 @@ local function text(value)
 end
 
 local function is_named(record)
-  if not ARGV[6] then
-    return false
-  end
   local fields = fields_of(record)
   local attempt = text(fields.attempt)
-  return text(fields[ARGV[6]]) == ARGV[9]
-    and text(fields.owner) == ARGV[10]
-    and (attempt == '' and '1' or attempt) == ARGV[11]
-    and text(fields[ARGV[7]]) == ARGV[12]
-    and text(fields[ARGV[8]]) == ARGV[13]
+  return text(fields[ARGV[2]]) == ARGV[5]
+    and text(fields.owner) == ARGV[6]
+    and (attempt == '' and '1' or attempt) == ARGV[7]
+    and text(fields[ARGV[3]]) == ARGV[8]
+    and text(fields[ARGV[4]]) == ARGV[9]
 end
 
-local now = now_ms()
-local standing = redis.call('GET', KEYS[1])
 if standing and not is_named(standing) then
-  return {standing, now}
+  return told()
 end
-return store(now, false)
+return store(false)

@@ -1,14 +1,18 @@
 -- Completes the record if it is still this owner's, and tells those who wait for it.
 --
--- ARGV[6]: the owner.
--- Gives the time if it is stored; else what stands, and the time.
+-- ARGV[1]: the outcome, see common.lua. ARGV[2]: the owner.
+-- Gives the time as a number if it is stored; else what stands.
 
-local now = now_ms()
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local standing = redis.call('GET', KEYS[1])
-if not standing or fields_of(standing).owner ~= ARGV[6] then
-  return {standing, now}
+
+-- common
+
+if not standing or fields_of(standing).owner ~= ARGV[2] then
+  return told()
 end
-local answer = store(now, true)
+local answer = store(true)
 -- Not everybody may publish, and a waiter that is not told looks for itself.
 redis.pcall('PUBLISH', 'retrysafe:' .. KEYS[1], 'COMPLETED')
 return answer

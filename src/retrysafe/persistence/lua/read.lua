@@ -1,3 +1,5 @@
--- Gives what stands under the key, and the time.
+-- Gives what stands under the key: the time, and on the next line the record, empty where there is none.
 
-return {redis.call('GET', KEYS[1]), now_ms()}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+return string.format('%.0f\n', now) .. (redis.call('GET', KEYS[1]) or '')

@@ -4,11 +4,8 @@
 -- Gives 1 if it is removed, else 0.
 
 local standing = redis.call('GET', KEYS[1])
-if not standing then
-  return 0
-end
-local fields = fields_of(standing)
-if fields.owner ~= ARGV[1] or fields[ARGV[2]] ~= 'INPROGRESS' then
+local readable, fields = pcall(cjson.decode, standing or '')
+if not readable or type(fields) ~= 'table' or fields.owner ~= ARGV[1] or fields[ARGV[2]] ~= 'INPROGRESS' then
   return 0
 end
 redis.call('DEL', KEYS[1])

@@ -1,15 +1,16 @@
 -- Moves lease and window of a record on, if it is INPROGRESS and still this owner's.
 --
--- ARGV[6]: the owner. ARGV[7]: the attribute of the status.
--- Gives the time if it is stored; else what stands, and the time.
+-- ARGV[1]: the claim with its new times, see common.lua. ARGV[2]: the owner. ARGV[3]: the attribute of the status.
+-- Gives the time as a number if it is stored; else what stands.
 
-local now = now_ms()
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local standing = redis.call('GET', KEYS[1])
-if not standing then
-  return {standing, now}
+
+-- common
+
+local fields = standing and fields_of(standing) or {}
+if fields.owner ~= ARGV[2] or fields[ARGV[3]] ~= 'INPROGRESS' then
+  return told()
 end
-local fields = fields_of(standing)
-if fields.owner ~= ARGV[6] or fields[ARGV[7]] ~= 'INPROGRESS' then
-  return {standing, now}
-end
-return store(now, true)
+return store(true)

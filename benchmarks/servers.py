@@ -1,0 +1,28 @@
+"""The servers that the benchmarks measure on: the tests' own, started here for the time of a section."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from servers import RedisServer, programs  # found only now
+from servers.processes import end_guard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def valkey() -> Iterator[RedisServer]:
+    """Valkey 9.1, with nothing kept on the disk."""
+    server = RedisServer(programs.valkey_91())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        end_guard()

@@ -1,0 +1,97 @@
+"""Commands that tasks give in the same turn of the event loop, sent as one pipeline.
+
+A command by itself costs a client a write, a read and two turns of the loop; a pipeline of fifty costs the same once.
+A command that comes while none is under way is sent at once, so nobody waits for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.persistence._cache_commands import Command
+
+MOST_AT_ONCE: Final = 64
+"""How many commands a pipeline has at most, so that its first reply is not kept waiting by too many others."""
+
+LARGEST: Final = 16_384
+"""Characters. A command with more goes by itself, as it would hold up the others."""
+
+
+class Gathering:
+    """Carries out commands, alone or together.
+
+    Args:
+        alone: Carries out one.
+        together: Carries out several on one connection; the reply or the exception of each.
+    """
+
+    __slots__ = ("_alone", "_tasks", "_together", "_under_way", "_waiting")
+
+    def __init__(
+        self,
+        alone: Callable[[Command], Awaitable[Any]],
+        together: Callable[[list[Command]], Awaitable[list[Any]]],
+    ) -> None:
+        self._alone = alone
+        self._together = together
+        self._under_way = 0
+        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, command: Command) -> Any:
+        """The reply to a command.
+
+        A caller that is cancelled gets away only once its command has been answered, so that what it does next, such as
+        to release its claim, is not overtaken by it.
+        """
+        if not self._under_way or (command.arguments and len(command.arguments[0]) > LARGEST):
+            self._under_way += 1
+            try:
+                return await self._alone(command)
+            finally:
+                self._under_way -= 1
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((command, answered))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._send)
+        elif len(self._waiting) == MOST_AT_ONCE:
+            self._send()
+        cancelled: asyncio.CancelledError | None = None
+        while not answered.done():
+            try:
+                await asyncio.wait((answered,))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is None:
+            return answered.result()
+        answered.exception()  # looked at, so that asyncio does not report it as overlooked
+        try:
+            raise cancelled
+        finally:
+            cancelled = None  # or the error would hold the frame that holds the error
+
+    def _send(self) -> None:
+        batch, self._waiting = self._waiting, []
+        if batch:
+            task = asyncio.get_running_loop().create_task(self._carry_out(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+        self._under_way += 1
+        try:
+            replies = await self._together([command for command, _ in batch])
+        except BaseException as error:  # noqa: BLE001  # each caller gets it
+            replies = [error] * len(batch)
+        finally:
+            self._under_way -= 1
+        for (_, answered), reply in zip(batch, replies, strict=True):
+            if isinstance(reply, BaseException):
+                answered.set_exception(reply)
+            else:
+                answered.set_result(reply)

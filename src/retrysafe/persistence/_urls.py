@@ -1,0 +1,78 @@
+"""URLs of stores: their parts, the options in a query, and what an error may show of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+_LONGEST_PORT: Final = 5
+
+
+def split_url(url: Any) -> SplitResult | None:
+    """The parts of a URL; None for what is none, as the library's own error would show the password."""
+    from urllib.parse import urlsplit  # noqa: PLC0415  # only a URL needs it
+
+    try:
+        return urlsplit(url) if isinstance(url, str) else None
+    except ValueError:
+        return None
+
+
+def decoded(text: str) -> str | None:
+    """The text without its percent signs; None where that makes none."""
+    from urllib.parse import unquote_to_bytes  # noqa: PLC0415  # only a URL needs it
+
+    try:
+        return unquote_to_bytes(text).decode()
+    except ValueError:
+        return None
+
+
+def shown_url(url: Any) -> str:
+    """The URL as an error may show it: without the user, what may be a password, and the values of the query."""
+    if not isinstance(url, str):
+        return f"a {type(url).__name__}"
+    scheme, separator, rest = url.partition("://")
+    if not separator or not scheme.replace("+", "").isalnum():
+        scheme = separator = ""
+        rest = url
+    _, user, rest = rest.rpartition("@")
+    for mark in "#?":
+        rest, hidden, _ = rest.partition(mark)
+        rest += f"{mark}..." if hidden else ""
+    places, slash, path = rest.partition("/")
+    places = ",".join(_shown_place(place) for place in places.split(","))
+    return repr(f"{scheme}{separator}{'...@' if user else ''}{places}{slash}{path}")
+
+
+def _shown_place(place: str) -> str:
+    """Host and port. Where the host was forgotten, what stands in the port's place is a password."""
+    host, colon, port = place.rpartition(":")
+    if not colon or place.startswith("["):
+        return place
+    return place if host and port.isdecimal() and len(port) <= _LONGEST_PORT else f"{host}:..."
+
+
+def query_options(query: str) -> dict[str, str]:
+    """The options in a URL's query, by name.
+
+    Raises:
+        IdempotencyPersistenceConfigError: One has no value, or two.
+    """
+    from urllib.parse import unquote_plus  # noqa: PLC0415  # only a URL needs it
+
+    options: dict[str, str] = {}
+    for pair in filter(None, query.split("&")):
+        encoded, equals, value = pair.partition("=")
+        if not equals:
+            # It may be what follows a ? in a password, so it is not shown.
+            raise IdempotencyPersistenceConfigError("url: an option has no value; write ? in a password as %3F")
+        name = unquote_plus(encoded)
+        if name in options:
+            raise IdempotencyPersistenceConfigError(f"url: the option {name!r} is given twice")
+        options[name] = unquote_plus(value)
+    return options

@@ -1,0 +1,121 @@
+"""A worker of retrysafe: reads calls as JSON lines, answers as JSON lines, in the way that its first argument names.
+
+See worker.py for what the lines say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import sys
+from decimal import Decimal
+from functools import cache
+
+from duties import Duties
+
+from retrysafe import IdempotencyConfig, idempotent_function
+
+PREFIX = "fleet"
+
+
+class Context:
+    """As much of a Lambda context as a lease needs."""
+
+    def __init__(self, remaining_ms):
+        self.remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self):
+        return self.remaining_ms
+
+
+@cache
+def layer_of(store, *, is_async):
+    """One layer for all calls on a store."""
+    where = dict(store)
+    if where.pop("kind") == "cache":
+        from retrysafe.persistence import cache as layers  # noqa: PLC0415  # only where a cache is the store
+
+        return (layers.AsyncCachePersistenceLayer if is_async else layers.CachePersistenceLayer)(**where, ssl=False)
+    raise NotImplementedError(where)
+
+
+def config_of(request):
+    remaining_ms = request["remaining_ms"]
+    options = dict(request["options"])
+    if options.pop("replay_lookup_errors", False):
+        options["replay_exceptions"] = (LookupError,)
+    return IdempotencyConfig(
+        event_key_jmespath="id",
+        payload_validation_jmespath="amount" if request["validate"] else "",
+        expires_after_seconds=request["window"],
+        lambda_context=None if remaining_ms is None else Context(remaining_ms),
+        **options,
+    )
+
+
+def answer_of(duties, key, body):
+    """What the function returns; of more types than JSON has, where the request asks for these."""
+    answer = duties.run(key, body)
+    if answer == "typed":
+        return {"lines": (1, 2), "on": dt.date(2026, 1, 2), "total": Decimal("1.10")}
+    return object() if answer == "unstorable" else answer
+
+
+def protected(duties, request, *, is_async):
+    options = {
+        "data_keyword_argument": "order",
+        "persistence_store": layer_of(tuple(request["store"].items()), is_async=is_async),
+        "config": config_of(request),
+        "key_prefix": PREFIX,
+    }
+    if is_async:
+
+        @idempotent_function(**options)
+        async def charge_async(order):
+            return await asyncio.to_thread(answer_of, duties, order["id"], request["body"])
+
+        return charge_async
+
+    @idempotent_function(**options)
+    def charge(order):
+        return answer_of(duties, order["id"], request["body"])
+
+    return charge
+
+
+def tell_answer(duties, answer):
+    try:
+        duties.tell(answer=answer)
+    except TypeError:
+        duties.tell(answer=repr(answer))
+
+
+def work(duties):
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = protected(duties, request, is_async=False)(order=request["payload"])
+        except Exception as error:  # noqa: BLE001  # it is what the test asks about
+            duties.tell_error(error)
+        else:
+            tell_answer(duties, answer)
+
+
+async def work_async(duties):
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        request = json.loads(line)
+        try:
+            answer = await protected(duties, request, is_async=True)(order=request["payload"])
+        except Exception as error:  # noqa: BLE001  # it is what the test asks about
+            duties.tell_error(error)
+        else:
+            tell_answer(duties, answer)
+
+
+if __name__ == "__main__":
+    kind, *rest = sys.argv[1:]
+    if kind == "async":
+        asyncio.run(work_async(Duties(*rest)))
+    else:
+        work(Duties(*rest))

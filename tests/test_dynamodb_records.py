@@ -327,7 +327,8 @@ def test_what_a_call_costs(dynamodb_local):
         "after-call.dynamodb.*",
         lambda parsed, **_: units.append(parsed.get("ConsumedCapacity", {}).get("CapacityUnits")),
     )
-    charge, call = charged(DynamoDBPersistenceLayer(table, boto3_client=client), {"payment": "p1", "ok": True})
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client)
+    charge, call = charged(layer, {"payment": "p1", "ok": True})
     call(1)
     assert units == [1.0, 1.0]
     call(1)
@@ -339,6 +340,12 @@ def test_what_a_call_costs(dynamodb_local):
     with pytest.raises(ValueError, match="no"):
         call(3)
     assert units[5:] == [1.0, 1.0]
+    del units[:]
+    claim = DataRecord("orders#1", INPROGRESS, 99_999_999_999, 9_000, owner="me")
+    layer._put_record(claim)
+    layer._renew_record(claim)
+    layer._get_record("orders#1")
+    assert units == [1.0, 1.0, 1.0]
     client.close()
 
 

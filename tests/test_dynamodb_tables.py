@@ -225,7 +225,7 @@ def test_a_url_names_the_table_and_the_options(dynoxide):
         ("dynamodb://orders/more", "dynamodb://table"),
         ("dynamodb://me:secret@orders", "credentials"),
         ("dynamodb://orders?regoin=eu", "unknown option 'regoin'"),
-        ("dynamodb://orders?region", "no URL"),
+        ("dynamodb://orders?region", "no value"),
         ("dynamodb://a", "table_name='a'"),
         ("dynamodb://orders?key_attr=", "key_attr=''"),
     ],

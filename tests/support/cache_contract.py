@@ -139,5 +139,6 @@ class RealTimeContract(CacheContract):
         if seconds > 1 or not self.waits:
             raise SkipTest(f"{self.server_name} has a clock that cannot be moved")
         import time
+
         time.sleep(seconds)
         self.clock.advance(seconds)

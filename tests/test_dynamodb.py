@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
@@ -22,7 +24,7 @@ RENAMED = {
 
 
 class OnDynoxide(PersistenceLayerContract):
-    options = {}
+    options: ClassVar = {}
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod

@@ -173,7 +173,7 @@ def test_two_functions_share_a_composite_table_by_their_partition(dynoxide, monk
     keys = {"key_attr": "pk", "sort_key_attr": "sk", "boto3_client": client_at(dynoxide.url)}
     for name in ("shop", "bank"):
         monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", name)
-        charge, call = charged(DynamoDBPersistenceLayer(table, **keys), name)
+        _, call = charged(DynamoDBPersistenceLayer(table, **keys), name)
         assert [call(1), call(1)] == [name, name]
     assert {item["pk"]["S"] for item in items_of(dynoxide, table)} == {"idempotency#shop", "idempotency#bank"}
 
@@ -327,7 +327,8 @@ def test_what_a_call_costs(dynamodb_local):
         "after-call.dynamodb.*",
         lambda parsed, **_: units.append(parsed.get("ConsumedCapacity", {}).get("CapacityUnits")),
     )
-    charge, call = charged(DynamoDBPersistenceLayer(table, boto3_client=client), {"payment": "p1", "ok": True})
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client)
+    charge, call = charged(layer, {"payment": "p1", "ok": True})
     call(1)
     assert units == [1.0, 1.0]
     call(1)
@@ -339,6 +340,12 @@ def test_what_a_call_costs(dynamodb_local):
     with pytest.raises(ValueError, match="no"):
         call(3)
     assert units[5:] == [1.0, 1.0]
+    del units[:]
+    claim = DataRecord("orders#1", INPROGRESS, 99_999_999_999, 9_000, owner="me")
+    layer._put_record(claim)
+    layer._renew_record(claim)
+    layer._get_record("orders#1")
+    assert units == [1.0, 1.0, 1.0]
     client.close()
 
 

@@ -1,4 +1,4 @@
-"""Clocks: DynamoDB judges by what it is told, so a machine whose clock is wrong must neither take over nor overwrite."""
+"""Clocks: DynamoDB judges by the time it is told, so a machine whose clock is wrong must not overwrite anything."""
 
 from __future__ import annotations
 

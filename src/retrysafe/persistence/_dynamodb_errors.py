@@ -5,7 +5,7 @@ No client library is imported for it, so one table serves boto3 and aiobotocore.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from retrysafe.exceptions import (
     IdempotencyBaseError,
@@ -117,6 +117,7 @@ _SCHEMAS: Final = (
     "does not match the schema",
     "missing the key",
     "required keys was not given",
+    "conditions on the keys is invalid",
     "type mismatch for key",
 )
 _SKEWS: Final = ("signature expired", "signature not yet current")
@@ -124,9 +125,9 @@ _SKEWS: Final = ("signature expired", "signature not yet current")
 
 def code_of(response: Any) -> str:
     """The error code of a response; a ValidationException by what it says. "" where it is no error."""
-    error = response.get("Error")
-    if not isinstance(error, dict):
+    if "Error" not in response:
         return ""
+    error = response["Error"]
     code, said = str(error.get("Code", "")), str(error.get("Message", "")).lower()
     # Some answer with a namespace before it.
     code = code.rpartition("#")[2]
@@ -142,7 +143,7 @@ def code_of(response: Any) -> str:
 def response_of(error: Exception) -> dict[str, Any] | None:
     """The service's answer, where the error is one."""
     response = getattr(error, "response", None)
-    return response if isinstance(response, dict) and "Error" in response else None
+    return cast("dict[str, Any]", response) if isinstance(response, dict) and "Error" in response else None
 
 
 def explained(error: Exception, where: str) -> Exception:

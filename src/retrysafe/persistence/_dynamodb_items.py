@@ -120,7 +120,7 @@ class Items:
             if value is not None:
                 try:
                     attributes[name] = _plain(value)
-                except (TypeError, ValueError):
+                except (TypeError, ValueError, RecursionError):
                     raise self._unreadable(idempotency_key, name) from None
         record = from_attributes(self.shown(idempotency_key), attributes, self.names)
         record.idempotency_key = idempotency_key

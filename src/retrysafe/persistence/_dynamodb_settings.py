@@ -117,7 +117,7 @@ def _check_names(key_attr: Any, sort_key_attr: Any, names: AttributeNames) -> No
     }
     if sort_key_attr is None:
         del given["sort_key_attr"]
-    taken = dict.fromkeys((OWNER, ATTEMPT, TYPES, PACKED), "an attribute of ours")
+    taken: dict[str, str] = dict.fromkeys((OWNER, ATTEMPT, TYPES, PACKED), "an attribute of ours")
     name: Any
     for option, name in given.items():
         if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= _LONGEST_NAME:

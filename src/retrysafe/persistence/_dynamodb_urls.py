@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._urls import decoded, query_options, shown_url, split_url
 
 _OPTIONS: Final = {
     "region": "region_name",
@@ -34,21 +35,15 @@ def arguments_of(url: str) -> dict[str, Any]:
     Raises:
         IdempotencyPersistenceConfigError: It is wrong; names the option.
     """
-    from urllib.parse import parse_qsl, unquote, urlsplit  # noqa: PLC0415  # only a URL needs it
-
-    try:
-        parts = urlsplit(url)
-        given = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError:
-        raise _wrong(url, "it is no URL") from None
-    if not parts.netloc or parts.path.strip("/") or parts.fragment or "@" in parts.netloc:
+    parts = split_url(url)
+    if parts is None or not parts.netloc or parts.path.strip("/") or parts.fragment or "@" in parts.netloc:
         raise _wrong(url, "write dynamodb://table?region=...; credentials are found as boto3 finds them")
+    given = query_options(parts.query)
     unknown = sorted(given.keys() - _OPTIONS.keys())
     if unknown:
         raise _wrong(url, f"unknown option {unknown[0]!r}; known: {', '.join(_OPTIONS)}")
-    return {"table_name": unquote(parts.netloc)} | {_OPTIONS[name]: value for name, value in given.items()}
+    return {"table_name": decoded(parts.netloc)} | {_OPTIONS[name]: value for name, value in given.items()}
 
 
 def _wrong(url: str, why: str) -> IdempotencyPersistenceConfigError:
-    shown = url if "@" not in url else "dynamodb://..."  # no secret in an error
-    return IdempotencyPersistenceConfigError(f"persistence_store={shown!r} is not usable: {why}")
+    return IdempotencyPersistenceConfigError(f"persistence_store={shown_url(url)} is not usable: {why}")

@@ -9,6 +9,7 @@ wrong with a table, and `create_table()` makes one that is right, as does
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,7 +105,7 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         )
         self._steps = self._settings.steps
         self._opening = threading.Lock()
-        self._opened: tuple[Backend, Callable[[], None]] | None = None
+        self._opened: tuple[Backend, Callable[[], None], int] | None = None
 
     def _put_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.put(data_record))
@@ -149,11 +150,15 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         """Close the client, if the layer opened it. A later call opens another."""
         with self._opening:
             opened, self._opened = self._opened, None
-        if opened is not None:
+        if opened is not None and opened[2] == os.getpid():
             opened[1]()
 
     def _carry_out(self, steps: Steps[T]) -> T:
-        backend = (self._opened or self._open())[0]
+        opened = self._opened
+        # A forked child must not speak on its parent's connections.
+        if opened is None or opened[2] != os.getpid():
+            opened = self._open()
+        backend = opened[0]
         reply = None
         try:
             while True:
@@ -162,11 +167,11 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
             answer: T = stop.value
             return answer
 
-    def _open(self) -> tuple[Backend, Callable[[], None]]:
+    def _open(self) -> tuple[Backend, Callable[[], None], int]:
         with self._opening:
-            opened = self._opened
-            if opened is None:
-                opened = self._opened = self._settings.open()
+            opened, pid = self._opened, os.getpid()
+            if opened is None or opened[2] != pid:
+                opened = self._opened = (*self._settings.open(), pid)
             return opened
 
 

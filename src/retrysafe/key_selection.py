@@ -58,8 +58,9 @@ class Selection:
             IdempotencyKeyError: A function was given what it cannot take, or the expression looks into
                 something that has no fields.
         """
+        fields: Any = payload
         if self._field is not None and type(payload) is dict:
-            return payload.get(self._field)
+            return fields.get(self._field)
         try:
             return self._interpreter.visit(self._tree, payload)
         except IdempotencyKeyError as error:

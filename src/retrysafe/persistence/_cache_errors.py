@@ -100,6 +100,13 @@ _BY_TEXT: Final = (
     ("invalid username-password pair", "WRONGPASS"),
     ("user executing the script can't", "NOPERM"),
     ("ACL failure in script", "NOPERM"),
+    # valkey-glide has words of its own.
+    ("BusyLoading", "LOADING"),
+    ("ClusterDown:", "CLUSTERDOWN"),
+    ("MasterDown:", "MASTERDOWN"),
+    ("PermissionDenied:", "NOPERM"),
+    ("ReadOnly:", "READONLY"),
+    ("TryAgain:", "TRYAGAIN"),
     ("Cluster mode is not enabled", "no cluster"),
     ("unknown command 'SENTINEL'", "no Sentinel"),
 )

@@ -64,9 +64,14 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     A first call costs two round trips, a replay one.
 
+    What is sent on a connection that turns out to be dead is sent again, once; a claim knows itself by its owner. A
+    server that refuses connections is an error at once. One that does not answer to them is one after twice
+    `socket_connect_timeout` (2 seconds, so 4), one that hangs after twice `socket_timeout` (5, so 10); Sentinels
+    take as long again. Both are options of a URL's query. A client that is passed in has times and tries of its own.
+
     Args:
         url: Where the cache is: `redis://`, `rediss://`, `valkey://`, `valkeys://`, each also with `+cluster` and
-            `+sentinel`. It comes before the arguments up to `ssl`.
+            `+sentinel`. It comes before the arguments up to `ssl`. The query holds options of the connection.
         host: Its host.
         port: Its port. Default: 6379.
         username: Its user. Default: none.

@@ -39,6 +39,8 @@ GLIDE_MARGIN_MS: Final = 250
 class Backend(Protocol):
     """A client, as the layer uses it."""
 
+    client: Any
+
     def run(self, command: Any) -> Any:
         """Carry out a command: one round trip. Raises this library's errors."""
         ...
@@ -103,10 +105,10 @@ def sync_backend(client: Any, options: Options) -> Backend:
 class ScriptBackend:
     """redis-py, valkey-py, and clients made like them."""
 
-    __slots__ = ("_client", "_execute", "_options")
+    __slots__ = ("_execute", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._execute = client.execute_command
         self._options = options
 
@@ -126,7 +128,7 @@ class ScriptBackend:
             raise explained(error, self._options.where, self._options.password) from error
 
     def _run_replicated(self, command: Command) -> list[Any]:
-        client, key = self._client, command.key
+        client, key = self.client, command.key
         return carry_out(
             confirmed(command, self._options),
             lambda pair: send_pair(client, key, pair),
@@ -137,10 +139,10 @@ class ScriptBackend:
 class GlideBackend:
     """valkey-glide-sync, standalone and cluster."""
 
-    __slots__ = ("_batches", "_client", "_options", "_scripts")
+    __slots__ = ("_batches", "_options", "_scripts", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
         self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
@@ -150,7 +152,7 @@ class GlideBackend:
         try:
             if command.replicated:
                 return self._run_replicated(command)
-            return self._client.invoke_script(
+            return self.client.invoke_script(
                 self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
             )
         except Exception as error:
@@ -190,9 +192,10 @@ class GlideScripts:
 class PlainBackend:
     """Anything with `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`, or with valkey-glide's arguments."""
 
-    __slots__ = ("_calls", "_options")
+    __slots__ = ("_calls", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
+        self.client = client
         self._calls = PlainCalls(client)
         self._options = options
 

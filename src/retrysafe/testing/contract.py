@@ -8,10 +8,19 @@ from retrysafe.testing._checks_endings import CompletionChecks, ReleaseChecks, R
 from retrysafe.testing._checks_races import RaceChecks
 from retrysafe.testing._checks_records import RecordChecks
 from retrysafe.testing._checks_takeovers import TakeoverChecks
+from retrysafe.testing._checks_watches import WatchChecks
 
 
 class PersistenceLayerContract(
-    ClaimChecks, TakeoverChecks, CompletionChecks, ReleaseChecks, RenewalChecks, RecordChecks, RaceChecks, CallChecks
+    ClaimChecks,
+    TakeoverChecks,
+    CompletionChecks,
+    ReleaseChecks,
+    RenewalChecks,
+    RecordChecks,
+    RaceChecks,
+    WatchChecks,
+    CallChecks,
 ):
     """Checks a layer, synchronous or asynchronous, against the contract of `retrysafe.persistence.base`.
 

@@ -16,6 +16,7 @@ import redis.asyncio
 
 from retrysafe import IdempotencyConfig, idempotent_function
 from retrysafe.exceptions import (
+    IdempotencyItemAlreadyExistsError,
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConsistencyError,
     IdempotencyPersistenceLayerError,
@@ -23,7 +24,8 @@ from retrysafe.exceptions import (
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from retrysafe.testing import ManualClock
-from servers import RedisCluster, RedisServer, programs
+from servers import RedisCluster, RedisSentinel, RedisServer, programs
+from support.any_client import OnlyGetSetDelete
 from support.bodies import counted
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "powertools-python-3.37.0.json").read_text())["records"]
@@ -157,6 +159,17 @@ def test_a_call_follows_a_slot_that_moved(start):
         assert cluster.master_of("{moved}") is target
         assert call(1) == 1  # its record has moved along
         assert body.body.runs == 2
+
+
+def test_a_call_follows_a_failover(start):
+    sentinel = start(RedisSentinel(programs.valkey_81()))
+    addresses = ",".join(f"{host}:{port}" for host, port in sentinel.addresses)
+    with CachePersistenceLayer(f"redis+sentinel://{addresses}/{sentinel.name}") as layer:
+        call = once(layer, counted(), "failover")
+        assert call(1) == 1
+        sentinel.master.command("WAIT", 2, 5000)
+        sentinel.fail_over()  # the new master has never seen the scripts
+        assert [call(2), call(2), call(1)] == [2, 2, 1]
 
 
 def move_slot(cluster, key, source, target):
@@ -517,3 +530,56 @@ def test_an_asynchronous_layer_refuses_a_client_that_blocks():
     with pytest.raises(IdempotencyPersistenceConfigError, match="is synchronous: use CachePersistenceLayer"):
         asyncio.run(call(1))
     assert runs == []
+
+
+# --- a takeover in two steps, which dies between them -----------------------------------------------------------------
+
+
+class DiesAfterTheMarker:
+    """A client with three methods that dies when it has won a takeover, before it stores its claim."""
+
+    def __init__(self, client):
+        self.set, self.delete = client.set, client.delete
+        self._client, self._gets = client, 0
+
+    def get(self, name):
+        self._gets += 1
+        if self._gets == 2:  # the first finds what to take over, the second looks whether it still stands
+            raise ConnectionError("as if killed")
+        return self._client.get(name)
+
+
+@pytest.mark.filterwarnings("ignore:client=")
+def test_a_takeover_that_died_holds_the_key_for_no_longer_than_its_lease(valkey_81_clock):
+    clock = ManualClock()
+
+    def pass_time(seconds):
+        clock.advance(seconds)
+        valkey_81_clock.stop_clock_at(clock.now_ms())
+
+    pass_time(0)
+    with connected(valkey_81_clock) as client:
+        layer = CachePersistenceLayer(client=OnlyGetSetDelete(client), clock=clock)
+        dying = CachePersistenceLayer(client=DiesAfterTheMarker(client), clock=clock)
+        first = record("marked")
+        layer._put_record(first)
+        pass_time(31)
+        seen = layer._get_record("marked")
+
+        def takeover(owner):
+            now = clock.now_ms()
+            return seen.replaced(
+                owner=owner,
+                attempt=2,
+                expiry_timestamp=now // 1000 + 3600,
+                in_progress_expiry_timestamp=now + 30_000,
+                replaces=seen,
+            )
+
+        with pytest.raises(IdempotencyPersistenceLayerError):
+            dying._put_record(takeover("died"))
+        with pytest.raises(IdempotencyItemAlreadyExistsError):
+            layer._put_record(takeover("owner-2"))
+        pass_time(32)
+        layer._put_record(takeover("owner-2"))
+        assert layer._get_record("marked").owner == "owner-2"

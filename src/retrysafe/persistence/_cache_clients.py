@@ -39,6 +39,8 @@ GLIDE_MARGIN_MS: Final = 250
 class Backend(Protocol):
     """A client, as the layer uses it."""
 
+    client: Any
+
     def run(self, command: Any) -> Any:
         """Carry out a command: one round trip. Raises this library's errors."""
         ...
@@ -115,10 +117,10 @@ def sync_backend(client: Any, options: Options) -> Backend:
 class ScriptBackend:
     """redis-py, valkey-py, and clients made like them."""
 
-    __slots__ = ("_client", "_execute", "_options")
+    __slots__ = ("_execute", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._execute = client.execute_command
         self._options = options
 
@@ -138,7 +140,7 @@ class ScriptBackend:
             raise explained(error, self._options.where, self._options.password) from error
 
     def _run_replicated(self, command: Command) -> list[Any]:
-        client, key = self._client, command.key
+        client, key = self.client, command.key
         return carry_out(
             confirmed(command, self._options),
             lambda pair: send_pair(client, key, pair),
@@ -149,10 +151,10 @@ class ScriptBackend:
 class GlideBackend:
     """valkey-glide-sync, standalone and cluster."""
 
-    __slots__ = ("_batches", "_client", "_options", "_scripts")
+    __slots__ = ("_batches", "_options", "_scripts", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
         self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
@@ -162,7 +164,7 @@ class GlideBackend:
         try:
             if command.replicated:
                 return self._run_replicated(command)
-            return self._client.invoke_script(
+            return self.client.invoke_script(
                 self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
             )
         except Exception as error:
@@ -202,9 +204,10 @@ class GlideScripts:
 class PlainBackend:
     """Anything with `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`, or with valkey-glide's arguments."""
 
-    __slots__ = ("_calls", "_options")
+    __slots__ = ("_calls", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
+        self.client = client
         self._calls = PlainCalls(client, "glide_sync")
         self._options = options
 
@@ -218,7 +221,7 @@ class PlainBackend:
             # Taken for a reply it would be a claim that got through, and nothing was sent.
             if inspect.iscoroutine(reply):
                 reply.close()
-            raise wrong_colour(self._calls.client, asynchronous=True)
+            raise wrong_colour(self.client, asynchronous=True)
         return reply
 
 
@@ -230,10 +233,10 @@ class PlainCalls:
         glide: The module of valkey-glide whose arguments it takes, if it takes those.
     """
 
-    __slots__ = ("_glide", "client")
+    __slots__ = ("_client", "_glide")
 
     def __init__(self, client: Any, glide: str) -> None:
-        self.client = client
+        self._client = client
         self._glide = None
         try:
             parameters = inspect.signature(client.set).parameters
@@ -244,7 +247,7 @@ class PlainCalls:
 
     def make(self, command: Plain) -> Any:
         """Call the client: its reply, or what is to be awaited for it."""
-        client, glide = self.client, self._glide
+        client, glide = self._client, self._glide
         if command.name == "get":
             return client.get(command.key)
         if command.name == "delete":

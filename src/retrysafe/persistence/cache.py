@@ -13,6 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from retrysafe.exceptions import IdempotencyPersistenceLayerError
+from retrysafe.persistence._cache_asking import Asker, ask, ask_async
+from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
@@ -29,7 +32,13 @@ if TYPE_CHECKING:
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
-__all__ = ["AsyncCachePersistenceLayer", "CacheClientProtocol", "CacheConnection", "CachePersistenceLayer"]
+__all__ = [
+    "AsyncCachePersistenceLayer",
+    "CacheClientProtocol",
+    "CacheConnection",
+    "CacheFinding",
+    "CachePersistenceLayer",
+]
 
 T = TypeVar("T")
 
@@ -83,6 +92,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
         IdempotencyPersistenceConnectionError: From a call: the server cannot be reached, or too few replicas confirm.
         IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
         IdempotencyPersistenceLayerError: From a call: the server refuses the command, as for want of memory.
+        IdempotencyResponseUnavailableError: From storing an outcome: the server does not take one so large.
     """
 
     def __init__(
@@ -140,6 +150,19 @@ class CachePersistenceLayer(BasePersistenceLayer):
         watching = (self._opened or self._open()).watching
         return None if watching is None else watching.watch(idempotency_key)
 
+    def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = (self._opened or self._open()).backend
+        return ask(Asker(backend.client, backend.run, self._settings.options))
+
     def close(self) -> None:
         """Close the client, if the layer opened it. A later call opens another."""
         with self._opening:
@@ -149,10 +172,15 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     def _carry_out(self, steps: Steps[T]) -> T:
         backend = (self._opened or self._open()).backend
-        reply = None
         try:
+            command = next(steps)
             while True:
-                reply = backend.run(steps.send(reply))
+                try:
+                    reply = backend.run(command)
+                except IdempotencyPersistenceLayerError as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(reply)
         except StopIteration as stop:
             answer: T = stop.value
             return answer
@@ -227,6 +255,19 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         watching = self._open().watching
         return None if watching is None else watching.watch(idempotency_key)
 
+    async def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = self._open().backend
+        return await ask_async(Asker(backend.client, backend.run, self._settings.options))
+
     async def close(self) -> None:
         """Close the client of this event loop, if the layer opened it. A later call opens another."""
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
@@ -237,10 +278,15 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _carry_out(self, steps: Steps[T]) -> T:
         backend = self._open().backend
-        reply = None
         try:
+            command = next(steps)
             while True:
-                reply = await backend.run(steps.send(reply))
+                try:
+                    reply = await backend.run(command)
+                except IdempotencyPersistenceLayerError as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(reply)
         except StopIteration as stop:
             answer: T = stop.value
             return answer

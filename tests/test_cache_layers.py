@@ -24,10 +24,12 @@ from support.cache_contract import CacheContract, LeastContract, RealTimeContrac
 
 class TestRedisPyOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", RedisPy()
+    rivals, rounds = 32, 4
 
 
 class TestAsyncRedisPyOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", RedisPy(asynchronous=True)
+    rivals, rounds = 32, 4
 
 
 class TestValkeyPyOnValkey91(CacheContract):
@@ -40,10 +42,12 @@ class TestAsyncValkeyPyOnValkey91(CacheContract):
 
 class TestGlideOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", Glide()
+    rivals, rounds = 32, 4
 
 
 class TestAsyncGlideOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", Glide(asynchronous=True)
+    rivals, rounds = 32, 4
 
 
 class TestUrlOnValkey91(UrlContract):

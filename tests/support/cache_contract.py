@@ -33,6 +33,9 @@ class CacheContract(PersistenceLayerContract):
 
     own_clock = True
     ahead_ms = 7_100
+    # Fewer than by default, as there are many classes; one for each way to run scripts has all.
+    rivals = 12
+    rounds = 2
 
     server_name: str
     client: Client

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retrysafe.persistence._cache_clients import GLIDE_MARGIN_MS, GlideScripts, Options, PlainCalls, kind_of
+from retrysafe.persistence._cache_clients import (
+    GLIDE_MARGIN_MS,
+    GlideScripts,
+    Options,
+    PlainCalls,
+    kind_of,
+    wrong_colour,
+)
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
@@ -47,9 +55,8 @@ class AsyncScriptBackend:
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
         self._options = options
-        # Of a cluster's client: looks which node has which keys, if it is yet to. redis-py does so by itself, but
-        # commands that are given before go anywhere; from the nodes that they are then sent to, it learns to close all
-        # connections.
+        # A cluster's client looks by itself which node has which keys. But redis-py sends commands that are given
+        # before then just anywhere, and closes the connections of all where too many of them are sent elsewhere.
         self._prepare = client.initialize if hasattr(client, "nodes_manager") else None
         self._run = self._alone
         if hasattr(client, "connection_pool"):  # a cluster's client has one for each node, and no such pipelines
@@ -132,18 +139,21 @@ class AsyncGlideBackend:
 
 
 class AsyncPlainBackend:
-    """Anything with the coroutines `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`."""
+    """Anything whose `get(name)`, `set(name, value, px=, nx=)` and `delete(name)` are to be awaited."""
 
     __slots__ = ("_calls", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
-        self._calls = PlainCalls(client)
+        self._calls = PlainCalls(client, "glide")
         self._options = options
 
     async def run(self, command: Plain) -> Any:
         """See `AsyncBackend`."""
         try:
-            return await self._calls.make(command)
+            reply = self._calls.make(command)
+            if inspect.isawaitable(reply):
+                return await reply
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
+        raise wrong_colour(self.client, asynchronous=False)

@@ -88,7 +88,7 @@ class PlainSteps:
                 break
             marker = f"{key}#takeover#{_digest(text)}"
             # Where a rival has it, that one is about to store its claim.
-            if not (yield Plain("set", marker, record.owner or "", self._left_ms(record), nx=True)):
+            if not (yield Plain("set", marker, record.owner or "", self._lease_ms(record), nx=True)):
                 continue
             if (yield Plain("get", key)) == text:
                 yield self._storing(record)
@@ -168,6 +168,12 @@ class PlainSteps:
             return None
         last = max((record.expiry_timestamp + 1) * 1000, record.in_progress_expiry_timestamp or 0)
         return max(last - self._clock.now_ms(), 0) + _GRACE_MS
+
+    def _lease_ms(self, record: DataRecord) -> int | None:
+        """For how long nobody else may take over: should this call die before its claim stands, its lease is over."""
+        if record.in_progress_expiry_timestamp is None:
+            return self._left_ms(record)
+        return max(record.in_progress_expiry_timestamp - self._clock.now_ms(), 0) + _GRACE_MS
 
 
 def _single(command: Plain) -> Steps[Any]:

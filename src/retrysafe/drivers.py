@@ -156,6 +156,7 @@ def invoke(
     try:
         running.start(op, store, heart.start)
     except BaseException as error:  # noqa: BLE001  # no heartbeat, no run: the protocol frees the key
+        running.over = True
         return Raised(error)
     try:
         value = function(*args, **kwargs)

@@ -967,7 +967,7 @@ def test_without_the_prepared_encoder_the_public_one_writes_the_same(monkeypatch
     for replacement in (None, lambda *_: lambda *_: ["other"]):
         monkeypatch.setattr(json.encoder, "c_make_encoder", replacement)
 
-        assert answers._prepared_encoder()(answer) == json.dumps(answer, sort_keys=True)
+        assert "".join(answers._prepared_encoder()(answer, 0)) == json.dumps(answer, sort_keys=True)
 
 
 def test_plain_json_may_be_deeper():

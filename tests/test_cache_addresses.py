@@ -29,25 +29,25 @@ def texts_of(error):
 
 
 @pytest.mark.parametrize(
-    ("url", "where", "topology", "tls"),
+    ("url", "where", "topology"),
     [
-        ("redis://cache", "cache:6379", "standalone", False),
-        ("redis://cache:6380/2", "cache:6380", "standalone", False),
-        ("rediss://cache", "cache:6379", "standalone", True),
-        ("valkey://cache", "cache:6379", "standalone", False),
-        ("valkeys://cache/", "cache:6379", "standalone", True),
-        ("redis://[::1]:7000/0", "[::1]:7000", "standalone", False),
-        ("redis://[fe80::1]", "[fe80::1]:6379", "standalone", False),
-        ("redis+cluster://a:1,b,[::1]:3", "a:1,b:6379,[::1]:3", "cluster", False),
-        ("rediss+cluster://a", "a:6379", "cluster", True),
-        ("valkeys+cluster://a/0", "a:6379", "cluster", True),
-        ("redis+sentinel://a,b:2/mymaster", "a:26379,b:2 (master 'mymaster')", "sentinel", False),
-        ("valkeys+sentinel://a/my%20master/3", "a:26379 (master 'my master')", "sentinel", True),
+        ("redis://cache", "cache:6379", "standalone"),
+        ("redis://cache:6380/2", "cache:6380", "standalone"),
+        ("rediss://cache", "cache:6379 (TLS)", "standalone"),
+        ("valkey://cache", "cache:6379", "standalone"),
+        ("valkeys://cache/", "cache:6379 (TLS)", "standalone"),
+        ("redis://[::1]:7000/0", "[::1]:7000", "standalone"),
+        ("redis://[fe80::1]", "[fe80::1]:6379", "standalone"),
+        ("redis+cluster://a:1,b,[::1]:3", "a:1,b:6379,[::1]:3", "cluster"),
+        ("rediss+cluster://a", "a:6379 (TLS)", "cluster"),
+        ("valkeys+cluster://a/0", "a:6379 (TLS)", "cluster"),
+        ("redis+sentinel://a,b:2/mymaster", "a:26379,b:2 (master 'mymaster')", "sentinel"),
+        ("valkeys+sentinel://a/my%20master/3", "a:26379 (master 'my master') (TLS)", "sentinel"),
     ],
 )
-def test_each_form_of_a_url_names_its_servers(url, where, topology, tls):
+def test_each_form_of_a_url_names_its_servers(url, where, topology):
     address = parse_url(url)
-    assert (address.where, address.topology, address.tls) == (where, topology, tls)
+    assert (address.where, address.topology) == (where, topology)
 
 
 def test_user_and_password_are_percent_decoded():

@@ -23,6 +23,7 @@ SURFACE = {
         "AsyncMemoryPersistenceLayer",
         "BasePersistenceLayer",
         "DataRecord",
+        "DynamoDBPersistenceLayer",
         "Execution",
         "IdempotencyConfig",
         "IdempotentHookFunction",
@@ -82,6 +83,11 @@ SURFACE = {
         "CachePersistenceLayer",
     },
     "retrysafe.persistence.datarecord": {"DataRecord"},
+    "retrysafe.persistence.dynamodb": {
+        "AsyncDynamoDBPersistenceLayer",
+        "DynamoDBFinding",
+        "DynamoDBPersistenceLayer",
+    },
     "retrysafe.persistence.memory": {"AsyncMemoryPersistenceLayer", "MemoryPersistenceLayer"},
     "retrysafe.persistence.redis": {
         "AsyncRedisCachePersistenceLayer",
@@ -104,6 +110,9 @@ SURFACE = {
         "idempotency_disabled",
     },
 }
+
+# Names of the package whose module is loaded when they are asked for.
+LAZY = {"DynamoDBPersistenceLayer"}
 
 # Without an underscore, for the library's own modules; nobody is told of them.
 INTERNAL = {
@@ -160,7 +169,7 @@ def test_the_package_itself_has_no_other_public_names():
         for name, value in vars(retrysafe).items()
         if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert public == set(retrysafe.__all__)
+    assert public == set(retrysafe.__all__) - LAZY
 
 
 # --- imports ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """retrysafe makes work safe to retry: it runs once per idempotency key, and duplicates get the first answer."""
 
+import typing as _typing
+
 from retrysafe.block import idempotent_block
 from retrysafe.config import IdempotencyConfig
 from retrysafe.execution import Execution, current_execution
@@ -10,6 +12,9 @@ from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenc
 from retrysafe.persistence.datarecord import DataRecord
 from retrysafe.persistence.memory import AsyncMemoryPersistenceLayer, MemoryPersistenceLayer
 
+if _typing.TYPE_CHECKING:
+    from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -17,6 +22,7 @@ __all__ = [
     "AsyncMemoryPersistenceLayer",
     "BasePersistenceLayer",
     "DataRecord",
+    "DynamoDBPersistenceLayer",
     "Execution",
     "IdempotencyConfig",
     "IdempotentHookFunction",
@@ -28,3 +34,16 @@ __all__ = [
     "idempotent_function",
     "layer_from_url",
 ]
+
+
+def __getattr__(name: str) -> _typing.Any:
+    """The layers whose modules are loaded only when they are asked for."""
+    if name == "DynamoDBPersistenceLayer":
+        from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer  # noqa: PLC0415  # see above
+
+        return DynamoDBPersistenceLayer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,14 +8,14 @@ way here. All others go through `retrysafe.exact`, most of which is imported for
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from retrysafe.exact.errors import UnstorableAnswerError
 from retrysafe.exact.marks import VERSION
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from retrysafe.exact.annotations import NamedClasses
     from retrysafe.serialization.base import BaseIdempotencySerializer
@@ -80,30 +80,29 @@ class AnswerCodec:
             UnstorableAnswerError: Something in it has no stored form. Nothing else is ever raised: the work
                 is done, and its caller is owed the answer.
         """
-        if self._serializer is None or answer is None:
-            return self._encode(answer)
-        serializer: Any = self._serializer
-        try:
-            serialized = serializer.to_dict(answer)
-        except Exception as error:
-            raise UnstorableAnswerError(
-                answer, f"was refused by the output serializer ({type(error).__name__})"
-            ) from error
-        if serialized is None:
-            # Marked, so that it is not read as the None that no serializer has seen.
-            return StoredAnswer("null", _types_text(["instead", None, None]), ())
-        return self._encode(serialized)
-
-    def _encode(self, answer: Any) -> StoredAnswer:
+        if self._serializer is not None and answer is not None:
+            answer = self._serialized(answer)
+            if answer is None:
+                # Marked, so that it is not read as the None that no serializer has seen.
+                return StoredAnswer("null", _types_text(["instead", None, None]), ())
         try:
             if _is_plain(answer):
-                data = _json_text(answer)
+                data = "".join(_json_pieces(answer, 0))
                 # Only text with surrogates can come back as another than it was; see scalars.encode_str.
                 if "\\ud" not in data or json.loads(data) == answer:
                     return StoredAnswer(data)
         except Exception:  # noqa: BLE001, S110  # nan, a list within itself: typed or refused below
             pass
         return self._encode_typed(answer)
+
+    def _serialized(self, answer: Any) -> Any:
+        serializer: Any = self._serializer
+        try:
+            return serializer.to_dict(answer)
+        except Exception as error:
+            raise UnstorableAnswerError(
+                answer, f"was refused by the output serializer ({type(error).__name__})"
+            ) from error
 
     def _encode_typed(self, answer: Any) -> StoredAnswer:
         from retrysafe.exact.encode import Encoder  # noqa: PLC0415  # most answers never need it
@@ -129,10 +128,10 @@ class AnswerCodec:
         if not data:
             return None
         try:
-            answer, end = _read_json(data)
+            answer, end = _read_json(data, 0)
             if end != len(data):
                 answer = json.loads(data)  # blanks at the end, or more than one value
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, RecursionError, StopIteration):
             answer = _read_again(data)
         if types:
             answer = self._decode_typed(answer, types)
@@ -196,8 +195,8 @@ def _is_plain(value: Any) -> bool:
     return kind in _PLAIN_LEAVES
 
 
-def _prepared_encoder() -> Callable[[Any], str]:
-    """`json.dumps(value, sort_keys=True, allow_nan=False)` without what that sets up on each call.
+def _prepared_encoder() -> Callable[[Any, int], Iterable[str]]:
+    """`json.dumps(value, sort_keys=True, allow_nan=False)` in pieces, without what that sets up on each call.
 
     The set-up takes as long as the writing of a small answer. It is done here once, with the json module's
     own parts; where this Python has others, the module's public encoder does the same.
@@ -206,20 +205,20 @@ def _prepared_encoder() -> Callable[[Any], str]:
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     escape: Any = getattr(json.encoder, "encode_basestring_ascii", None)
     try:
-        chunks: Any = make(None, encoder.default, escape, None, ": ", ", ", *(True, False, False))
+        pieces: Any = make(None, encoder.default, escape, None, ": ", ", ", *(True, False, False))
         sample = {"b": [1.5, None, "\u2028"], "a": True}
-        if "".join(chunks(sample, 0)) != encoder.encode(sample):
-            return encoder.encode
-    except Exception:  # noqa: BLE001  # whatever it is that has changed
-        return encoder.encode
-    join = "".join
-    return lambda value: join(chunks(value, 0))
+        if "".join(pieces(sample, 0)) == encoder.encode(sample):
+            return cast("Callable[[Any, int], Iterable[str]]", pieces)
+    except Exception:  # noqa: BLE001, S110  # whatever it is that has changed
+        pass
+    return lambda value, _level: (encoder.encode(value),)
 
 
-_json_text = _prepared_encoder()
+_json_pieces = _prepared_encoder()
 _typed_json_text = json.JSONEncoder(allow_nan=False, check_circular=False).encode  # dicts come sorted
 _compact_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
-_read_json = json.JSONDecoder().raw_decode
+# What `JSONDecoder.raw_decode` calls; where there is no value it raises StopIteration.
+_read_json: Callable[[str, int], tuple[Any, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009  # untyped
 
 
 def _types_text(mark: Any) -> str:

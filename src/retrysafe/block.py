@@ -13,14 +13,17 @@ from retrysafe.heartbeat import AsyncBeat, heart
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.plan import checked_config, checked_layer, checked_prefix, checked_serializer, plan_on
 from retrysafe.ports import AsyncPorts, SyncPorts
-from retrysafe.protocol import idempotent_call
+from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Ending, Flow, Invoke, Raised
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from retrysafe.call import Call
     from retrysafe.config import IdempotencyConfig
+    from retrysafe.execution import Execution
+    from retrysafe.heartbeat import Heart
     from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencySerializer
 
@@ -95,8 +98,8 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         call = self._begin()
         if call is not None:
             flow = idempotent_call(call)
-            step = drive(flow, SyncPorts(self._store))
-            self._entered(step, flow, Running(step, self._store, heart.start) if isinstance(step, Invoke) else None)
+            step = known_answer(call) or drive(flow, SyncPorts(self._store))
+            self._entered(step, flow, self._store, heart.start)
         return self
 
     def __exit__(
@@ -111,8 +114,8 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         if call is not None:
             store = awaitable_layer(self._store)
             flow = idempotent_call(call)
-            step = await drive_async(flow, AsyncPorts(store))
-            self._entered(step, flow, Running(step, store, AsyncBeat) if isinstance(step, Invoke) else None)
+            step = known_answer(call) or await drive_async(flow, AsyncPorts(store))
+            self._entered(step, flow, store, AsyncBeat)
         return self
 
     async def __aexit__(
@@ -135,12 +138,16 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         self._is_first, self._answer = True, None
         return None if switch.is_off() else self._plan.begin(self._payload)
 
-    def _entered(self, step: Any, flow: Flow[Ending], running: Running | None) -> None:
-        if running is not None:
+    def _entered(
+        self, step: Any, flow: Flow[Ending], store: AnyLayer, start_beat: Callable[[Execution], Heart | AsyncBeat]
+    ) -> None:
+        if isinstance(step, Invoke):
+            running = Running()
+            running.start(step, store, start_beat)
             self._run = _Run(flow, running)
-            return
-        self._is_first = False
-        self._answer = conclude(step)
+        else:
+            self._is_first = False
+            self._answer = conclude(step)
 
     def _left(self, end: Ending, error: BaseException | None) -> None:
         self._run = None

@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.events import WARNING
+from retrysafe.execution import current
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 
 if TYPE_CHECKING:
     from retrysafe.events import IdempotencyEvent
-    from retrysafe.execution import Execution
     from retrysafe.plan import Plan
 
 
@@ -41,9 +41,8 @@ class Lease:
         self.end_ms = end_ms
         self.renewal_seconds = length_ms / 1000 / RENEWALS_PER_LEASE
 
-    def end(self, now_ms: int) -> int:
-        """When a lease that is taken now ends."""
-        return now_ms + self.length_ms if self.end_ms is None else self.end_ms
+
+UNDECIDED = Lease(0, renews=False)
 
 
 class Call:
@@ -53,59 +52,63 @@ class Call:
         plan: What was decided when decorating.
         idempotency_key: The key, `{prefix}#{hash}`.
         payload_hash: Hash of the validated part of the payload; "" without validation.
-        lease: How long it may be silent.
         owner: The owner token, where several invocations of one durable execution share it. Default: a random one,
             which no other call can have, drawn at the first claim.
-        outer: The run inside which the call is made, in the same thread or task.
         resumes: Whether a durable execution is being replayed, so that a record of this owner that is INPROGRESS comes
             from an earlier invocation of it.
 
     Attributes:
         is_durable: Whether several invocations of one durable execution share the owner token.
+        lease: How long it may be silent; decided at the first claim, where it begins.
     """
 
-    __slots__ = ("idempotency_key", "is_durable", "lease", "outer", "owner", "payload_hash", "plan", "resumes")
+    __slots__ = ("idempotency_key", "is_durable", "lease", "owner", "payload_hash", "plan", "resumes")
 
     def __init__(
         self,
         plan: Plan,
         idempotency_key: str,
         payload_hash: str,
-        lease: Lease,
         owner: str | None = None,
-        outer: Execution | None = None,
-        *,
         resumes: bool = False,
     ) -> None:
         self.plan = plan
         self.idempotency_key = idempotency_key
         self.payload_hash = payload_hash
-        self.lease = lease
         self.owner = owner
         self.is_durable = owner is not None
         self.resumes = resumes
-        self.outer = outer
+        self.lease = UNDECIDED
 
     def is_inside(self, owner: str | None) -> bool:
         """Whether this call is made inside the run of that owner, so that waiting for it would never end."""
-        outer = self.outer
+        outer = current.get()
         while outer is not None:
             if outer.claim.owner == owner and not outer.over:
                 return True
-            outer = outer.call.outer
+            outer = outer.outer
         return False
 
     def claim(self, replaces: DataRecord | None = None, attempt: int = 1) -> DataRecord:
         """The record that claims the key for this call, from now on."""
+        if self.lease is UNDECIDED:
+            self.lease = self.plan.lease()
         now = self.plan.clock.now_ms()
-        lease_end = self.lease.end(now)
+        lease = self.lease
+        lease_end = now + lease.length_ms if lease.end_ms is None else lease.end_ms
+        # For a window, and never less than the lease: a peer judges a running record by its window alone.
+        window_end = now // 1000 + self.plan.claim_seconds
+        if window_end * 1000 < lease_end:
+            window_end = -(-lease_end // 1000)
         owner = self.owner
         if owner is None:
+            # Never out of tokens drawn ahead: a copy of this process, forked or restored from a snapshot, would have
+            # the same ones, and two owners of one name would both run.
             owner = self.owner = os.urandom(16).hex()
         return DataRecord(
             self.idempotency_key,
             INPROGRESS,
-            self._claim_end(now, lease_end),
+            window_end,
             lease_end,
             "",
             self.payload_hash,
@@ -119,14 +122,7 @@ class Call:
 
     def renewal(self, claim: DataRecord) -> DataRecord:
         """The claim with a lease that starts now."""
-        now = self.plan.clock.now_ms()
-        lease_end = self.lease.end(now)
-        return claim.replaced(
-            in_progress_expiry_timestamp=lease_end,
-            expiry_timestamp=self._claim_end(now, lease_end),
-            replaces=None,
-            made_at_ms=now,
-        )
+        return self.claim(attempt=claim.attempt)
 
     def outcome(self, claim: DataRecord, status: str, data: str = "", types: str = "") -> DataRecord:
         """The record that completes this call, with a window that starts now."""
@@ -145,14 +141,6 @@ class Call:
             None,
             now,
         )
-
-    def _claim_end(self, now_ms: int, lease_end_ms: int) -> int:
-        """Until when a claim stands, in whole seconds: for a window, and never less than its lease.
-
-        A peer judges a running record by its window alone, so the window has to cover the lease.
-        """
-        end = now_ms // 1000 + self.plan.claim_seconds
-        return end if end * 1000 >= lease_end_ms else -(-lease_end_ms // 1000)
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
         """Report an event, if anybody listens."""

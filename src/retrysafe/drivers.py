@@ -13,12 +13,13 @@ from retrysafe.endings import interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
 from retrysafe.heartbeat import AsyncBeat, heart
-from retrysafe.ports import AsyncPorts, SyncPorts
-from retrysafe.protocol import idempotent_call
+from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
+from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from contextvars import Token
 
     from retrysafe.call import Call
     from retrysafe.heartbeat import Heart
@@ -35,27 +36,29 @@ def run(
     kwargs: Mapping[str, Any],
 ) -> Any:
     """Carry one call out: its answer, or its error raised."""
-    flow = idempotent_call(call)
-    ports = SyncPorts(store)
-    op: Op[Any] | None = None
-    answer: Any = None
-    try:
-        while True:
-            op = flow.send(answer)
-            if isinstance(op, Invoke):
-                if ports.watch is not None:
-                    ports.unwatch()
-                answer = invoke(op, store, function, args, kwargs)
-            else:
-                answer = getattr(ports, op.port)(op)
-    except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
-        end: Ending = stop.value
-    except BaseException:  # a signal struck between two wishes, or a listener raised more than an Exception
-        drive(interrupted(call, op, answer), ports)
-        raise
-    finally:
-        if ports.watch is not None:
-            ports.unwatch()
+    end = known_answer(call)
+    if end is None:
+        flow = idempotent_call(call)
+        ports = SyncPorts(store)
+        op: Op[Any] | None = None
+        answer: Any = None
+        try:
+            while True:
+                op = flow.send(answer)
+                if type(op) is Invoke:
+                    if ports.watch is not None:
+                        ports.unwatch()
+                    answer = invoke(op, store, function, args, kwargs)
+                else:
+                    answer = SYNC_PORTS[type(op)](ports, op)
+        except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
+            end = stop.value
+        except BaseException:  # a signal struck between two wishes, or a listener raised more than an Exception
+            drive(interrupted(call, op, answer), ports)
+            raise
+        finally:
+            if ports.watch is not None:
+                ports.unwatch()
     return end.value if type(end) is Returned else conclude(end)
 
 
@@ -66,7 +69,7 @@ def drive(flow: Flow[Any], ports: SyncPorts, answer: Any = None) -> Any:
             op = flow.send(answer)
             if type(op) is Invoke:
                 return op
-            answer = getattr(ports, op.port)(op)
+            answer = SYNC_PORTS[type(op)](ports, op)
     except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
         return stop.value
     finally:
@@ -84,29 +87,34 @@ def conclude(end: Ending) -> Any:
         del end  # else the error, its traceback and this frame would hold each other
 
 
-async def answered(result: Any) -> Any:
-    """What an asynchronous function's call comes to. One that was none has run: it is the answer."""
-    return await result if hasattr(result, "__await__") else result
-
-
 class Running(Execution):
-    """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one.
-
-    Args:
-        op: What runs.
-        store: Where its record is kept.
-        start_beat: Starts the heartbeat: `heart.start` for a sync run, `AsyncBeat` for an async one.
-    """
+    """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one."""
 
     __slots__ = ("_beat", "_token")
 
-    def __init__(
+    _beat: Heart | AsyncBeat | None
+    _token: Token[Execution | None]
+
+    def start(
         self,
         op: Invoke,
         store: BasePersistenceLayer | AsyncBasePersistenceLayer,
         start_beat: Callable[[Execution], Heart | AsyncBeat],
     ) -> None:
-        super().__init__(op.call, op.claim, store)
+        """The function is about to begin.
+
+        Args:
+            op: What runs.
+            store: Where its record is kept.
+            start_beat: Starts the heartbeat: `heart.start` for a sync run, `AsyncBeat` for an async one.
+        """
+        self.call = op.call
+        self.claim = claim = op.claim
+        self.store = store
+        self.lease_end_ms = claim.in_progress_expiry_timestamp or 0
+        self.lease_lost = False
+        self.outer = current.get()
+        self.over = False
         self._beat = start_beat(self) if op.call.lease.renews else None
         self._token = current.set(self)
 
@@ -119,18 +127,21 @@ class Running(Execution):
             try:
                 current.reset(self._token)
             except ValueError:  # a copy of the context it began in
-                current.set(self.call.outer)
+                current.set(self.outer)
 
     def returned(self, value: Any) -> Ending:
         """How it ends with this answer."""
-        if type(value) in _UNSTARTED:
-            return _refuse_unstarted(self.call, value)
-        return Returned(value, self.lease_end_ms)
+        return _refuse_unstarted(self.call, value) if type(value) in _UNSTARTED else Returned(value, self.lease_end_ms)
 
     def raised(self, error: BaseException) -> Ending:
         """How it ends with this exception."""
         # A durable execution that suspends itself says so by raising past `except Exception`.
         return Raised(error, self.lease_end_ms, suspended=self.call.is_durable and not isinstance(error, Exception))
+
+
+async def answered(result: Any) -> Any:
+    """What an asynchronous function's call comes to. One that was none has run: it is the answer."""
+    return await result if hasattr(result, "__await__") else result
 
 
 def invoke(
@@ -141,8 +152,9 @@ def invoke(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """Run the function, once."""
+    running = Running()
     try:
-        running = Running(op, store, heart.start)
+        running.start(op, store, heart.start)
     except BaseException as error:  # noqa: BLE001  # no heartbeat, no run: the protocol frees the key
         return Raised(error)
     try:
@@ -178,13 +190,15 @@ async def run_async(
     kwargs: Mapping[str, Any],
 ) -> Any:
     """Carry one call out: its answer, or its error raised."""
-    flow = idempotent_call(call)
-    ports = AsyncPorts(store)
-    step = await drive_async(flow, ports)
-    if isinstance(step, Invoke):
-        end = await invoke_async(step, store, function, args, kwargs)
-        ports.interrupted = isinstance(end, Raised) and not isinstance(end.error, Exception)
-        step = await drive_async(flow, ports, end)
+    step: Any = known_answer(call)
+    if step is None:
+        flow = idempotent_call(call)
+        ports = AsyncPorts(store)
+        step = await drive_async(flow, ports)
+        if type(step) is Invoke:
+            end = await invoke_async(step, store, function, args, kwargs)
+            ports.interrupted = isinstance(end, Raised) and not isinstance(end.error, Exception)
+            step = await drive_async(flow, ports, end)
     return conclude(step)
 
 
@@ -195,7 +209,7 @@ async def drive_async(flow: Flow[Ending], ports: AsyncPorts, answer: Any = None)
             op = flow.send(answer)
             if type(op) is Invoke:
                 return op
-            answer = await getattr(ports, op.port)(op)
+            answer = await ASYNC_PORTS[type(op)](ports, op)
     except StopIteration as stop:
         return stop.value
     finally:
@@ -211,7 +225,8 @@ async def invoke_async(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """`invoke`, awaiting the function."""
-    running = Running(op, store, AsyncBeat)
+    running = Running()
+    running.start(op, store, AsyncBeat)
     try:
         value = await answered(function(*args, **kwargs))
     except GeneratorExit:

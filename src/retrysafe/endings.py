@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.answers import UnstorableAnswerError
-from retrysafe.events import AnswerUnavailable, Completed, LeaseLost, Released
+from retrysafe.events import DEBUG, WARNING, AnswerUnavailable, Completed, LeaseLost, Released
 from retrysafe.exceptions import IdempotencyBaseError, IdempotencyLeaseLostError, IdempotencyPersistenceLayerError
 from retrysafe.failures import encode_failure
 from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying
@@ -80,22 +80,45 @@ def complete_unavailable(call: Call, claim: DataRecord, end: Ending, reason: str
 def complete(
     call: Call, claim: DataRecord, end: Ending, record: DataRecord, stored: StoredAnswer | None = None
 ) -> Flow[Ending]:
-    """Store the outcome: again, with growing pauses, while the lease runs."""
-    answer: StoreFailed | Lost | Unstorable | None = yield Complete(record)
-    trying = Trying(call, _store_deadline(call, claim, end)) if answer is not None else None
-    while answer is not None and trying is not None:
-        if isinstance(answer, Lost):
-            return (yield from _lost(call, claim, end, answer.record))
-        if isinstance(answer, Unstorable) and record.stored_status != UNAVAILABLE:
-            return (yield from complete_unavailable(call, claim, end, str(answer.error)))
-        if not (yield from trying.once_more(answer.error)):
-            return _not_stored(end, answer.error) if trying.interrupted is None else Raised(trying.interrupted)
-        answer = yield from Complete(record)
-    if stored is not None:
+    """Store the outcome."""
+    refused = yield from Complete(record)
+    if refused is not None:
+        return (yield from complete_after_all(call, claim, end, record, stored, refused))
+    completed(call, record, stored)
+    return end
+
+
+def complete_after_all(
+    call: Call,
+    claim: DataRecord,
+    end: Ending,
+    record: DataRecord,
+    stored: StoredAnswer | None,
+    refused: StoreFailed | Lost | Unstorable | None,
+) -> Flow[Ending]:
+    """Store the outcome that the store did not take: again, with growing pauses, while the lease runs."""
+    trying = Trying(call, _store_deadline(call, claim, end))
+    while refused is not None:
+        if isinstance(refused, Lost):
+            return (yield from _lost(call, claim, end, refused.record))
+        if isinstance(refused, Unstorable) and record.stored_status != UNAVAILABLE:
+            return (yield from complete_unavailable(call, claim, end, str(refused.error)))
+        if not (yield from trying.once_more(refused.error)):
+            return _not_stored(end, refused.error) if trying.interrupted is None else Raised(trying.interrupted)
+        refused = yield from Complete(record)
+    completed(call, record, stored)
+    return end if trying.interrupted is None else Raised(trying.interrupted)
+
+
+def completed(call: Call, record: DataRecord, stored: StoredAnswer | None) -> None:
+    """The outcome is stored: report it, and keep it at hand. Nothing for a run without an answer, which is told of."""
+    if stored is None:
+        return
+    level = WARNING if stored.plain else DEBUG
+    if call.plan.listener.hears(level):
         call.tell(Completed, record, status=record.stored_status, plain_classes=stored.plain)
-        if call.plan.cache is not None:
-            call.plan.cache.put(record)
-    return end if trying is None or trying.interrupted is None else Raised(trying.interrupted)
+    if call.plan.cache is not None:
+        call.plan.cache.put(record)
 
 
 def _store_deadline(call: Call, claim: DataRecord, end: Ending) -> int:

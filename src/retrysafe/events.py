@@ -159,7 +159,7 @@ class Listener:
         self._function_name = function_name
         self._hook = hook
 
-    def hears(self, level: int) -> bool:
+    def hears(self, level: int = DEBUG) -> bool:
         """Whether anybody listens to events of this level, so that it is worth building one."""
         if self._hook is not None:
             return True

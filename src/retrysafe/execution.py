@@ -19,28 +19,39 @@ current: ContextVar[Execution | None] = ContextVar("retrysafe_execution", defaul
 
 
 class Execution:
-    """One run of an idempotent function, as `current_execution()` gives it.
+    """One run of an idempotent function, as `current_execution()` gives it. Its driver fills it in.
 
     Attributes:
         call: The call that runs.
         claim: The record that claims its key.
         lease_end_ms: End of the lease as last renewed, in milliseconds since the epoch.
         store: Where the record is kept.
+        outer: The run inside which this one began, in the same thread or task.
         over: Whether the function has ended.
         renewal_due: When a heartbeat renews a sync run next, on the monotonic clock, in seconds.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
     """
 
-    __slots__ = ("__weakref__", "call", "claim", "lease_end_ms", "lease_lost", "over", "renewal_due", "store")
+    __slots__ = (
+        "__weakref__",
+        "call",
+        "claim",
+        "lease_end_ms",
+        "lease_lost",
+        "outer",
+        "over",
+        "renewal_due",
+        "store",
+    )
 
-    def __init__(self, call: Call, claim: DataRecord, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
-        self.call = call
-        self.claim = claim
-        self.store = store
-        self.lease_end_ms: int = claim.in_progress_expiry_timestamp or 0
-        self.lease_lost = False
-        self.over = False
-        self.renewal_due = 0.0
+    call: Call
+    claim: DataRecord
+    store: BasePersistenceLayer | AsyncBasePersistenceLayer
+    lease_end_ms: int
+    lease_lost: bool
+    outer: Execution | None
+    over: bool
+    renewal_due: float
 
     @property
     def idempotency_key(self) -> str:
@@ -118,7 +129,7 @@ def current_execution() -> Execution:
     """
     execution = current.get()
     while execution is not None and execution.over:  # left behind in a context that outlived it
-        execution = execution.call.outer
+        execution = execution.outer
     if execution is None:
         raise IdempotencyConfigError("current_execution() was called outside of an idempotent function")
     return execution

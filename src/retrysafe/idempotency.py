@@ -103,29 +103,32 @@ def idempotent(
     store = _opened(persistence_store, handler)
     plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
     arguments = HandlerArguments(handler)
-
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        _, execution_id, is_replay = lambda_context.unwrap(arguments.context(args, kwargs))
-        return plan.begin(arguments.event(args, kwargs), execution_id=execution_id, is_replay=is_replay)
-
-    protected = _protected(handler, store, begin)
     if is_async(handler):
+        async_store = awaitable_layer(store)
 
         @functools.wraps(handler)
         async def in_async_invocation(*args: Any, **kwargs: Any) -> Any:
-            token = lambda_context.register(lambda_context.unwrap(arguments.context(args, kwargs))[0])
+            context, execution_id, is_replay = lambda_context.unwrap(arguments.context(args, kwargs))
+            token = lambda_context.register(context)
             try:
-                return await protected(*args, **kwargs)
+                call = None if switch.is_off() else plan.begin(arguments.event(args, kwargs), execution_id, is_replay)
+                if call is None:
+                    return await handler(*args, **kwargs)
+                return await run_async(call, async_store, handler, args, kwargs)
             finally:
                 lambda_context.unregister(token)
 
         return in_async_invocation
 
+    sync_store = cast("BasePersistenceLayer", store)  # plan_for has refused the other kind
+
     @functools.wraps(handler)
     def in_invocation(*args: Any, **kwargs: Any) -> Any:
-        token = lambda_context.register(lambda_context.unwrap(arguments.context(args, kwargs))[0])
+        context, execution_id, is_replay = lambda_context.unwrap(arguments.context(args, kwargs))
+        token = lambda_context.register(context)
         try:
-            return protected(*args, **kwargs)
+            call = None if switch.is_off() else plan.begin(arguments.event(args, kwargs), execution_id, is_replay)
+            return handler(*args, **kwargs) if call is None else run(call, sync_store, handler, args, kwargs)
         finally:
             lambda_context.unregister(token)
 
@@ -218,32 +221,17 @@ def idempotent_function(
         raise IdempotencyConfigError(
             f"key and event_key_jmespath={config.event_key_jmespath!r} both say what makes the key; give one"
         )
-    from retrysafe.signatures import Arguments  # noqa: PLC0415  # loads inspect, for decorating alone
+    from retrysafe.signatures import Arguments, is_async  # noqa: PLC0415  # loads inspect, for decorating alone
 
     store = _opened(persistence_store, function)
     serializer = None if output_serializer is None else serializer_for(output_serializer, function)
     plan = plan_for(function, store, config=config, serializer=serializer, key_prefix=key_prefix)
     arguments = Arguments(function, data_keyword_argument)
+    name = arguments.keyword
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
-        payload = arguments.payload(args, kwargs)
+        payload = kwargs[name] if name in kwargs else arguments.payload(args, kwargs)
         return plan.begin(payload) if key is None else plan.begin(payload, key=key(arguments.bound(args, kwargs)))
-
-    return _protected(function, store, begin)
-
-
-def _opened(persistence_store: AnyLayer | str, function: Any) -> AnyLayer:
-    """The layer, opened from a URL if it is one, of the kind that the function needs."""
-    if not isinstance(persistence_store, str):
-        return persistence_store
-    from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for decorating alone
-
-    return async_layer_from_url(persistence_store) if is_async(function) else layer_from_url(persistence_store)
-
-
-def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...], dict[str, Any]], Call | None]) -> Any:
-    """The function behind the protocol, of its own kind, sync or async."""
-    from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for decorating alone
 
     if is_async(function):
         async_store = awaitable_layer(store)
@@ -262,8 +250,15 @@ def _protected(function: Any, store: AnyLayer, begin: Callable[[tuple[Any, ...],
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         call = None if switch.is_off() else begin(args, kwargs)
-        if call is None:
-            return function(*args, **kwargs)
-        return run(call, sync_store, function, args, kwargs)
+        return function(*args, **kwargs) if call is None else run(call, sync_store, function, args, kwargs)
 
     return wrapper
+
+
+def _opened(persistence_store: AnyLayer | str, function: Any) -> AnyLayer:
+    """The layer, opened from a URL if it is one, of the kind that the function needs."""
+    if not isinstance(persistence_store, str):
+        return persistence_store
+    from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for decorating alone
+
+    return async_layer_from_url(persistence_store) if is_async(function) else layer_from_url(persistence_store)

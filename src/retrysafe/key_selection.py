@@ -32,7 +32,7 @@ class Selection:
         IdempotencyConfigError: It is no JMESPath expression, or calls a function that does not exist.
     """
 
-    __slots__ = ("_interpreter", "_option", "_tree")
+    __slots__ = ("_field", "_interpreter", "_option", "_tree")
 
     def __init__(self, option: str, expression: str, options: Options) -> None:
         self._option = option
@@ -41,6 +41,8 @@ class Selection:
             self._tree: Any = jmespath.compile(expression).parsed
         except (JMESPathError, RecursionError) as error:
             raise IdempotencyConfigError(f"{option}={expression!r} is not a JMESPath expression", error) from error
+        # Most expressions name one field of a dict, which needs no interpreter.
+        self._field: str | None = self._tree["value"] if self._tree["type"] == "field" else None
         functions = options.custom_functions or Functions()
         missing = _called(self._tree).difference(functions.FUNCTION_TABLE)
         if missing:
@@ -56,6 +58,9 @@ class Selection:
             IdempotencyKeyError: A function was given what it cannot take, or the expression looks into
                 something that has no fields.
         """
+        fields: Any = payload
+        if self._field is not None and type(payload) is dict:
+            return fields.get(self._field)
         try:
             return self._interpreter.visit(self._tree, payload)
         except IdempotencyKeyError as error:

@@ -78,10 +78,10 @@ class PayloadKeys:
         Raises:
             IdempotencyKeyError: The payload cannot be searched, or what is selected cannot be hashed.
         """
+        data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload")
         if self._key_selection is None:
-            data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload")
             return self._digest(data, "payload") if _identifies(data) else None
-        data = self._key_selection.select(_whole(payload, "payload"))
+        data = self._key_selection.select(data)
         return self._digest(data, _EVENT_KEY) if _identifies(data) else None
 
     def hash_of(self, data: Any) -> str | None:
@@ -112,7 +112,7 @@ class PayloadKeys:
             raise _refusal(data, origin, error) from None
         except Exception as error:  # a getter or a serializer of the user's may raise anything
             raise _refusal(data, origin, error) from error
-        digest: str = self._hash(text.encode(), usedforsecurity=False).hexdigest()
+        digest: str = self._hash(text.encode()).hexdigest()
         return digest
 
 
@@ -164,10 +164,11 @@ def _hash_constructor(name: str) -> Callable[..., Any]:
     import hashlib  # noqa: PLC0415  # see above
 
     known = name in hashlib.algorithms_guaranteed and hasattr(hashlib, name)
-    make: Callable[..., Any] = getattr(hashlib, name) if known else functools.partial(hashlib.new, name)
+    named: Callable[..., Any] = getattr(hashlib, name) if known else functools.partial(hashlib.new, name)
+    # A machine in FIPS mode gives out md5 only for uses in which no security rests on it, as here.
+    make = functools.partial(named, usedforsecurity=False)
     try:
-        # A machine in FIPS mode gives out md5 only for uses in which no security rests on it, as here.
-        make(b"", usedforsecurity=False).hexdigest()
+        make(b"").hexdigest()
     except (ValueError, TypeError) as error:  # TypeError: a hash of variable length, such as shake_128
         raise IdempotencyConfigError(f"hash_function={name!r} is no hash of fixed length in hashlib") from error
     return make

@@ -6,20 +6,23 @@ a function called inside a handler knows the invocation without being handed it.
 
 from __future__ import annotations
 
-import os
 from contextvars import ContextVar, Token
 from typing import Any
 
+from retrysafe.environment import raw, raw_name
+
+_TRACE = raw_name("_X_AMZN_TRACE_ID")
+
 # The context, and the trace under which it was registered.
-_registered: ContextVar[tuple[Any, str | None] | None] = ContextVar("retrysafe_lambda_context", default=None)
+_registered: ContextVar[tuple[Any, Any] | None] = ContextVar("retrysafe_lambda_context", default=None)
 
 
-def register(context: Any) -> Token[tuple[Any, str | None] | None]:
+def register(context: Any) -> Token[tuple[Any, Any] | None]:
     """Say which invocation is under way in this thread or task; give the token to `unregister` where it ends."""
-    return _registered.set((context, _trace()))
+    return _registered.set((context, raw.get(_TRACE)))
 
 
-def unregister(token: Token[tuple[Any, str | None] | None]) -> None:
+def unregister(token: Token[tuple[Any, Any] | None]) -> None:
     """Go back to the context that held before."""
     _registered.reset(token)
 
@@ -32,13 +35,9 @@ def current() -> Any:
     Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html (_X_AMZN_TRACE_ID)
     """
     registered = _registered.get()
-    if registered is None or registered[1] != _trace():
+    if registered is None or registered[1] != raw.get(_TRACE):
         return None
     return registered[0]
-
-
-def _trace() -> str | None:
-    return os.environ.get("_X_AMZN_TRACE_ID")
 
 
 def remaining_ms(context: Any) -> int | None:

@@ -14,7 +14,6 @@ from retrysafe.call import Call, Lease
 from retrysafe.config import IdempotencyConfig
 from retrysafe.events import Listener
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
-from retrysafe.execution import current
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.warn import warn
 
@@ -53,6 +52,7 @@ class Plan:
     __slots__ = (
         "_default_lease",
         "_given_context",
+        "_key_stem",
         "_own_lease",
         "cache",
         "claim_seconds",
@@ -79,6 +79,7 @@ class Plan:
     ) -> None:
         self.function_name = function_name
         self.key_prefix = key_prefix
+        self._key_stem = f"{key_prefix}#"
         self.config = config
         self.codec = codec
         self.clock = clock
@@ -95,15 +96,15 @@ class Plan:
         self._default_lease = Lease(DEFAULT_LEASE_MS if can_renew else unrenewed_ms, renews=can_renew)
 
     def begin(
-        self, payload: Any, *, key: Any = UNSET, execution_id: str | None = None, is_replay: bool = False
+        self, payload: Any, execution_id: str | None = None, is_replay: bool = False, *, key: Any = UNSET
     ) -> Call | None:
         """Make the call for one payload, or None for a payload that has no key.
 
         Args:
             payload: What the payload hash is made of, and the key too where `key` is not given.
-            key: A value that makes the key, instead of what `event_key_jmespath` selects.
             execution_id: The name of the durable execution that the call belongs to.
             is_replay: Whether that is being replayed.
+            key: A value that makes the key, instead of what `event_key_jmespath` selects.
 
         Raises:
             IdempotencyKeyError: The payload cannot be hashed; or it has no key, under
@@ -116,16 +117,14 @@ class Plan:
             return None
         return Call(
             self,
-            f"{self.key_prefix}#{digest}",
+            self._key_stem + digest,
             keys.payload_hash(payload) if keys.validates else "",
-            self._lease(),
             None if execution_id is None else f"durable:{execution_id}",
-            current.get(),
-            resumes=is_replay and execution_id is not None,
+            is_replay and execution_id is not None,
         )
 
-    def _lease(self) -> Lease:
-        """How long a call that starts now may be silent."""
+    def lease(self) -> Lease:
+        """How long a call that claims its key now may be silent."""
         if self._own_lease is not None:
             return self._own_lease
         context = lambda_context.current() or self._given_context

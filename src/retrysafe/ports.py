@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import (
     IdempotencyInconsistentStateError,
@@ -16,7 +16,7 @@ from retrysafe.exceptions import (
     IdempotencyLeaseLostError,
     IdempotencyResponseUnavailableError,
 )
-from retrysafe.wishes import Claim, Complete, Fetch, Lost, Pause, Release, StoreFailed, Unstorable
+from retrysafe.wishes import Claim, Complete, Fetch, Lost, Op, Pause, Release, StoreFailed, Unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -238,3 +238,22 @@ class AsyncPorts:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait((work,))
         work.result()
+
+
+SYNC_PORTS: Final[dict[type[Op[Any]], Callable[[SyncPorts, Any], Any]]] = {
+    Claim: SyncPorts.claim,
+    Fetch: SyncPorts.fetch,
+    Complete: SyncPorts.complete,
+    Release: SyncPorts.release,
+    Pause: SyncPorts.pause,
+}
+"""What carries out a wish of each kind, for a synchronous call."""
+
+ASYNC_PORTS: Final[dict[type[Op[Any]], Callable[[AsyncPorts, Any], Awaitable[Any]]]] = {
+    Claim: AsyncPorts.claim,
+    Fetch: AsyncPorts.fetch,
+    Complete: AsyncPorts.complete,
+    Release: AsyncPorts.release,
+    Pause: AsyncPorts.pause,
+}
+"""The same for an asynchronous one."""

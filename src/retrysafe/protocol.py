@@ -28,7 +28,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from retrysafe.answers import UnstorableAnswerError
-from retrysafe.endings import complete, complete_unavailable, conclude_failure, release
+from retrysafe.endings import complete_after_all, complete_unavailable, completed, conclude_failure, release
 from retrysafe.events import (
     Claimed,
     Replayed,
@@ -49,12 +49,15 @@ from retrysafe.pauses import Waiting
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, STORED_STATUSES, UNAVAILABLE, DataRecord
 from retrysafe.wishes import (
     Claim,
+    Complete,
     Ending,
     Flow,
     Invoke,
+    Lost,
     Raised,
     Returned,
     StoreFailed,
+    Unstorable,
 )
 
 if TYPE_CHECKING:
@@ -71,11 +74,30 @@ class Verdict(Enum):
     HELD = "somebody runs"
 
 
+def known_answer(call: Call) -> Ending | None:
+    """The ending that is at hand without I/O: in the local cache, or in a layer that is memory itself.
+
+    A driver asks for it first. One that does not gets the same ending from `idempotent_call`, a round trip later.
+    """
+    plan = call.plan
+    cache, peek = plan.cache, plan.peek
+    known = None
+    if cache is not None:
+        known = cache.get(call.idempotency_key, plan.clock.now_ms())
+    if known is None and peek is not None:
+        known, cache = peek(call.idempotency_key), None
+    if known is None:
+        return None
+    verdict = judge(call, known, plan.clock.now_ms())
+    if isinstance(verdict, Verdict):
+        return None
+    if plan.cache is not None or plan.listener.hears():
+        _told(call, known, verdict, 0.0, from_local_cache=cache is not None)
+    return verdict
+
+
 def idempotent_call(call: Call) -> Flow[Ending]:
     """One call, from its claim to its ending."""
-    known = _known_answer(call)
-    if known is not None:
-        return known
     claim = call.claim()
     # The three wishes of a first call are yielded as they are: `yield from` would cost it six more calls.
     found: DataRecord | StoreFailed | None = yield Claim(claim)
@@ -84,7 +106,8 @@ def idempotent_call(call: Call) -> Flow[Ending]:
         if not isinstance(settled, DataRecord):
             return settled
         claim = settled
-    _tell_claimed(call, claim)
+    if claim.replaces is not None or call.plan.listener.hears():
+        _tell_claimed(call, claim)
     end: Ending = yield Invoke(call, claim)
     if isinstance(end, Raised):
         return (yield from conclude_failure(call, claim, end))
@@ -92,7 +115,12 @@ def idempotent_call(call: Call) -> Flow[Ending]:
         answer = call.plan.codec.encode(end.value)
     except UnstorableAnswerError as error:
         return (yield from complete_unavailable(call, claim, end, str(error)))
-    return (yield from complete(call, claim, end, call.outcome(claim, COMPLETED, answer.data, answer.types), answer))
+    record = call.outcome(claim, COMPLETED, answer.data, answer.types)
+    refused: StoreFailed | Lost | Unstorable | None = yield Complete(record)
+    if refused is not None:
+        return (yield from complete_after_all(call, claim, end, record, answer, refused))
+    completed(call, record, answer)
+    return end
 
 
 def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # noqa: C901, PLR0911  # a line of the table each
@@ -159,7 +187,7 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
             looked = yield from _claim(claim)
             continue
         if not isinstance(verdict, Verdict):
-            _told(call, looked, verdict, 0.0 if waiting is None else waiting.waited)
+            _told(call, looked, verdict, 0.0 if waiting is None else waiting.waited, from_local_cache=False)
             return verdict
         # Held. So is a record that looks free to us and not to the store, whose word counts.
         if waiting is None:
@@ -180,24 +208,6 @@ def _tell_claimed(call: Call, claim: DataRecord) -> None:
         call.tell(TakenOver, claim, previous_owner=claim.replaces.owner)
     else:
         call.tell(Claimed, claim)
-
-
-def _known_answer(call: Call) -> Ending | None:
-    """The ending that is at hand without I/O: in the local cache, or in a layer that is memory itself."""
-    plan = call.plan
-    cache, peek = plan.cache, plan.peek
-    known = None
-    if cache is not None:
-        known = cache.get(call.idempotency_key, plan.clock.now_ms())
-    if known is None and peek is not None:
-        known, cache = peek(call.idempotency_key), None
-    if known is None:
-        return None
-    verdict = judge(call, known, plan.clock.now_ms())
-    if isinstance(verdict, Verdict):
-        return None
-    _told(call, known, verdict, 0.0, from_local_cache=cache is not None)
-    return verdict
 
 
 def _next_claim(call: Call, found: DataRecord, now_ms: int) -> DataRecord:
@@ -247,12 +257,15 @@ def _replay_failure(call: Call, record: DataRecord) -> Ending:
     return Raised(_unavailable(record) if error is None else error)
 
 
-def _told(call: Call, record: DataRecord, ending: Ending, waited: float, *, from_local_cache: bool = False) -> None:
+def _told(call: Call, record: DataRecord, ending: Ending, waited: float, *, from_local_cache: bool) -> None:
     """Report a duplicate that got its answer, and keep that at hand."""
     if isinstance(ending, Raised) and record.stored_status != FAILED:
         return
-    if call.plan.cache is not None and not from_local_cache:
-        call.plan.cache.put(_in_callers_time(call, record))
+    plan = call.plan
+    if plan.cache is not None and not from_local_cache:
+        plan.cache.put(_in_callers_time(call, record))
+    if not plan.listener.hears():
+        return
     if waited:
         call.tell(Waited, record, waited_seconds=waited, answered=True)
     else:

@@ -23,11 +23,14 @@ class Arguments:
         function: The function.
         data_keyword_argument: The argument that is the payload. Default: all arguments are, without `self` and `cls`.
 
+    Attributes:
+        keyword: The keyword by which a caller may pass the payload; None where there is none.
+
     Raises:
         IdempotencyConfigError: The function has no such argument.
     """
 
-    __slots__ = ("_default", "_index", "_name", "_only_by_position", "_signature", "_skipped")
+    __slots__ = ("_default", "_index", "_name", "_signature", "_skipped", "keyword")
 
     def __init__(self, function: Callable[..., Any], data_keyword_argument: str | None = None) -> None:
         try:
@@ -37,7 +40,7 @@ class Arguments:
         parameters = self._signature.parameters
         self._name = data_keyword_argument
         self._index: int | None = None
-        self._only_by_position = False
+        self.keyword = data_keyword_argument
         self._default: Any = inspect.Parameter.empty
         first = next(iter(parameters), None)
         self._skipped = first if first in ("self", "cls") and _is_method(function) else None
@@ -56,7 +59,8 @@ class Arguments:
                 )
             return
         self._default = parameter.default
-        self._only_by_position = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            self.keyword = None
         if parameter.kind in _POSITIONAL:
             self._index = list(parameters).index(data_keyword_argument)
         elif parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -73,8 +77,8 @@ class Arguments:
         name = self._name
         if name is None:
             return self.bound(args, kwargs)
-        if name in kwargs and not self._only_by_position:
-            return kwargs[name]
+        if self.keyword is not None and self.keyword in kwargs:
+            return kwargs[self.keyword]
         if self._index is not None and len(args) > self._index:
             return args[self._index]
         if self._default is not inspect.Parameter.empty:

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
 
+from retrysafe.environment import raw, raw_name
 from retrysafe.warn import warn
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 VARIABLES = ("RETRYSAFE_DISABLED", "POWERTOOLS_IDEMPOTENCY_DISABLED")
 TRUTHY = frozenset({"1", "true", "t", "yes", "y", "on"})
@@ -21,19 +18,19 @@ TRUTHY = frozenset({"1", "true", "t", "yes", "y", "on"})
 blocks: ContextVar[int] = ContextVar("retrysafe_disabled_blocks", default=0)
 """How many such blocks of tests the running thread or task is in."""
 
-# The mapping below os.environ answers in a tenth of the time, which every replay would else spend here.
-_environment: Mapping[Any, Any] = getattr(os.environ, "_data", os.environ)
-_variables = tuple(
-    (name, name if _environment is os.environ else getattr(os.environ, "encodekey", str)(name)) for name in VARIABLES
-)
+_OURS, _PEERS = map(raw_name, VARIABLES)
 
 
 def is_off() -> bool:
     """Whether calls go straight through; looked up at each call, so that a test can change it."""
-    if blocks.get():
-        return True
-    for variable, encoded in _variables:
-        if encoded in _environment and os.environ.get(variable, "").lower() in TRUTHY:
+    if not blocks.get() and _OURS not in raw and _PEERS not in raw:
+        return False
+    return blocks.get() > 0 or _is_off_by_variable()
+
+
+def _is_off_by_variable() -> bool:
+    for variable in VARIABLES:
+        if os.environ.get(variable, "").lower() in TRUTHY:
             warn(f"idempotency is switched off by {variable}")
             return True
     return False

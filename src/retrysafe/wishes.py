@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from retrysafe.call import Call
@@ -113,14 +113,9 @@ class Unstorable(Value):
 
 
 class Op(Value, Generic[T]):
-    """A wish for I/O. `answer = yield from SomeOp(...)` has the type of its answer.
-
-    Attributes:
-        port: The name of the driver's method that carries it out.
-    """
+    """A wish for I/O. `answer = yield from SomeOp(...)` has the type of its answer."""
 
     __slots__ = ()
-    port: ClassVar[str]
 
     def __iter__(self) -> Flow[T]:
         answer: T = yield self
@@ -131,7 +126,6 @@ class Claim(Op["DataRecord | StoreFailed | None"]):
     """Store the claim if no live record stands. Answer: None, or the record that stands."""
 
     __slots__ = ("record",)
-    port: ClassVar[str] = "claim"
 
     def __init__(self, record: DataRecord) -> None:
         self.record = record
@@ -141,7 +135,6 @@ class Fetch(Op["DataRecord | StoreFailed | None"]):
     """Read the record under the key. Answer: the record, or None."""
 
     __slots__ = ("idempotency_key",)
-    port: ClassVar[str] = "fetch"
 
     def __init__(self, idempotency_key: str) -> None:
         self.idempotency_key = idempotency_key
@@ -151,7 +144,6 @@ class Invoke(Op[Ending]):
     """Run the function, once, with a heartbeat where the call has one."""
 
     __slots__ = ("call", "claim")
-    port: ClassVar[str] = "invoke"
 
     def __init__(self, call: Call, claim: DataRecord) -> None:
         self.call = call
@@ -162,7 +154,6 @@ class Complete(Op["StoreFailed | Lost | Unstorable | None"]):
     """Store the outcome, if the record is still this owner's. Answer: None once it is stored."""
 
     __slots__ = ("record",)
-    port: ClassVar[str] = "complete"
 
     def __init__(self, record: DataRecord) -> None:
         self.record = record
@@ -172,7 +163,6 @@ class Release(Op["StoreFailed | None"]):
     """Remove the claim, if it is still this owner's."""
 
     __slots__ = ("record",)
-    port: ClassVar[str] = "release"
 
     def __init__(self, record: DataRecord) -> None:
         self.record = record
@@ -189,7 +179,6 @@ class Pause(Op["float | StoreFailed"]):
     """
 
     __slots__ = ("at_most", "idempotency_key", "seconds")
-    port: ClassVar[str] = "pause"
 
     def __init__(self, seconds: float, idempotency_key: str, at_most: float | None = None) -> None:
         self.seconds = seconds

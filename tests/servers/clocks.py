@@ -7,10 +7,20 @@ far it is off. Redis 7.0 as Debian builds it hangs under it; all the others bear
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from servers.processes import guard
+from servers.processes import guard, wait_until
 from servers.programs import libfaketime
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from servers.standalone import RedisServer
+
+# The two clocks are compared to the microsecond, and the file says milliseconds.
+_ROUNDING_SECONDS = 0.001
 
 
 class ServerClock:
@@ -34,10 +44,22 @@ class ServerClock:
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
 
-    def advance(self, seconds: float) -> None:
-        """Move it on at once, for all that run by it; a negative number moves it back."""
+    def now(self) -> float:
+        """What it shows, in seconds since the epoch."""
+        return time.time() + self._ahead_seconds
+
+    def advance(self, seconds: float, servers: Iterable[RedisServer]) -> None:
+        """Move it on at once; a negative number moves it back. Wait until these servers, which run by it, know."""
         self._ahead_seconds += seconds
         self._write()
+        for server in servers:
+            wait_until(lambda each=server: self._is_shown_by(each), "a server that shows the time that was set")
+
+    def _is_shown_by(self, server: RedisServer) -> bool:
+        # In scripts, a server may show the time at which it last looked.
+        earliest = self.now() - _ROUNDING_SECONDS
+        seconds, microseconds = server.command("EVAL", "return redis.call('TIME')", 0)
+        return earliest <= int(seconds) + int(microseconds) / 1e6 <= self.now() + _ROUNDING_SECONDS
 
     def _write(self) -> None:
         # In the place of the other one, as a server may be reading.

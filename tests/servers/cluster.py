@@ -84,6 +84,11 @@ class RedisCluster:
         for node in self.nodes:
             node.kill()
 
+    def advance(self, seconds: float) -> None:
+        """Move the clock of all nodes on."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.advance(seconds, self.nodes)
+
     def master_of(self, key: str) -> RedisServer:
         """The node that serves this key, as the nodes that live see it."""
         living = next(node for node in self.nodes if node.process is not None)

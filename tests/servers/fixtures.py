@@ -3,7 +3,7 @@
 `redis_62`, `redis_70`, `valkey_81`, `valkey_91`, `redis_70_tls`, `redis_cluster`, `redis_cluster_replicated`,
 `redis_sentinel`, `dynamodb_local`, `dynoxide` and `moto_server` are running servers; `redis_62_clock`,
 `valkey_81_clock`, `valkey_91_clock`, `valkey_cluster_clock` and `valkey_sentinel_clock` are ones whose clock a test
-moves, by `server.clock.advance(seconds)`. For a server of its own, a test asks for `start`, and for a proxy in front of
+moves, by `server.advance(seconds)`. For a server of its own, a test asks for `start`, and for a proxy in front of
 one, for `proxy_to`:
 
     def test_a_restart(start):

@@ -106,6 +106,11 @@ class RedisServer(ServerProcess):
         lines = self.command("INFO", section).decode().splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
 
+    def advance(self, seconds: float) -> None:
+        """Move its clock on."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.advance(seconds, [self])
+
     @property
     def version(self) -> str:
         """Such as 7.0.15. Valkey's own, not the version of Redis that it names for compatibility."""

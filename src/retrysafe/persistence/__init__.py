@@ -5,6 +5,7 @@
 | `memory://` | `MemoryPersistenceLayer`, `AsyncMemoryPersistenceLayer` |
 | `sqlite:///relative.db`, `sqlite:////absolute.db` | `SQLitePersistenceLayer`, `AsyncSQLitePersistenceLayer` |
 | `redis://host:6379/0`, `redis+cluster://a,b`, `redis+sentinel://a,b/name` | `CachePersistenceLayer` and its twin |
+| `dynamodb://table?region=eu-central-1` | `DynamoDBPersistenceLayer`, `AsyncDynamoDBPersistenceLayer` |
 
 `valkey` may stand for `redis`, and `rediss` or `valkeys` ask for TLS.
 
@@ -27,7 +28,7 @@ _CACHES = tuple(
     f"{base}{kind}" for base in ("redis", "rediss", "valkey", "valkeys") for kind in ("", "+cluster", "+sentinel")
 )
 
-SCHEMES = ("memory", "sqlite", *_CACHES)
+SCHEMES = ("memory", "sqlite", "dynamodb", *_CACHES)
 
 # The options of a cache layer that a URL may have: what each is read with, and what it must be.
 _NAME = (str, "a name")
@@ -57,6 +58,10 @@ def layer_from_url(url: str) -> BasePersistenceLayer:
         from retrysafe.persistence.cache import CachePersistenceLayer  # noqa: PLC0415  # each comes when named
 
         return CachePersistenceLayer(path, **options)
+    if scheme == "dynamodb":
+        from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer  # noqa: PLC0415  # each comes when named
+
+        return DynamoDBPersistenceLayer(**options)
     from retrysafe.persistence.sqlite import SQLitePersistenceLayer  # noqa: PLC0415  # each comes when named
 
     return SQLitePersistenceLayer(path, **options)
@@ -77,6 +82,10 @@ def async_layer_from_url(url: str) -> AsyncBasePersistenceLayer:
         from retrysafe.persistence.cache import AsyncCachePersistenceLayer  # noqa: PLC0415  # each comes when named
 
         return AsyncCachePersistenceLayer(path, **options)
+    if scheme == "dynamodb":
+        from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer  # noqa: PLC0415  # each comes when named
+
+        return AsyncDynamoDBPersistenceLayer(**options)
     from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer  # noqa: PLC0415  # each comes when named
 
     return AsyncSQLitePersistenceLayer(path, **options)
@@ -96,6 +105,10 @@ def _split(url: str) -> tuple[str, str, dict[str, Any]]:
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise _wrong(url, f"its scheme is none of {known}")
+    if parts.scheme == "dynamodb":
+        from retrysafe.persistence._dynamodb_urls import arguments_of  # noqa: PLC0415  # each comes when named
+
+        return parts.scheme, "", arguments_of(url)
     if parts.netloc or parts.fragment:
         raise _wrong(url, f"it names a host or a fragment; write {parts.scheme}:/// and a path")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))

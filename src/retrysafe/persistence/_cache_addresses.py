@@ -85,12 +85,13 @@ class Address:
 
     @property
     def where(self) -> str:
-        """Hosts and ports, for errors; never the password."""
+        """Hosts and ports, and whether TLS is spoken, for errors; never the password."""
         shown = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
-        return f"{shown} (master {self.service!r})" if self.service else shown
+        shown = f"{shown} (master {self.service!r})" if self.service else shown
+        return f"{shown} (TLS)" if self.tls else shown
 
     def __repr__(self) -> str:
-        return f"Address({self.where!r}, {self.topology!r}, tls={self.tls})"
+        return f"Address({self.where!r}, {self.topology!r})"
 
 
 def address_of(

@@ -42,11 +42,15 @@ def async_backend(client: Any, options: Options) -> AsyncBackend:
 class AsyncScriptBackend:
     """The asyncio clients of redis-py and valkey-py, and clients made like them."""
 
-    __slots__ = ("_options", "_run", "client")
+    __slots__ = ("_options", "_prepare", "_run", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
         self._options = options
+        # Of a cluster's client: looks which node has which keys, if it is yet to. redis-py does so by itself, but
+        # commands that are given before go anywhere; from the nodes that they are then sent to, it learns to close all
+        # connections.
+        self._prepare = client.initialize if hasattr(client, "nodes_manager") else None
         self._run = self._alone
         if hasattr(client, "connection_pool"):  # a cluster's client has one for each node, and no such pipelines
             from retrysafe.persistence._cache_gathering import Gathering  # noqa: PLC0415  # imports asyncio
@@ -62,6 +66,8 @@ class AsyncScriptBackend:
 
     async def _alone(self, command: Command) -> Any:
         script, execute = command.script, self.client.execute_command
+        if self._prepare is not None:
+            await self._prepare()
         try:
             return await execute("EVALSHA", script.sha, 1, command.key, *command.arguments)
         except Exception as error:

@@ -44,6 +44,12 @@ COMPLETE: Final = Script("complete")
 RELEASE: Final = Script("release")
 RENEW: Final = Script("renew")
 READ: Final = Script("read")
+LOCK: Final = Script("lock")
+
+LOCK_SUFFIX: Final = ":lock"
+LOCK_VALUE: Final = "retrysafe"
+LOCK_MS: Final = 10_000
+"""The lock of Powertools workers, which neither compare what they overwrite nor look again once they hold it."""
 
 
 class Command:
@@ -91,6 +97,10 @@ class Commands:
                 *(_number(named.in_progress_expiry_timestamp), _number(named.expiry_timestamp)),
             )
         return Command(CLAIM, record.idempotency_key, arguments, replicated=replicated)
+
+    def lock(self, record: DataRecord) -> Command:
+        """Keep Powertools workers from taking the key over at the same moment."""
+        return Command(LOCK, record.idempotency_key + LOCK_SUFFIX, (LOCK_VALUE, str(LOCK_MS)))
 
     def complete(self, record: DataRecord, *, replicated: bool) -> Command:
         """Store the outcome, if the owner is still the same."""

@@ -27,6 +27,7 @@ _UNREACHABLE: Final = frozenset(
         "ClusterDownError",
         "ClusterError",
         "ConnectionError",
+        "InvalidResponse",
         "MasterNotFoundError",
         "OSError",
         "RedisClusterException",
@@ -60,6 +61,12 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
 }
 """By the first word of the server's answer."""
 
+_WRONG_SERVERS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
+    "no cluster": (IdempotencyPersistenceConfigError, "is not part of a cluster: neither mode='cluster' nor +cluster"),
+    "no Sentinel": (IdempotencyPersistenceConfigError, "is no Sentinel: give the server itself, without +sentinel"),
+}
+"""By a word of our own."""
+
 _BY_NAME: Final[Mapping[str, str]] = {
     # redis-py and valkey-py take the word off for those that they have a class for.
     "AskError": "ASK",
@@ -86,6 +93,18 @@ _GLIDE_WORDS: Final[Mapping[str, str]] = {
 """valkey-glide spells some of the server's words in its own way."""
 
 
+_BY_TEXT: Final = (
+    # Where the word is missing, or another one says more. HELLO is the first command of a connection.
+    ("Authentication required", "NOAUTH"),
+    ("HELLO must be called with the client already authenticated", "NOAUTH"),
+    ("invalid username-password pair", "WRONGPASS"),
+    ("user executing the script can't", "NOPERM"),
+    ("ACL failure in script", "NOPERM"),
+    ("Cluster mode is not enabled", "no cluster"),
+    ("unknown command 'SENTINEL'", "no Sentinel"),
+)
+
+
 def explained(error: Exception, where: str, password: str = "") -> Exception:
     """The error to raise instead, to be chained to its cause.
 
@@ -96,18 +115,19 @@ def explained(error: Exception, where: str, password: str = "") -> Exception:
     """
     if isinstance(error, IdempotencyBaseError):
         return error
-    said = str(error)
+    said = re.sub(r"password=[^,)]*", "password=...", str(error))  # of a client, which some show in their errors
     if password:
         said = said.replace(password, "...")
     if isinstance(error, UnicodeDecodeError):
         return IdempotencyPersistenceConsistencyError("what stands under the key is no text; it is left as it is")
     names = [cls.__name__ for cls in type(error).__mro__]
-    word = next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
+    word = next((word for text, word in _BY_TEXT if text in said), None)
+    word = word or next((_BY_NAME[name] for name in names if name in _BY_NAME), None)
     if word is None:
         found = re.search(r"\b(" + "|".join(_KINDS) + r")\b", said)
         word = found[1] if found else _GLIDE_WORDS.get(said.removeprefix(GLIDE_SAYS).partition(":")[0])
     if word is not None:
-        kind, what = _KINDS[word]
+        kind, what = (_WRONG_SERVERS if word in _WRONG_SERVERS else _KINDS)[word]
         return kind(f"the cache at {where} {what}", said)
     if not _UNREACHABLE.isdisjoint(names):
         return IdempotencyPersistenceConnectionError(f"the cache at {where} cannot be reached or did not answer", said)

@@ -1,6 +1,7 @@
 """The contract's methods as steps over commands, for clients that run scripts: one command each, pure, sync or async.
 
 A step is a generator: it yields a command, is sent the server's reply, and returns or raises what the contract says.
+Where the store fails, the error is thrown into it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
 )
+from retrysafe.persistence._cache_large import LARGE, large_outcome
 from retrysafe.persistence.datarecord import INPROGRESS
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class TooFewReplicasError(IdempotencyPersistenceConnectionError):
 
 
 class ScriptSteps:
-    """The five methods, each one command on the server; more only where the TTL has not removed what is over yet.
+    """The five methods, each one command on the server; more only to replace a record whose lease or window is over.
 
     Args:
         commands: Makes the commands.
@@ -51,6 +53,12 @@ class ScriptSteps:
         """See `BasePersistenceLayer._put_record`."""
         named = record.replaces
         for _ in range(_CLAIM_ROUNDS):
+            if named is not None and not (yield self._commands.lock(record)):
+                # A Powertools worker is taking the key over, or has done so just now.
+                reply = yield self._commands.read(record.idempotency_key)
+                named = self._commands.standing(record.idempotency_key, reply)
+                if named is not None:
+                    break
             command = self._commands.claim(record, named, replicated=self._min_replicas > 0)
             reply = yield command
             if command.replicated:
@@ -67,18 +75,26 @@ class ScriptSteps:
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
         """See `BasePersistenceLayer._get_record`."""
-        reply = yield self._commands.read(idempotency_key)
-        found = self._commands.standing(idempotency_key, reply)
+        found = yield from self._look(idempotency_key)
         if found is None:
             raise IdempotencyItemNotFoundError("no record under this key", idempotency_key)
         return found
 
+    def _look(self, idempotency_key: str) -> Steps[DataRecord | None]:
+        reply = yield self._commands.read(idempotency_key)
+        return self._commands.standing(idempotency_key, reply)
+
     def update(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._update_record`."""
         command = self._commands.complete(record, replicated=self._min_replicas > 0)
-        reply = yield command
-        if command.replicated:
-            reply = yield from self._confirmed(command, reply)
+        if len(command.arguments[0]) < LARGE:
+            reply = yield command
+            if command.replicated:
+                reply = yield from self._confirmed(command, reply)
+        else:
+            reply = yield from large_outcome(
+                record, lambda: self._written(command), lambda: self._look(record.idempotency_key)
+            )
         self._refuse_if_lost(record, reply)
 
     def renew(self, record: DataRecord) -> Steps[None]:
@@ -94,7 +110,15 @@ class ScriptSteps:
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
-        yield self._commands.release(record)
+        try:
+            yield self._commands.release(record)
+        except IdempotencyPersistenceConnectionError:
+            # Nobody tries it again, and a request that got lost would leave the key to its lease.
+            yield self._commands.release(record)
+
+    def _written(self, command: Command) -> Steps[Any]:
+        reply = yield command
+        return (yield from self._confirmed(command, reply)) if command.replicated else reply
 
     def _confirmed(self, command: Command, answered: list[Any], undo: Command | None = None) -> Steps[Any]:
         """The reply to what was written, once enough replicas have it; undone where they don't."""

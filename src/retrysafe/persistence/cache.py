@@ -13,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
+from retrysafe.exceptions import IdempotencyPersistenceLayerError
 from retrysafe.persistence._cache_asking import Asker, ask, ask_async
 from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
@@ -91,6 +92,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
         IdempotencyPersistenceConnectionError: From a call: the server cannot be reached, or too few replicas confirm.
         IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
         IdempotencyPersistenceLayerError: From a call: the server refuses the command, as for want of memory.
+        IdempotencyResponseUnavailableError: From storing an outcome: the server does not take one so large.
     """
 
     def __init__(
@@ -170,10 +172,15 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     def _carry_out(self, steps: Steps[T]) -> T:
         backend = (self._opened or self._open()).backend
-        reply = None
         try:
+            command = next(steps)
             while True:
-                reply = backend.run(steps.send(reply))
+                try:
+                    reply = backend.run(command)
+                except IdempotencyPersistenceLayerError as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(reply)
         except StopIteration as stop:
             answer: T = stop.value
             return answer
@@ -271,10 +278,15 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _carry_out(self, steps: Steps[T]) -> T:
         backend = self._open().backend
-        reply = None
         try:
+            command = next(steps)
             while True:
-                reply = await backend.run(steps.send(reply))
+                try:
+                    reply = await backend.run(command)
+                except IdempotencyPersistenceLayerError as error:
+                    command = steps.throw(error)
+                else:
+                    command = steps.send(reply)
         except StopIteration as stop:
             answer: T = stop.value
             return answer

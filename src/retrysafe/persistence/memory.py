@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
 
 from retrysafe.exceptions import (
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from retrysafe.clock import Clock
     from retrysafe.persistence.datarecord import DataRecord
 
-SWEPT_PER_CLAIM = 2
+# Twice as many as there are claims, so that what is over is never more than what lives.
+CLAIMS_PER_SWEEP, SWEPT_AT_ONCE = 2, 4
 
 
 class MemoryPersistenceLayer(BasePersistenceLayer):
     """Records in a dict behind a lock. They are gone with the process, and no other process sees them.
 
-    Expired records are swept as keys are claimed: each claim looks at two, so none is ever held up.
+    Expired records are swept as keys are claimed: some claims look at a few records, so none is ever held up.
 
     Args:
         clock: What judges windows and leases. Default: the machine's.
@@ -37,6 +39,7 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         super().__init__(clock=clock)
         self._records: OrderedDict[str, DataRecord] = OrderedDict()
         self._lock = threading.Lock()
+        self._claims = 0
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
         record = self._records.get(idempotency_key)
@@ -48,16 +51,20 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         return self._records.get(idempotency_key)
 
     def _put_record(self, data_record: DataRecord) -> None:
-        now = self.clock.now_ms()
+        key = data_record.idempotency_key
         with self._lock:
-            standing = self._records.get(data_record.idempotency_key)
-            if standing is None or standing.window_over(now) or _is_replaced(standing, data_record):
-                self._records[data_record.idempotency_key] = data_record
-                self._sweep(now)
+            standing = self._records.get(key)
+            if (
+                standing is None
+                or standing.window_over(self.clock.now_ms())
+                or (data_record.replaces is not None and standing.same_claim(data_record.replaces))
+            ):
+                self._records[key] = data_record
+                self._claims += 1
+                if self._claims % CLAIMS_PER_SWEEP == 0:
+                    self._sweep(self.clock.now_ms())
                 return
-        raise IdempotencyItemAlreadyExistsError(
-            "a live record stands", data_record.idempotency_key, old_data_record=standing
-        )
+        raise IdempotencyItemAlreadyExistsError("a live record stands", key, old_data_record=standing)
 
     def _update_record(self, data_record: DataRecord) -> None:
         key = data_record.idempotency_key
@@ -84,13 +91,12 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         """Look at the first in line: what is over goes, what lives joins the end of the line."""
         records = self._records
         now_s = now_ms // 1000
-        for _ in range(SWEPT_PER_CLAIM):
-            first = next(iter(records))
-            window_end = records[first].expiry_timestamp
-            if window_end is None or window_end >= now_s or not records[first].window_over(now_ms):
-                records.move_to_end(first)
-            elif len(records) > 1:
-                del records[first]
+        for key in tuple(islice(records, SWEPT_AT_ONCE)):
+            window_end = records[key].expiry_timestamp
+            if window_end is None or window_end >= now_s or not records[key].window_over(now_ms):
+                records.move_to_end(key)
+            else:
+                del records[key]
 
     def __len__(self) -> int:
         return len(self._records)
@@ -135,10 +141,6 @@ class AsyncMemoryPersistenceLayer(AsyncBasePersistenceLayer):
 
     def __bool__(self) -> bool:
         return True  # an empty layer is a layer all the same
-
-
-def _is_replaced(standing: DataRecord, claim: DataRecord) -> bool:
-    return claim.replaces is not None and standing.same_claim(claim.replaces)
 
 
 def _is_running(standing: DataRecord, written: DataRecord) -> bool:

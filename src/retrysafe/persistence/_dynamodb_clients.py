@@ -1,0 +1,192 @@
+"""boto3 and aiobotocore behind one method, `run(command)`; and how a client is opened. Both are imported only then."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._dynamodb_errors import code_of, explained, response_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.persistence._dynamodb_commands import Command
+
+METHODS: Final = {
+    "PutItem": "put_item",
+    "GetItem": "get_item",
+    "UpdateItem": "update_item",
+    "DeleteItem": "delete_item",
+    "CreateTable": "create_table",
+    "DescribeTable": "describe_table",
+    "DescribeTimeToLive": "describe_time_to_live",
+    "UpdateTimeToLive": "update_time_to_live",
+}
+
+DEFAULTS: Final[dict[str, Any]] = {
+    # A request takes milliseconds; boto3 would wait for a minute, and the lease would be over.
+    "connect_timeout": 2,
+    "read_timeout": 5,
+    # Without `mode`: that is the user's to set for the process. As boto3 is shipped, the pauses before the tries
+    # come to 1.6 s at most, so that a claim that was throttled still has its lease before it.
+    "retries": {"total_max_attempts": 6},
+    "max_pool_connections": 50,
+    "tcp_keepalive": True,
+    # The requests are ours, and right.
+    "parameter_validation": False,
+}
+"""What a client that the layer opens is configured with, before `boto_config`."""
+
+
+class Place:
+    """Where a client is to be opened.
+
+    Args:
+        session: A session of boto3 or of aiobotocore; None for a new one.
+        config: What `botocore.config.Config` says; None for the defaults.
+        region_name: The region; None for the session's.
+        endpoint_url: The endpoint; None for the region's.
+    """
+
+    __slots__ = ("config", "endpoint_url", "region_name", "session")
+
+    def __init__(self, session: Any, config: Any, region_name: str | None, endpoint_url: str | None) -> None:
+        self.session = session
+        self.config = config
+        self.region_name = region_name
+        self.endpoint_url = endpoint_url
+
+    def open(self) -> tuple[Any, Callable[[], None]]:
+        """A client of boto3, and what closes it."""
+        session = self.session
+        if session is None:
+            # A session of its own: the one behind `boto3.client` is not made for threads.
+            session = _library("boto3", "dynamodb").Session()
+        client = session.client("dynamodb", **self._arguments(_library("botocore.config", "dynamodb").Config))
+        return client, client.close
+
+    async def open_async(self) -> tuple[Any, Callable[[], Awaitable[None]]]:
+        """A client of aiobotocore, and what closes it."""
+        session = self.session
+        if session is None:
+            session = _library("aiobotocore.session", "aiodynamodb").get_session()
+        config = _library("aiobotocore.config", "aiodynamodb").AioConfig
+        context = session.create_client("dynamodb", **self._arguments(config))
+        client = await context.__aenter__()
+
+        async def close() -> None:
+            await context.__aexit__(None, None, None)
+
+        return client, close
+
+    def _arguments(self, config_class: Any) -> dict[str, Any]:
+        config = config_class(**DEFAULTS)
+        if self.config is not None:
+            config = config.merge(self.config)
+        return {"config": config, "region_name": self.region_name, "endpoint_url": self.endpoint_url}
+
+
+def _library(name: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        library = name.partition(".")[0]
+        raise IdempotencyPersistenceConfigError(
+            f"the DynamoDB layer needs {library}: pip install 'retrysafe[{extra}]'", error
+        ) from error
+
+
+def check_client(client: Any, *, asynchronous: bool) -> None:
+    """See that this is a low-level client of DynamoDB, of the right colour.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It is not.
+    """
+    kind = type(client).__name__
+    missing = [name for name in METHODS.values() if not callable(getattr(client, name, None))]
+    if missing:
+        hint = ""
+        if hasattr(getattr(client, "meta", None), "client"):
+            hint = "; of a resource, pass resource.meta.client"
+        raise IdempotencyPersistenceConfigError(f"the client {kind} is none of DynamoDB: it has no {missing[0]}{hint}")
+    is_async = any(cls.__name__ == "AioBaseClient" for cls in type(client).__mro__)
+    if is_async and not asynchronous:
+        raise IdempotencyPersistenceConfigError(f"the client {kind} is asynchronous: use AsyncDynamoDBPersistenceLayer")
+    if asynchronous and not is_async:
+        raise IdempotencyPersistenceConfigError(
+            f"the client {kind} is none of aiobotocore: use DynamoDBPersistenceLayer"
+        )
+
+
+class Backend:
+    """A client of boto3, as the layer uses it.
+
+    Args:
+        client: The client.
+        table_name: The table, for errors.
+    """
+
+    __slots__ = ("_methods", "where")
+
+    def __init__(self, client: Any, table_name: str) -> None:
+        self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
+        self._methods |= {operation: getattr(client, name) for operation, name in METHODS.items()}
+        self.where = where(table_name, client)
+
+    def run(self, command: Command) -> Any:
+        """Carry out a request: the reply, or the refusal that the command expects. Raises this library's errors."""
+        try:
+            return self._methods[command.operation](**command.parameters)
+        except Exception as error:  # noqa: BLE001  # explained, and raised unless it is an answer
+            return answer(error, command, self.where)
+
+
+class AsyncBackend:
+    """A client of aiobotocore, as the layer uses it.
+
+    Args:
+        client: The client.
+        table_name: The table, for errors.
+    """
+
+    __slots__ = ("_methods", "where")
+
+    def __init__(self, client: Any, table_name: str) -> None:
+        self._methods: dict[str, Callable[..., Awaitable[Any]]] = {"Pause": _pause_async}
+        self._methods |= {operation: getattr(client, name) for operation, name in METHODS.items()}
+        self.where = where(table_name, client)
+
+    async def run(self, command: Command) -> Any:
+        """See `Backend.run`."""
+        try:
+            return await self._methods[command.operation](**command.parameters)
+        except Exception as error:  # noqa: BLE001  # explained, and raised unless it is an answer
+            return answer(error, command, self.where)
+
+
+def _pause(seconds: float) -> None:
+    import time  # noqa: PLC0415  # only the making of a table waits
+
+    time.sleep(seconds)
+
+
+async def _pause_async(seconds: float) -> None:
+    import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
+
+    await asyncio.sleep(seconds)
+
+
+def answer(error: Exception, command: Command, where: str) -> Any:
+    """The service's refusal, where the command expects it; else the error is raised, explained."""
+    response = response_of(error)
+    if response is not None and code_of(response) in command.expected:
+        return response
+    raise explained(error, where) from error
+
+
+def where(table_name: str, client: Any = None) -> str:
+    """The table, for errors."""
+    meta = getattr(client, "meta", None)
+    region = getattr(meta, "region_name", None)
+    return f"the DynamoDB table {table_name!r}" + (f" ({region})" if region else "")

@@ -1,0 +1,221 @@
+"""Records as requests to DynamoDB: pure functions, shared by the synchronous and the asynchronous layer.
+
+Each method of the contract is one conditional request on one item, which returns the item that stands where the
+condition fails. DynamoDB has no clock in conditions, so the time that judges is told.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retrysafe.persistence._dynamodb_items import PACKED
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE
+from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES
+
+if TYPE_CHECKING:
+    from retrysafe.persistence._dynamodb_items import Item, Items
+    from retrysafe.persistence.datarecord import DataRecord
+
+REFUSED: Final = "ConditionalCheckFailedException"
+TOO_LARGE: Final = "retrysafe.ItemTooLarge"
+"""Error codes that steps expect; the second one is ours, for a ValidationException that says so."""
+
+_NOT_HELD: Final = frozenset({REFUSED})
+_NOT_TAKEN: Final = frozenset({REFUSED, TOO_LARGE})
+
+# What `DataRecord.window_over` says. A status that is none of these is a later version's own to judge.
+_WINDOW_OVER: Final = (
+    "(#expiry < :now AND (#status IN (:completed, :failed, :unavailable) OR "
+    "(#status = :inprogress AND (attribute_not_exists(#lease) OR #lease < :now_ms))))"
+)
+_STATUSES: Final[Item] = {
+    ":completed": {"S": COMPLETED},
+    ":failed": {"S": FAILED},
+    ":unavailable": {"S": UNAVAILABLE},
+    ":inprogress": {"S": INPROGRESS},
+}
+_NOBODY: Final[dict[str, Any]] = {"BOOL": False}
+"""What no record's owner equals."""
+
+
+class Command:
+    """One request.
+
+    Args:
+        operation: Its name, as DynamoDB has it.
+        parameters: What it is told.
+        expected: Error codes that are answers here.
+    """
+
+    __slots__ = ("expected", "operation", "parameters")
+
+    def __init__(self, operation: str, parameters: dict[str, Any], expected: frozenset[str] = frozenset()) -> None:
+        self.operation = operation
+        self.parameters = parameters
+        self.expected = expected
+
+
+class Commands:
+    """Makes requests of records.
+
+    Args:
+        table_name: The table.
+        items: What its items look like.
+    """
+
+    __slots__ = ("_free_names", "_items", "_outcome_places", "_own_names", "_renewal_places", "_table")
+
+    def __init__(self, table_name: str, items: Items) -> None:
+        names = items.names
+        self._table = table_name
+        self._items = items
+        self._free_names = {
+            "#id": items.key_attr,
+            "#expiry": names.expiry,
+            "#status": names.status,
+            "#lease": names.in_progress_expiry,
+        }
+        self._own_names = {"#owner": OWNER, "#status": names.status}
+        self._renewal_places = {"expiry": names.expiry, "lease": names.in_progress_expiry}
+        self._outcome_places = {
+            "data": names.data,
+            "status": names.status,
+            "expiry": names.expiry,
+            "lease": names.in_progress_expiry,
+            "types": TYPES,
+            "packed": PACKED,
+        }
+
+    def claim(self, record: DataRecord, now_ms: int, *, guarded: bool) -> Command:
+        """Store the claim if nothing live stands, or exactly the record that it names.
+
+        Args:
+            record: The claim.
+            now_ms: The time that judges.
+            guarded: Whether that time is doubtful: then nothing counts as over by it.
+        """
+        free, names, values = "attribute_not_exists(#id)", self._free_names, None
+        if guarded:
+            names = {"#id": self._items.key_attr}
+        else:
+            free = f"{free} OR {_WINDOW_OVER}"
+            values = {":now": {"N": str(now_ms // 1000)}, ":now_ms": {"N": str(now_ms)}, **_STATUSES}
+        if record.replaces is not None:
+            exactly, more_names, more_values = self._same_claim(record.replaces)
+            free, names, values = f"{free} OR {exactly}", names | more_names, (values or {}) | more_values
+        parameters = {
+            "TableName": self._table,
+            "Item": self._items.item(record),
+            "ConditionExpression": free,
+            "ExpressionAttributeNames": names,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        if values is not None:
+            parameters["ExpressionAttributeValues"] = values
+        return Command("PutItem", parameters, _NOT_HELD)
+
+    def _same_claim(self, seen: DataRecord) -> tuple[str, dict[str, str], Item]:
+        """What `DataRecord.same_claim` says: status, owner, attempt and lease are those of the record seen."""
+        wanted: list[tuple[str, str, dict[str, Any] | None]] = [
+            ("status", self._items.names.status, {"S": seen.stored_status}),
+            ("owner", OWNER, None if seen.owner is None else {"S": seen.owner}),
+            ("attempt", ATTEMPT, {"N": str(seen.attempt)}),
+            ("lease", self._items.names.in_progress_expiry, _number(seen.in_progress_expiry_timestamp)),
+        ]
+        conditions: list[str] = []
+        names: dict[str, str] = {}
+        values: Item = {}
+        for mark, name, value in wanted:
+            names[f"#{mark}"] = name
+            condition = f"attribute_not_exists(#{mark})"
+            if value is not None:
+                values[f":seen_{mark}"] = value
+                # An item without `attempt` is read as the first.
+                or_none = f" OR {condition}" if mark == "attempt" and seen.attempt == 1 else ""
+                condition = f"(#{mark} = :seen_{mark}{or_none})"
+            conditions.append(condition)
+        return f"({' AND '.join(conditions)})", names, values
+
+    def complete(self, record: DataRecord, *, packed: bool) -> Command:
+        """Store the outcome, if the owner is still the same. The claim's payload hash stays.
+
+        Raises:
+            IdempotencyResponseUnavailableError: It is packed, and too large even so.
+        """
+        attributes = self._items.packed(record) if packed else self._items.attributes(record)
+        return self._update(record, self._outcome_places, attributes, "#owner = :owner", _NOT_TAKEN)
+
+    def renew(self, record: DataRecord) -> Command:
+        """Move window and lease on, if the owner is still the same and has not finished."""
+        attributes = self._items.attributes(record)
+        return self._update(
+            record, self._renewal_places, attributes, "#owner = :owner AND #state = :inprogress", _NOT_HELD
+        )
+
+    def _update(
+        self,
+        record: DataRecord,
+        places: dict[str, str],
+        attributes: Item,
+        condition: str,
+        expected: frozenset[str],
+    ) -> Command:
+        """Set the attributes at these places, and remove those that the record does not have."""
+        names = {"#owner": OWNER}
+        values: dict[str, Any] = {":owner": _owner(record)}
+        if ":inprogress" in condition:
+            names["#state"] = self._items.names.status
+            values[":inprogress"] = _STATUSES[":inprogress"]
+        kept: list[str] = []
+        removed: list[str] = []
+        for place, name in places.items():
+            names[f"#{place}"] = name
+            value = attributes.get(name)
+            if value is None:
+                removed.append(f"#{place}")
+            else:
+                values[f":{place}"] = value
+                kept.append(f"#{place} = :{place}")
+        update = f"SET {', '.join(kept)}"
+        if removed:
+            update += f" REMOVE {', '.join(removed)}"
+        return Command(
+            "UpdateItem",
+            {
+                "TableName": self._table,
+                "Key": self._items.key(record.idempotency_key),
+                "UpdateExpression": update,
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": names,
+                "ExpressionAttributeValues": values,
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+            expected,
+        )
+
+    def release(self, record: DataRecord) -> Command:
+        """Remove the claim, if the owner is still the same and has not finished."""
+        return Command(
+            "DeleteItem",
+            {
+                "TableName": self._table,
+                "Key": self._items.key(record.idempotency_key),
+                "ConditionExpression": "#owner = :owner AND #status = :status",
+                "ExpressionAttributeNames": self._own_names,
+                "ExpressionAttributeValues": {":owner": _owner(record), ":status": _STATUSES[":inprogress"]},
+            },
+            _NOT_HELD,
+        )
+
+    def read(self, idempotency_key: str) -> Command:
+        """Look what stands, in the copy that has every write."""
+        key = self._items.key(idempotency_key)
+        return Command("GetItem", {"TableName": self._table, "Key": key, "ConsistentRead": True})
+
+
+def _owner(record: DataRecord) -> dict[str, Any]:
+    return _NOBODY if record.owner is None else {"S": record.owner}
+
+
+def _number(value: int | None) -> dict[str, str] | None:
+    return None if value is None else {"N": str(value)}

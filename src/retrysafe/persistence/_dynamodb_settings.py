@@ -1,0 +1,146 @@
+"""A DynamoDB layer's arguments, checked and put together when it is made; no client library is needed for it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._dynamodb_clients import AsyncBackend, Backend, Place, check_client, where
+from retrysafe.persistence._dynamodb_commands import Commands
+from retrysafe.persistence._dynamodb_errors import explained
+from retrysafe.persistence._dynamodb_items import PACKED, Items
+from retrysafe.persistence._dynamodb_steps import RecordSteps
+from retrysafe.persistence._dynamodb_tables import TableSteps
+from retrysafe.persistence._dynamodb_time import ServiceTime
+from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.clock import Clock
+
+_TABLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}|arn:[^:]+:dynamodb:[^:]*:[^:]*:table/[A-Za-z0-9_.-]{3,255}")
+_LONGEST_NAME: Final = 255
+
+
+class Settings:
+    """What a layer is made of; its arguments are the layer's.
+
+    Raises:
+        IdempotencyPersistenceConfigError: An argument is wrong.
+    """
+
+    __slots__ = ("_client", "_place", "items", "steps", "table_name", "tables", "time")
+
+    def __init__(
+        self,
+        table_name: str,
+        key_attr: str,
+        static_pk_value: str | None,
+        sort_key_attr: str | None,
+        names: AttributeNames,
+        *,
+        clock: Clock,
+        clock_skew_limit_seconds: float,
+        config: Any,
+        session: Any,
+        client: Any,
+        region_name: str | None,
+        endpoint_url: str | None,
+        asynchronous: bool,
+    ) -> None:
+        _check_table(table_name)
+        _check_names(key_attr, sort_key_attr, names)
+        if static_pk_value is None:
+            static_pk_value = f"idempotency#{os.environ.get('AWS_LAMBDA_FUNCTION_NAME', '')}"
+        _check_partition(static_pk_value)
+        _check_limit(clock_skew_limit_seconds)
+        if client is not None:
+            check_client(client, asynchronous=asynchronous)
+        _check_session(session, asynchronous=asynchronous)
+        self.table_name = table_name
+        self.items = Items(names, key_attr, sort_key_attr, static_pk_value)
+        self.time = ServiceTime(clock, clock_skew_limit_seconds)
+        self.steps = RecordSteps(Commands(table_name, self.items), self.items, self.time)
+        self.tables = TableSteps(table_name, self.items, self.time)
+        self._client = client
+        self._place = Place(session, config, region_name, endpoint_url)
+
+    def open(self) -> tuple[Backend, Callable[[], None]]:
+        """The backend over the client given, or over one that is opened now; and what closes the latter."""
+        if self._client is not None:
+            return Backend(self._client, self.table_name), _leave
+        try:
+            client, close = self._place.open()
+        except Exception as error:
+            raise explained(error, where(self.table_name)) from error
+        return Backend(client, self.table_name), close
+
+    async def open_async(self) -> tuple[AsyncBackend, Callable[[], Awaitable[None]]]:
+        """The same, asynchronous."""
+        if self._client is not None:
+            return AsyncBackend(self._client, self.table_name), _leave_async
+        try:
+            client, close = await self._place.open_async()
+        except Exception as error:
+            raise explained(error, where(self.table_name)) from error
+        return AsyncBackend(client, self.table_name), close
+
+
+def _leave() -> None:
+    """Who made the client closes it."""
+
+
+async def _leave_async() -> None:
+    """The same."""
+
+
+def _check_table(table_name: Any) -> None:
+    if not isinstance(table_name, str) or not _TABLE.fullmatch(table_name):
+        raise IdempotencyPersistenceConfigError(
+            f"table_name={table_name!r}: must be 3 to 255 letters, digits, '_', '-' and '.', or a table's ARN"
+        )
+
+
+def _check_names(key_attr: Any, sort_key_attr: Any, names: AttributeNames) -> None:
+    """Each attribute has a name of its own, and none is one of ours."""
+    given = {
+        "key_attr": key_attr,
+        "sort_key_attr": sort_key_attr,
+        "expiry_attr": names.expiry,
+        "in_progress_expiry_attr": names.in_progress_expiry,
+        "status_attr": names.status,
+        "data_attr": names.data,
+        "validation_key_attr": names.validation,
+    }
+    if sort_key_attr is None:
+        del given["sort_key_attr"]
+    taken: dict[str, str] = dict.fromkeys((OWNER, ATTEMPT, TYPES, PACKED), "an attribute of ours")
+    name: Any
+    for option, name in given.items():
+        if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= _LONGEST_NAME:
+            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name of 1 to 255 bytes")
+        if name in taken:
+            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: the name is taken, by {taken[name]}")
+        taken[name] = option
+
+
+def _check_partition(static_pk_value: Any) -> None:
+    if not isinstance(static_pk_value, str) or not static_pk_value:
+        raise IdempotencyPersistenceConfigError(f"static_pk_value={static_pk_value!r}: must be a text")
+
+
+def _check_limit(seconds: Any) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise IdempotencyPersistenceConfigError(
+            f"clock_skew_limit_seconds={seconds!r}: must be a number of seconds above 0"
+        )
+
+
+def _check_session(session: Any, *, asynchronous: bool) -> None:
+    method = "create_client" if asynchronous else "client"
+    if session is not None and not callable(getattr(session, method, None)):
+        kind = "aiobotocore.session.AioSession" if asynchronous else "boto3.Session"
+        raise IdempotencyPersistenceConfigError(f"the session {type(session).__name__} is no {kind}")

@@ -1,0 +1,173 @@
+"""The contract's methods as steps over requests: one request each, pure, sync or async.
+
+A step is a generator: it yields a request, is sent the reply (a refusal too, where it is one that is expected), and
+returns or raises what the contract says. A second request follows only where the first was judged or dated by a clock
+that the reply shows to be wrong, or where an answer turns out to be too large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from retrysafe.exceptions import (
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyLeaseLostError,
+    IdempotencyPersistenceConsistencyError,
+    IdempotencyResponseUnavailableError,
+)
+from retrysafe.persistence._dynamodb_commands import TOO_LARGE, Command
+from retrysafe.persistence._dynamodb_errors import code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retrysafe.persistence._dynamodb_commands import Commands
+    from retrysafe.persistence._dynamodb_items import Items
+    from retrysafe.persistence._dynamodb_time import ServiceTime
+    from retrysafe.persistence.datarecord import DataRecord
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[Any, Any, T]
+"""Yields requests, is sent replies, returns T."""
+
+# Beyond how much a written time is put right, where half of the lease or window is more than that.
+_LARGEST_ERROR_MS = 60_000
+
+
+class RecordSteps:
+    """The five methods.
+
+    Args:
+        commands: Makes the requests.
+        items: Reads the items.
+        time: The time that judges.
+    """
+
+    __slots__ = ("_commands", "_items", "_time")
+
+    def __init__(self, commands: Commands, items: Items, time: ServiceTime) -> None:
+        self._commands = commands
+        self._items = items
+        self._time = time
+
+    def put(self, record: DataRecord) -> Steps[None]:
+        """See `BasePersistenceLayer._put_record`."""
+        key = record.idempotency_key
+        for guarded in (self._time.is_doubtful, False):
+            skew = self._time.skew_ms
+            claim = self._commands.claim(_moved(record, skew), self._time.now_ms(), guarded=guarded)
+            reply = yield from self._sent(claim)
+            if "Error" not in reply:
+                try:
+                    yield from self._put_right(record, skew, self._commands.renew)
+                except IdempotencyLeaseLostError as lost:
+                    raise self._exists(key, lost.record) from None
+                return
+            standing = self._standing(key, reply)
+            if not guarded or standing is None or not standing.window_over(self._time.now_ms()):
+                break
+        raise self._exists(key, standing)
+
+    def get(self, idempotency_key: str) -> Steps[DataRecord]:
+        """See `BasePersistenceLayer._get_record`."""
+        reply = yield from self._sent(self._commands.read(idempotency_key))
+        found = self._standing(idempotency_key, reply)
+        if found is None:
+            raise IdempotencyItemNotFoundError("no record under this key", self._items.shown(idempotency_key))
+        return found
+
+    def update(self, record: DataRecord) -> Steps[None]:
+        """See `BasePersistenceLayer._update_record`."""
+        packed = not self._items.fits(record)
+        skew = self._time.skew_ms
+        reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=packed))
+        if code_of(reply) == TOO_LARGE and not packed:
+            packed = True  # attributes of others take up room, too
+            reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=True))
+        if code_of(reply) == TOO_LARGE:
+            raise IdempotencyResponseUnavailableError(
+                "the answer is too large for the item", self._items.shown(record.idempotency_key)
+            )
+        self._refuse_if_lost(record, reply)
+        yield from self._put_right(record, skew, lambda moved: self._commands.complete(moved, packed=packed))
+
+    def renew(self, record: DataRecord) -> Steps[None]:
+        """See `BasePersistenceLayer._renew_record`."""
+        skew = self._time.skew_ms
+        reply = yield from self._sent(self._commands.renew(_moved(record, skew)))
+        self._refuse_if_lost(record, reply)
+        yield from self._put_right(record, skew, self._commands.renew)
+
+    def delete(self, record: DataRecord) -> Steps[None]:
+        """See `BasePersistenceLayer._delete_record`."""
+        yield from self._sent(self._commands.release(record))
+
+    def _sent(self, command: Command) -> Steps[Any]:
+        sent_at = self._time.stopwatch()
+        reply = yield command
+        self._time.note(reply, sent_at)
+        return reply
+
+    def _put_right(self, record: DataRecord, skew_ms: int, again: Callable[[DataRecord], Command]) -> Steps[None]:
+        """Write the times once more where those just written turn out to be far off.
+
+        They do where the reply is the first to show that the caller's clock is wrong; and where the request was
+        throttled, and tried again, for so long that most of the lease has gone by before it began.
+        """
+        error = _error_ms(record, skew_ms, self._time)
+        if not error:
+            return
+        reply = yield from self._sent(again(_moved(record, skew_ms + error)))
+        self._refuse_if_lost(record, reply)
+
+    def _exists(self, key: str, standing: DataRecord | None) -> IdempotencyItemAlreadyExistsError:
+        return IdempotencyItemAlreadyExistsError(
+            "a live record stands", self._items.shown(key), old_data_record=standing
+        )
+
+    def _refuse_if_lost(self, record: DataRecord, reply: Any) -> None:
+        if "Error" not in reply:
+            return
+        try:
+            standing = self._standing(record.idempotency_key, reply)
+        except IdempotencyPersistenceConsistencyError:
+            standing = None
+        raise IdempotencyLeaseLostError(
+            "the record is no longer this owner's", self._items.shown(record.idempotency_key), record=standing
+        )
+
+    def _standing(self, idempotency_key: str, reply: Any) -> DataRecord | None:
+        item = reply.get("Item")
+        if not item:
+            return None
+        record = self._items.record(idempotency_key, item)
+        record.read_at_ms = self._time.read_at_ms
+        return record
+
+
+def _moved(record: DataRecord, by_ms: int) -> DataRecord:
+    """The record with its times moved to another clock; a window never gets shorter."""
+    if not by_ms:
+        return record
+    window_end, lease_end = record.expiry_timestamp, record.in_progress_expiry_timestamp
+    return record.replaced(
+        expiry_timestamp=None if window_end is None else -(-(window_end * 1000 + by_ms) // 1000),
+        in_progress_expiry_timestamp=None if lease_end is None else lease_end + by_ms,
+    )
+
+
+def _error_ms(record: DataRecord, skew_ms: int, time: ServiceTime) -> int:
+    """How much too early the written lease (or window, without one) ends, as the time is known now; 0 for about right.
+
+    It was asked for so long from when the record was made; that much is to be left now.
+    """
+    made_at = record.made_at_ms
+    end, tolerance_ms = record.in_progress_expiry_timestamp, 0
+    if end is None and record.expiry_timestamp is not None:
+        end, tolerance_ms = record.expiry_timestamp * 1000, 1000
+    if made_at is None or end is None:
+        return 0
+    error = time.now_ms() - (made_at + skew_ms)
+    return error if abs(error) > max(tolerance_ms, min((end - made_at) // 2, _LARGEST_ERROR_MS)) else 0

@@ -1,0 +1,168 @@
+"""What the service's clock shows: the caller's clock, corrected by what the `Date` of the service's replies proves.
+
+DynamoDB judges by the time that it is told, so a machine whose clock is wrong would take over runs that are alive, or
+claim what is already over for others. Every reply says when it was made, in whole seconds. It was made after its
+request was sent and before it was received: that gives bounds for how far the caller's clock is off, which each reply
+can narrow. The correction is the least that the bounds demand, so it never makes a clock worse than it is, and a clock
+that is right is never corrected.
+
+A clock that was set meanwhile, or a machine that slept, shows against the monotonic clock: until the next reply the
+time then is doubtful, and nothing is to count as over by it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from retrysafe.clock import Clock
+
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
+    )
+}
+
+# A second, by which `Date` is rounded down; and what counts as a leap of the clock: a clock that is slewed moves by
+# half of it within 15 minutes.
+_SECOND_MS = 1000
+_LEAP_MS = 1000
+
+
+class _Estimate:
+    """Bounds of how far the service's clock is ahead of the caller's, in milliseconds; None: unbounded."""
+
+    __slots__ = ("against_monotonic", "high", "low", "skew_ms")
+
+    def __init__(self, low: int | None, high: int | None, against_monotonic: int) -> None:
+        self.low = low
+        self.high = high
+        self.against_monotonic = against_monotonic
+        self.skew_ms = 0
+        if low is not None and low > 0:
+            self.skew_ms = low
+        elif high is not None and high < 0:
+            self.skew_ms = high
+
+
+class ServiceTime:
+    """The time that judges.
+
+    A clock that is handed in is believed; the machine's own is corrected.
+
+    Args:
+        clock: The caller's clock.
+        limit_seconds: Beyond how much the caller's clock is reported as wrong.
+        monotonic: What leaps of the clock are told by, in seconds.
+    """
+
+    __slots__ = ("_clock", "_corrects", "_estimate", "_limit_ms", "_monotonic", "_told")
+
+    def __init__(self, clock: Clock, limit_seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._corrects = isinstance(clock, SystemClock)
+        self._limit_ms = limit_seconds * 1000
+        self._monotonic = monotonic
+        self._estimate: _Estimate | None = None
+        self._told = False
+
+    @property
+    def skew_ms(self) -> int:
+        """By how much the caller's clock is corrected: how far the service's is surely ahead; negative: behind."""
+        return 0 if self._estimate is None else self._estimate.skew_ms
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether the caller's clock is off by more than the limit."""
+        return abs(self.skew_ms) > self._limit_ms
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether nothing is known yet, or the clock has leapt since the last reply."""
+        if not self._corrects:
+            return False
+        estimate = self._estimate
+        return estimate is None or abs(self._against_monotonic() - estimate.against_monotonic) > _LEAP_MS
+
+    def now_ms(self) -> int:
+        """The service's time, as far as it is known."""
+        return self._clock.now_ms() + self.skew_ms
+
+    def caller_ms(self) -> int:
+        """What the caller's clock shows."""
+        return self._clock.now_ms()
+
+    @property
+    def read_at_ms(self) -> int | None:
+        """For a record that was read now; None where the caller's clock is believed."""
+        return self.now_ms() if self._corrects else None
+
+    def stopwatch(self) -> float:
+        """A reading to hand to `note` with the reply."""
+        return self._monotonic() if self._corrects else 0.0
+
+    def note(self, reply: Any, sent_at: float) -> None:
+        """Learn from a reply that was received now."""
+        if not self._corrects:
+            return
+        against_monotonic = self._against_monotonic()
+        received_ms = self._clock.now_ms()
+        made = _date_ms(reply)
+        known = self._estimate
+        if known is not None and abs(against_monotonic - known.against_monotonic) > _LEAP_MS:
+            known = None
+        if made is None:
+            self._estimate = known or _Estimate(None, None, against_monotonic)
+            return
+        sent_ms = received_ms - int((self._monotonic() - sent_at) * 1000) - 1
+        low, high = made - received_ms - 1, made + _SECOND_MS - sent_ms
+        if known is not None and known.low is not None and known.high is not None:
+            narrowed = max(low, known.low), min(high, known.high)
+            # Bounds that do not meet: the clock has moved a little, and the newest are right.
+            if narrowed[0] <= narrowed[1]:
+                low, high = narrowed
+        self._estimate = _Estimate(low, high, against_monotonic)
+        if self.is_wrong and not self._told:
+            self._tell()
+
+    def _against_monotonic(self) -> int:
+        return self._clock.now_ms() - int(self._monotonic() * 1000)
+
+    def _tell(self) -> None:
+        """Say once that the machine's clock is wrong."""
+        import logging  # noqa: PLC0415  # rarely needed, and slow to load
+
+        self._told = True
+        skew = self.skew_ms / 1000
+        logging.getLogger("retrysafe").warning(
+            "this machine's clock is %.1f s %s DynamoDB's; leases and windows are corrected by that, "
+            "but set the clock right",
+            abs(skew),
+            "behind" if skew > 0 else "ahead of",
+        )
+
+
+def _date_ms(reply: Any) -> int | None:
+    """When a reply says it was made; None where it does not say."""
+    try:
+        text = reply["ResponseMetadata"]["HTTPHeaders"]["date"]
+        # `Sun, 06 Nov 1994 08:49:37 GMT`, in this form always; a locale has no part in it.
+        day, month, year, clock = text[5:].split(" ")[:4]
+        hours, minutes, seconds = clock.split(":")
+        return (
+            _days(int(year), _MONTHS[month], int(day)) * 86400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+        ) * 1000
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01."""
+    year, month = (year - 1, month + 9) if month <= 2 else (year, month - 3)  # noqa: PLR2004  # a year from March on
+    return year * 365 + year // 4 - year // 100 + year // 400 + (month * 306 + 5) // 10 + day - 719_469

@@ -1,0 +1,289 @@
+"""The DynamoDB layer: records in a table, of Powertools' form, with boto3 or with aiobotocore.
+
+Each method of the contract is one conditional request on one item: two for a first call, one for a replay. What it
+costs, what the table must be like and who needs which permission stands in docs/dynamodb.md; `check()` tells what is
+wrong with a table, and `create_table()` makes one that is right, as does
+
+    python -m retrysafe.persistence.dynamodb create-table NAME
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from retrysafe.persistence._dynamodb_settings import Settings
+from retrysafe.persistence._dynamodb_tables import DynamoDBFinding
+from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.persistence.wire import AttributeNames
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from retrysafe.clock import Clock
+    from retrysafe.persistence._dynamodb_clients import AsyncBackend, Backend
+    from retrysafe.persistence._dynamodb_steps import Steps
+    from retrysafe.persistence.datarecord import DataRecord
+
+T = TypeVar("T")
+
+__all__ = ["AsyncDynamoDBPersistenceLayer", "DynamoDBFinding", "DynamoDBPersistenceLayer"]
+
+
+class DynamoDBPersistenceLayer(BasePersistenceLayer):
+    """Records in a DynamoDB table, for synchronous callers. The client is opened at the first call.
+
+    Args:
+        table_name: The table, or its ARN.
+        key_attr: The name of its partition key, a string. Default: `"id"`.
+        static_pk_value: What the partition key holds where there is a sort key. Default: `idempotency#` and the
+            name of the Lambda function.
+        sort_key_attr: The name of its sort key, a string, which then holds the idempotency key. Default: none.
+        expiry_attr: What the attributes of a record are called; these five.
+        in_progress_expiry_attr: See there.
+        status_attr: See there.
+        data_attr: See there.
+        validation_key_attr: See there.
+        boto_config: A `botocore.config.Config`. Where it says nothing, a request waits for 2 s to connect and for 5 s
+            to be answered, and is tried 6 times.
+        boto3_session: A `boto3.Session`. Default: a new one.
+        boto3_client: A client `boto3.client("dynamodb")`, used as it is and never closed by the layer; `boto_config`,
+            `boto3_session`, `region_name` and `endpoint_url` are ignored then.
+        region_name: The region. Default: the session's.
+        endpoint_url: The endpoint. Default: the region's.
+        clock_skew_limit_seconds: Beyond how much a wrong clock of this machine is reported. Default: 5. Leases and
+            windows are corrected in any case.
+        clock: What judges windows and leases, and is believed. Default: the machine's, corrected by the service's.
+
+    Raises:
+        IdempotencyPersistenceConfigError: An argument is wrong. From a call: the table, its key, the permissions, the
+            credentials or the region are missing or wrong; nothing ran.
+        IdempotencyPersistenceConnectionError: From a call: DynamoDB cannot be reached.
+        IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
+        IdempotencyPersistenceLayerError: From a call: the table is throttled, or refuses the request.
+    """
+
+    def __init__(
+        self,
+        table_name: str,
+        key_attr: str = "id",
+        static_pk_value: str | None = None,
+        sort_key_attr: str | None = None,
+        expiry_attr: str = "expiration",
+        in_progress_expiry_attr: str = "in_progress_expiration",
+        status_attr: str = "status",
+        data_attr: str = "data",
+        validation_key_attr: str = "validation",
+        boto_config: Any = None,
+        boto3_session: Any = None,
+        boto3_client: Any = None,
+        *,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        clock_skew_limit_seconds: float = 5.0,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock=clock)
+        self._settings = Settings(
+            table_name,
+            key_attr,
+            static_pk_value,
+            sort_key_attr,
+            AttributeNames(expiry_attr, in_progress_expiry_attr, status_attr, data_attr, validation_key_attr),
+            clock=self.clock,
+            clock_skew_limit_seconds=clock_skew_limit_seconds,
+            config=boto_config,
+            session=boto3_session,
+            client=boto3_client,
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            asynchronous=False,
+        )
+        self._steps = self._settings.steps
+        self._opening = threading.Lock()
+        self._opened: tuple[Backend, Callable[[], None], int] | None = None
+
+    def _put_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.put(data_record))
+
+    def _get_record(self, idempotency_key: str) -> DataRecord:
+        return self._carry_out(self._steps.get(idempotency_key))
+
+    def _update_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.update(data_record))
+
+    def _delete_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.delete(data_record))
+
+    def _renew_record(self, data_record: DataRecord) -> None:
+        self._carry_out(self._steps.renew(data_record))
+
+    @property
+    def clock_skew_seconds(self) -> float:
+        """By how much this machine's clock is corrected: how far DynamoDB's is surely ahead; negative: behind."""
+        return self._settings.time.skew_ms / 1000
+
+    def check(self) -> list[DynamoDBFinding]:
+        """What is wrong with the table, or with this machine's clock; empty where nothing is. Two requests.
+
+        Raises:
+            IdempotencyPersistenceLayerError: The table cannot be asked; of the same kinds as from a call.
+            IdempotencyPersistenceConfigError: Nor with these credentials, or in this region.
+        """
+        return self._carry_out(self._settings.tables.check())
+
+    def create_table(self) -> None:
+        """Make the table, paid by request and with time to live, and wait until it is there. Safe to repeat.
+
+        Raises:
+            IdempotencyPersistenceConfigError: A table of this name has another key, or removes by another attribute; or
+                this is not permitted.
+            IdempotencyPersistenceConnectionError: It did not come up within a minute.
+        """
+        self._carry_out(self._settings.tables.create())
+
+    def close(self) -> None:
+        """Close the client, if the layer opened it. A later call opens another."""
+        with self._opening:
+            opened, self._opened = self._opened, None
+        if opened is not None and opened[2] == os.getpid():
+            opened[1]()
+
+    def _carry_out(self, steps: Steps[T]) -> T:
+        opened = self._opened
+        # A forked child must not speak on its parent's connections.
+        if opened is None or opened[2] != os.getpid():
+            opened = self._open()
+        backend = opened[0]
+        reply = None
+        try:
+            while True:
+                reply = backend.run(steps.send(reply))
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    def _open(self) -> tuple[Backend, Callable[[], None], int]:
+        with self._opening:
+            opened, pid = self._opened, os.getpid()
+            if opened is None or opened[2] != pid:
+                opened = self._opened = (*self._settings.open(), pid)
+            return opened
+
+
+class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
+    """`DynamoDBPersistenceLayer` for asynchronous callers, with aiobotocore.
+
+    The arguments and errors are the same, but that session and client are aiobotocore's, `session` and `client`. A
+    client that the layer opens belongs to the event loop that runs then; in another loop it opens another.
+    """
+
+    def __init__(
+        self,
+        table_name: str,
+        key_attr: str = "id",
+        static_pk_value: str | None = None,
+        sort_key_attr: str | None = None,
+        expiry_attr: str = "expiration",
+        in_progress_expiry_attr: str = "in_progress_expiration",
+        status_attr: str = "status",
+        data_attr: str = "data",
+        validation_key_attr: str = "validation",
+        boto_config: Any = None,
+        session: Any = None,
+        client: Any = None,
+        *,
+        region_name: str | None = None,
+        endpoint_url: str | None = None,
+        clock_skew_limit_seconds: float = 5.0,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(clock=clock)
+        self._settings = Settings(
+            table_name,
+            key_attr,
+            static_pk_value,
+            sort_key_attr,
+            AttributeNames(expiry_attr, in_progress_expiry_attr, status_attr, data_attr, validation_key_attr),
+            clock=self.clock,
+            clock_skew_limit_seconds=clock_skew_limit_seconds,
+            config=boto_config,
+            session=session,
+            client=client,
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            asynchronous=True,
+        )
+        self._steps = self._settings.steps
+        # By event loop, which a connection belongs to.
+        self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncBackend, Callable[[], Awaitable[None]]]]
+        self._opened = WeakKeyDictionary()
+        self._opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+    async def _put_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.put(data_record))
+
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        return await self._carry_out(self._steps.get(idempotency_key))
+
+    async def _update_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.update(data_record))
+
+    async def _delete_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.delete(data_record))
+
+    async def _renew_record(self, data_record: DataRecord) -> None:
+        await self._carry_out(self._steps.renew(data_record))
+
+    @property
+    def clock_skew_seconds(self) -> float:
+        """See `DynamoDBPersistenceLayer.clock_skew_seconds`."""
+        return self._settings.time.skew_ms / 1000
+
+    async def check(self) -> list[DynamoDBFinding]:
+        """See `DynamoDBPersistenceLayer.check`."""
+        return await self._carry_out(self._settings.tables.check())
+
+    async def create_table(self) -> None:
+        """See `DynamoDBPersistenceLayer.create_table`."""
+        await self._carry_out(self._settings.tables.create())
+
+    async def close(self) -> None:
+        """Close the client of this event loop, if the layer opened it. A later call opens another."""
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
+
+        opened = self._opened.pop(asyncio.get_running_loop(), None)
+        if opened is not None:
+            await opened[1]()
+
+    async def _carry_out(self, steps: Steps[T]) -> T:
+        backend = await self._backend()
+        reply = None
+        try:
+            while True:
+                reply = await backend.run(steps.send(reply))
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
+
+    async def _backend(self) -> AsyncBackend:
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
+
+        loop = asyncio.get_running_loop()
+        opened = self._opened.get(loop)
+        if opened is None:
+            async with self._opening.setdefault(loop, asyncio.Lock()):
+                opened = self._opened.get(loop)
+                if opened is None:
+                    opened = self._opened[loop] = await self._settings.open_async()
+        return opened[0]
+
+
+if __name__ == "__main__":
+    from retrysafe.persistence._dynamodb_cli import main
+
+    sys.exit(main(DynamoDBPersistenceLayer))

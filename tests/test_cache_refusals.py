@@ -1,0 +1,253 @@
+"""What a server refuses, each provoked on a real one: one clear error before anything ran, and no second run after."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from retrysafe import IdempotencyConfig, idempotent_function, layer_from_url
+from retrysafe.exceptions import (
+    IdempotencyPersistenceConfigError,
+    IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceConsistencyError,
+    IdempotencyPersistenceLayerError,
+    IdempotencyResponseUnavailableError,
+)
+from retrysafe.persistence._cache_errors import explained
+from servers import RedisServer, ReplyError, programs, wait_until
+from support.cache_callers import SECRET, WAYS, Caller
+
+SERVERS = {
+    each.__name__: each for each in (programs.redis_62, programs.redis_70, programs.valkey_81, programs.valkey_91)
+}
+
+
+@pytest.fixture(params=WAYS)
+def call(request):
+    return Caller(request.param)
+
+
+@pytest.fixture(params=SERVERS)
+def any_server(request, start):
+    return start(RedisServer(SERVERS[request.param]()))
+
+
+@pytest.fixture(scope="module")
+def guarded(start_shared):
+    """A server with a password, and users who may not do everything."""
+    server = start_shared(RedisServer(programs.redis_70(), password=SECRET))
+    for name, *rules in (
+        ("no-scripts", "~*", "+@all", "-@scripting"),
+        ("no-set", "~*", "+@all", "-set"),
+        ("no-key", "~other:*", "+@all"),
+        ("no-channel", "~*", "+@all", "resetchannels"),
+        ("no-publish", "~*", "+@all", "-publish"),
+        ("least", "~p#*", "+evalsha", "+eval", "+get", "+set", "+del", "+pexpire", "+time"),
+    ):
+        server.command("ACL", "SETUSER", name, "reset", "on", f">{SECRET}", *rules)
+    return server
+
+
+def as_user(server, name):
+    return f"redis://{name}:{SECRET}@{server.host}:{server.port}"
+
+
+# --- users --------------------------------------------------------------------------------------------------------
+
+
+def test_no_password(call, guarded):
+    url = f"redis://{guarded.host}:{guarded.port}"
+    call.refused(url, IdempotencyPersistenceConfigError, "wants a password: give username and password")
+
+
+def test_a_wrong_password(call, guarded):
+    for user in ("", "somebody"):
+        url = as_user(guarded, user).replace(SECRET, f"wrong-{SECRET}")
+        call.refused(url, IdempotencyPersistenceConfigError, "refuses the username or the password")
+
+
+@pytest.mark.parametrize("user", ["no-scripts", "no-set", "no-key"])
+def test_a_user_without_permission(call, guarded, user):
+    call.refused(as_user(guarded, user), IdempotencyPersistenceConfigError, "does not permit this user the commands")
+
+
+@pytest.mark.parametrize("user", ["no-channel", "no-publish", "least"])
+def test_a_user_who_may_not_publish_needs_not(call, guarded, user):
+    guarded.command("FLUSHALL")
+    url = as_user(guarded, user)
+    assert [call(url), call(url)] == ["done", "done"]
+    with pytest.raises(ZeroDivisionError):
+        call(url, order=2, answer=lambda: 1 / 0)
+    assert call(url, order=2) == "done"
+    assert call.ran == [1, 2, 2]
+
+
+def test_permissions_are_told_alike_by_all_servers(any_server):
+    any_server.command("ACL", "SETUSER", "me", "on", f">{SECRET}", "~*", "+@all", "-set")
+    Caller("redis").refused(as_user(any_server, "me"), IdempotencyPersistenceConfigError, "SET, DEL, PEXPIRE and TIME")
+
+
+# --- states of a server -------------------------------------------------------------------------------------------
+
+
+def test_a_replica(call, start):
+    replica = start(RedisServer(programs.redis_70(), options={"replicaof": "127.0.0.1 1"}))
+    call.refused(replica.url, IdempotencyPersistenceConnectionError, "is a replica, which takes no writes")
+    replica.command("CONFIG", "SET", "replica-serve-stale-data", "no")
+    call.refused(replica.url, IdempotencyPersistenceConnectionError, "has lost its master")
+
+
+def test_a_server_that_wants_replicas(call, start):
+    server = start(RedisServer(programs.redis_70(), options={"min-replicas-to-write": "1"}))
+    call.refused(server.url, IdempotencyPersistenceConnectionError, "has too few replicas to take writes")
+
+
+def test_a_server_that_still_loads(call, start):
+    server = RedisServer(programs.redis_70(), options={"enable-debug-command": "yes"})
+    start(server)
+    server.command("DEBUG", "POPULATE", 5000)
+    server.command("SAVE")
+    server.kill()
+    server.options |= {"key-load-delay": "1000", "loading-process-events-interval-bytes": "1024"}
+    server.launch()
+    wait_until(lambda: is_loading(server), "a server that loads")
+    call.refused(server.url, IdempotencyPersistenceConnectionError, "is still loading its data")
+    server.kill()
+
+
+def is_loading(server):
+    try:
+        server.command("GET", "x")
+    except ReplyError as error:
+        return str(error).startswith("LOADING")
+    return False
+
+
+def test_a_server_that_cannot_save(call, start):
+    server = start(RedisServer(programs.redis_70(), options={"save": "1000 1000", "dbfilename": "dump.rdb"}))
+    (server.directory / "dump.rdb" / "in-the-way").mkdir(parents=True)
+    server.command("BGSAVE")
+    wait_until(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err", "a save that failed")
+    call.refused(server.url, IdempotencyPersistenceLayerError, "cannot save to its disk and takes no writes")
+    server.kill()  # asked to end, it would insist on saving first
+
+
+def test_a_server_that_is_no_cluster_or_no_sentinel(call, redis_70):
+    place = f"{redis_70.host}:{redis_70.port}"
+    call.refused(f"redis+cluster://{place}", IdempotencyPersistenceConfigError, "is not part of a cluster")
+    call.refused(f"redis+sentinel://{place}/m", IdempotencyPersistenceConfigError, "is no Sentinel")
+
+
+def test_a_cluster_refuses_a_password_as_any_server_does(call, start):
+    server = start(RedisServer(programs.redis_70(), password=SECRET, options={"cluster-enabled": "yes"}))
+    url = f"redis+cluster://{server.host}:{server.port}"
+    call.refused(url.replace("//", "//:wrong@"), IdempotencyPersistenceConfigError, "refuses the username or the pass")
+    call.refused(url.replace("//", f"//:{SECRET}@"), IdempotencyPersistenceConnectionError, "cannot be reached")
+
+
+def test_something_else_under_the_key(call, redis_62):
+    redis_62.command("FLUSHALL")
+    call(redis_62.url)
+    (key,) = redis_62.command("KEYS", "*")
+    call.ran.clear()
+    redis_62.command("DEL", key)
+    redis_62.command("LPUSH", key, "x")
+    call.refused(
+        redis_62.url, IdempotencyPersistenceConsistencyError, "holds something under the key that is no record"
+    )
+    redis_62.command("SET", key, b"\xff\xfe")
+    call.refused(redis_62.url, IdempotencyPersistenceConsistencyError, "no record that can be read|no text")
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_without_memory_a_claim_is_refused_before_the_function_runs(any_server):
+    any_server.command("CONFIG", "SET", "maxmemory", "100kb")
+    for way in WAYS:
+        Caller(way).refused(any_server.url, IdempotencyPersistenceLayerError, r"has no memory left \(maxmemory\)")
+    assert any_server.command("DBSIZE") == 0
+
+
+@pytest.mark.parametrize("size", [1, 3_000_000])
+def test_memory_that_ends_while_the_function_runs_loses_no_answer(any_server, size):
+    def answer():
+        any_server.command("CONFIG", "SET", "maxmemory", "100kb")
+        return "x" * size
+
+    call = Caller("redis")
+    assert call(any_server.url, answer=answer) == "x" * size
+    assert call(any_server.url) == "x" * size
+    assert call.ran == [1]
+
+
+def test_memory_that_ends_while_the_function_runs_stops_no_heartbeat(any_server):
+    with layer_from_url(any_server.url) as layer:
+
+        @idempotent_function(
+            persistence_store=layer, config=IdempotencyConfig(in_progress_expires_after_seconds=0.3), key_prefix="p"
+        )
+        def work(order):
+            any_server.command("CONFIG", "SET", "maxmemory", "100kb")
+            (key,) = any_server.command("KEYS", "*")
+            before = any_server.command("GET", key)
+            wait_until(lambda: any_server.command("GET", key) != before, "a renewed lease")
+            return "done"
+
+        assert [work(1), work(1)] == ["done", "done"]
+
+
+# --- large answers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1_100_000, 9_000_000])
+def test_an_answer_that_the_server_takes_in_no_case_is_done_without_one(call, start, size):
+    server = start(RedisServer(programs.valkey_91(), options={"proto-max-bulk-len": "1mb"}))
+    assert call(server.url, answer="x" * size) == "x" * size
+    with pytest.raises(IdempotencyResponseUnavailableError, match="cannot be given again"):
+        call(server.url)
+    assert call.ran == [1]
+
+
+def test_a_large_answer_that_the_server_takes_is_replayed(call, redis_62):
+    redis_62.command("FLUSHALL")
+    assert [call(redis_62.url, answer="x" * 9_000_000) for _ in range(2)] == ["x" * 9_000_000] * 2
+    assert call.ran == [1]
+
+
+# --- without a library --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("url", "extra"), [("redis://cache", "redis"), ("valkey://cache", "valkey")])
+def test_a_missing_library_is_named_with_what_installs_it(url, extra):
+    program = (
+        "import sys; sys.modules.update(redis=None, valkey=None)\n"
+        "from retrysafe import idempotent_function\n"
+        f"try: idempotent_function(lambda order: order, persistence_store={url!r}, key_prefix='p')\n"
+        "except ValueError as error: print(type(error).__name__, error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("IdempotencyPersistenceConfigError neither redis-py nor valkey-py is installed")
+    assert f"pip install 'retrysafe[{extra}]'" in ran.stdout
+
+
+@pytest.mark.parametrize(("url", "library"), [("redis://cache", "valkey"), ("valkey://cache", "redis")])
+def test_either_library_serves_either_name(url, library):
+    program = (
+        f"import sys; sys.modules[{({'redis', 'valkey'} - {library}).pop()!r}] = None\n"
+        "from retrysafe.persistence.cache import CacheConnection\n"
+        f"print(type(CacheConnection({url!r}).open()[0]).__module__)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith(library)
+
+
+# --- what cannot be provoked --------------------------------------------------------------------------------------
+
+
+def test_a_client_that_shows_a_password_in_its_error_is_not_repeated():
+    shown = explained(RuntimeError(f"<Connection(host=cache,password={SECRET},db=0)>: {SECRET}"), "cache:1", SECRET)
+    assert SECRET not in f"{shown!r} {shown}"
+    assert "password=...,db=0" in str(shown)

@@ -1,0 +1,435 @@
+"""What stands in a DynamoDB table, what a call costs there, and what becomes of replies that get lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pathlib
+import random
+import string
+import zlib
+
+import pytest
+from botocore.config import Config
+
+from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
+from retrysafe.exceptions import (
+    IdempotencyAlreadyInProgressError,
+    IdempotencyItemNotFoundError,
+    IdempotencyLeaseLostError,
+    IdempotencyPersistenceConsistencyError,
+    IdempotencyResponseUnavailableError,
+)
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE
+from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from retrysafe.testing.clock import ManualClock
+from support.bodies import counted
+from support.dynamodb_support import async_layer, client_at, items_of, new_table, session, sync_layer
+
+GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/powertools-python-3.37.0.json").read_text())["records"]
+TYPESCRIPT = json.loads((pathlib.Path(__file__).parent / "golden/powertools-typescript-2.35.0.json").read_text())
+OURS = ("owner", "attempt", "types")
+
+# Quick to try again, as it is at home.
+KEEN = Config(retries={"total_max_attempts": 3})
+
+
+@pytest.fixture
+def table(dynoxide):
+    return new_table(dynoxide)
+
+
+@pytest.fixture
+def layer(dynoxide, table):
+    return DynamoDBPersistenceLayer(table, boto3_client=client_at(dynoxide.url))
+
+
+def decorated(body, layer, **config):
+    return idempotent_function(body, persistence_store=layer, key_prefix="orders", config=IdempotencyConfig(**config))
+
+
+def charged(layer, answer):
+    """A function that counts its runs and gives this answer."""
+    charge = counted()
+    charge.body.answer = answer
+    return charge, decorated(charge, layer)
+
+
+# --- the item ---------------------------------------------------------------------------------------------------------
+
+
+def without_ours(item):
+    return {name: value for name, value in item.items() if name not in OURS}
+
+
+@pytest.mark.parametrize("composite", [False, True])
+def test_items_are_the_peers(dynoxide, composite):
+    written_at = GOLDEN["dynamodb_written_at"]
+    clock = ManualClock(int(written_at * 1000))
+    keys = {"key_attr": "pk", "sort_key_attr": "sk"} if composite else {}
+    table = new_table(dynoxide, *keys.values())
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(dynoxide.url), clock=clock, **keys)
+    (golden,) = GOLDEN["dynamodb_composite_item" if composite else "dynamodb_item_completed"]
+    claimed = []
+
+    def charge(order):
+        claimed.extend(items_of(dynoxide, table))
+        return {"payment": "p1", "ok": True}
+
+    call = idempotent_function(
+        charge,
+        data_keyword_argument="order",
+        persistence_store=layer,
+        key_prefix="test-func.shop.orders.charge",
+        config=IdempotencyConfig(
+            event_key_jmespath="id",
+            payload_validation_jmespath="" if composite else "amount",
+            in_progress_expires_after_seconds=30,
+        ),
+    )
+    call(order={"id": "c1" if composite else 1, "amount": 5})
+    (item,) = items_of(dynoxide, table)
+    if not composite:
+        assert without_ours(claimed[0]) == GOLDEN["dynamodb_calls"][0]["params"]["Item"]
+    key = golden.keys() & {"id", "pk"}
+    assert {item[name]["S"] for name in key} == {golden[name]["S"] for name in key}
+    assert set(without_ours(item)) == set(golden) - {"in_progress_expiration"}
+    assert item["data"] == golden["data"]
+    assert item["expiration"] == golden["expiration"]
+
+
+def test_the_answer_of_a_typescript_worker_stands_as_a_map_and_is_replayed(dynoxide, table, layer):
+    _, update = TYPESCRIPT["dynamodb_calls"]
+    values = update["params"]["ExpressionAttributeValues"]
+    charge, call = charged(layer, "never")
+    call(1)
+    (item,) = items_of(dynoxide, table)
+    item = {"id": item["id"], "status": {"S": "COMPLETED"}, "expiration": {"N": "99999999999"}}
+    client_at(dynoxide.url).put_item(TableName=table, Item=item | {"data": values[":response_data"]})
+    assert call(1) == {"payment": "p1", "ok": True, "n": [1, 2.5, None]}
+    assert charge.body.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("data", {"B": b"bytes"}),
+        ("data", {"M": {"set": {"SS": ["a"]}}}),
+        ("owner", {"N": "5"}),
+        ("expiration", {"S": "soon"}),
+        ("status", {"BOOL": True}),
+    ],
+    ids=str,
+)
+def test_an_item_that_no_worker_could_have_meant_is_refused_and_left(dynoxide, table, layer, name, value):
+    key = "orders#1"
+    item = {"id": {"S": key}, "status": {"S": "COMPLETED"}, "expiration": {"N": "99999999999"}} | {name: value}
+    client_at(dynoxide.url).put_item(TableName=table, Item=item)
+    claim = DataRecord(key, INPROGRESS, 99, 9_000, owner="me", made_at_ms=0)
+    for step in (lambda: layer._get_record(key), lambda: layer._put_record(claim)):
+        with pytest.raises(IdempotencyPersistenceConsistencyError, match=f"{key}.*{name}"):
+            step()
+    with pytest.raises(IdempotencyLeaseLostError):
+        layer._update_record(claim.replaced(status=COMPLETED))
+    assert items_of(dynoxide, table) == [item]
+
+
+def test_attributes_of_others_are_passed_over_and_kept(dynoxide, table, layer):
+    claim = DataRecord("orders#1", INPROGRESS, 99_999_999_999, None, owner="me")
+    layer._put_record(claim)
+    client = client_at(dynoxide.url)
+    client.update_item(
+        TableName=table,
+        Key={"id": {"S": "orders#1"}},
+        UpdateExpression="SET note = :note",
+        ExpressionAttributeValues={":note": {"SS": ["a", "b"]}},
+    )
+    layer._update_record(claim.replaced(status=COMPLETED, response_data="1"))
+    assert layer._get_record("orders#1").response_data == "1"
+    assert items_of(dynoxide, table)[0]["note"] == {"SS": ["a", "b"]}
+
+
+def test_errors_name_a_composite_key_whole(dynoxide):
+    layer = DynamoDBPersistenceLayer(
+        new_table(dynoxide, "pk", "sk"),
+        "pk",
+        "idempotency#shop",
+        "sk",
+        boto3_client=client_at(dynoxide.url),
+    )
+    whole = "pk=idempotency#shop, sk=orders#1"
+    with pytest.raises(IdempotencyItemNotFoundError, match=whole):
+        layer._get_record("orders#1")
+    claim = DataRecord("orders#1", INPROGRESS, 99_999_999_999, None, owner="me")
+    with pytest.raises(IdempotencyLeaseLostError, match=whole):
+        layer._update_record(claim)
+    layer._put_record(claim)
+    read = layer._get_record("orders#1")
+    assert (read.idempotency_key, read.sort_key) == ("orders#1", "orders#1")
+
+
+def test_two_functions_share_a_composite_table_by_their_partition(dynoxide, monkeypatch):
+    table = new_table(dynoxide, "pk", "sk")
+    keys = {"key_attr": "pk", "sort_key_attr": "sk", "boto3_client": client_at(dynoxide.url)}
+    for name in ("shop", "bank"):
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", name)
+        _, call = charged(DynamoDBPersistenceLayer(table, **keys), name)
+        assert [call(1), call(1)] == [name, name]
+    assert {item["pk"]["S"] for item in items_of(dynoxide, table)} == {"idempotency#shop", "idempotency#bank"}
+
+
+# --- large answers ----------------------------------------------------------------------------------------------------
+
+
+def noise(characters):
+    """Text that hardly gets smaller."""
+    return "".join(random.Random(5).choices(string.ascii_letters + string.digits, k=characters))  # noqa: S311 - no secret
+
+
+@pytest.mark.parametrize("server", ["dynoxide", "dynamodb_local"])
+def test_an_answer_too_large_for_an_item_is_packed_and_comes_back(server, request):
+    server = request.getfixturevalue(server)
+    table = new_table(server)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(server.url))
+    answer = {"report": ["ü" * 200_000, (1, 2)], "noise": noise(100_000)}
+    charge, call = charged(layer, answer)
+    assert [call(1), call(1)] == [answer, answer]
+    assert charge.body.runs == 1
+    (item,) = items_of(server, table)
+    packed = item["packed"]["M"]
+    assert (item["status"], packed["status"], packed["v"]) == ({"S": UNAVAILABLE}, {"S": COMPLETED}, {"N": "1"})
+    assert item["data"] == {"S": ""}
+    assert len(zlib.decompress(packed["zip"]["B"])) > 400 * 1024
+
+
+def test_a_large_failure_is_packed_too(layer):
+    charge = counted()
+    charge.body.error = ValueError("no " * 200_000)
+    call = decorated(charge, layer, replay_exceptions=(ValueError,))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no no"):
+            call(1)
+    assert charge.body.runs == 1
+
+
+def test_what_just_fits_is_not_packed(dynoxide, table, layer):
+    claim = DataRecord("orders#1", INPROGRESS, 99_999_999_999, None, owner="me")
+    layer._put_record(claim)
+    bare = sum(len(name) + len(*value.values()) for name, value in items_of(dynoxide, table)[0].items())
+    # Less a few bytes that DynamoDB's own arithmetic may take.
+    room = 400 * 1024 - bare - len("data") - 64
+    layer._update_record(claim.replaced(status=FAILED, response_data="x" * room))
+    (item,) = items_of(dynoxide, table)
+    assert len(item["data"]["S"]) == room
+    assert "packed" not in item
+    layer._update_record(claim.replaced(status=FAILED, response_data="x" * (room + 128)))
+    (item,) = items_of(dynoxide, table)
+    assert "packed" in item
+    # Stored again, smaller: nothing is left of the packed answer.
+    layer._update_record(claim.replaced(status=FAILED, response_data="x"))
+    (item,) = items_of(dynoxide, table)
+    assert "packed" not in item
+
+
+@pytest.mark.parametrize("characters", [600_000, 3_000_000])
+def test_an_answer_that_fits_by_no_means_is_completed_without_it(layer, characters):
+    charge, call = charged(layer, noise(characters))
+    assert len(call(1)) == characters
+    with pytest.raises(IdempotencyResponseUnavailableError):
+        call(1)
+    assert charge.body.runs == 1
+
+
+def test_an_item_that_others_made_large_takes_the_answer_packed_or_not_at_all(dynoxide, table, layer):
+    for extra, status in ((200_000, COMPLETED), (409_300, None)):
+        claim = DataRecord(f"orders#{extra}", INPROGRESS, 99_999_999_999, None, owner="me")
+        layer._put_record(claim)
+        client_at(dynoxide.url).update_item(
+            TableName=table,
+            Key={"id": {"S": claim.idempotency_key}},
+            UpdateExpression="SET note = :note",
+            ExpressionAttributeValues={":note": {"S": "n" * extra}},
+        )
+        outcome = claim.replaced(status=COMPLETED, response_data=json.dumps("x" * 300_000))
+        if status is None:
+            with pytest.raises(IdempotencyResponseUnavailableError, match="too large"):
+                layer._update_record(outcome)
+        else:
+            layer._update_record(outcome)
+            assert layer._get_record(claim.idempotency_key) == outcome
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": {"N": "2"}},
+        {"status": {"S": "LATER"}},
+        {"zip": {"B": b"no zip"}},
+        {"zip": {"B": zlib.compress(b"[1]")}},
+        {"zip": {"S": "text"}},
+    ],
+    ids=str,
+)
+def test_a_packed_answer_that_we_cannot_unpack_is_refused(dynoxide, table, layer, change):
+    _, call = charged(layer, "x" * 500_000)
+    call(1)
+    (item,) = items_of(dynoxide, table)
+    item["packed"]["M"] |= change
+    client_at(dynoxide.url).put_item(TableName=table, Item=item)
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="packed"):
+        call(1)
+    assert items_of(dynoxide, table) == [item]
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_first_call_takes_two_requests_and_a_replay_one(dynoxide, proxy_to):
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+    with sync_layer(proxy.server, table) as layer:
+        charge, call = charged(layer, "paid")
+        call(1)
+        assert [proxy.count(b"PutItem"), proxy.count(b"UpdateItem"), proxy.count(b"POST")] == [1, 1, 2]
+        call(1)
+        assert [proxy.count(b"PutItem"), proxy.count(b"POST")] == [2, 3]
+        charge.body.error = ValueError("no")
+        with pytest.raises(ValueError, match="no"):
+            call(2)
+        assert [proxy.count(b"PutItem"), proxy.count(b"DeleteItem"), proxy.count(b"POST")] == [3, 1, 5]
+
+
+def test_an_asynchronous_call_takes_no_more(dynoxide, proxy_to):
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+
+    async def pay(order):
+        return order
+
+    async def calls():
+        async with async_layer(proxy.server, table) as layer:
+            call = decorated(pay, layer)
+            return await asyncio.gather(call(1), call(2)) + [await call(1)]
+
+    assert asyncio.run(calls()) == [1, 2, 1]
+    assert [proxy.count(b"PutItem"), proxy.count(b"UpdateItem"), proxy.count(b"POST")] == [3, 2, 5]
+
+
+def test_what_a_call_costs(dynamodb_local):
+    """In write units, of which one is a kilobyte. A refused write is not told; it costs what stands there."""
+    table = new_table(dynamodb_local)
+    client = session().client("dynamodb", endpoint_url=dynamodb_local.url)
+    client.meta.events.register(
+        "provide-client-params.dynamodb.*", lambda params, **_: params | {"ReturnConsumedCapacity": "TOTAL"}
+    )
+    units = []
+    client.meta.events.register(
+        "after-call.dynamodb.*",
+        lambda parsed, **_: units.append(parsed.get("ConsumedCapacity", {}).get("CapacityUnits")),
+    )
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client)
+    charge, call = charged(layer, {"payment": "p1", "ok": True})
+    call(1)
+    assert units == [1.0, 1.0]
+    call(1)
+    assert units[2:] == [None]
+    charge.body.answer = "x" * 10_000
+    call(2)
+    assert units[3:] == [1.0, 10.0]
+    charge.body.error = ValueError("no")
+    with pytest.raises(ValueError, match="no"):
+        call(3)
+    assert units[5:] == [1.0, 1.0]
+    del units[:]
+    claim = DataRecord("orders#1", INPROGRESS, 99_999_999_999, 9_000, owner="me")
+    layer._put_record(claim)
+    layer._renew_record(claim)
+    layer._get_record("orders#1")
+    assert units == [1.0, 1.0, 1.0]
+    client.close()
+
+
+# --- lost replies -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", ["PutItem", "UpdateItem", "DeleteItem"])
+def test_a_reply_that_is_lost_is_no_refusal(dynoxide, proxy_to, lost):
+    """boto3 sends it again, and a write then meets its own."""
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+    with sync_layer(proxy.server, table, boto_config=KEEN) as layer:
+        charge, call = charged(layer, "paid")
+        if lost == "DeleteItem":
+            charge.body.error = ValueError("no")
+        fault = proxy.drop_reply(lost.encode())
+        if lost == "DeleteItem":
+            with pytest.raises(ValueError, match="no"):
+                call(1)
+            assert items_of(dynoxide, table) == []
+        else:
+            assert [call(1), call(1)] == ["paid", "paid"]
+        assert fault.struck
+        assert charge.body.runs == 1
+
+
+def test_a_renewal_whose_reply_is_lost_is_no_loss(dynoxide, proxy_to):
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+    with sync_layer(proxy.server, table, boto_config=KEEN) as layer:
+        now = layer.clock.now_ms()
+        claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
+        layer._put_record(claim)
+        fault = proxy.drop_reply(b"UpdateItem")
+        renewed = claim.replaced(in_progress_expiry_timestamp=now + 50_000)
+        layer._renew_record(renewed)
+        assert fault.struck
+        assert layer._get_record("orders#1") == renewed
+
+
+def test_a_takeover_whose_reply_is_lost_is_still_ours(dynoxide, proxy_to):
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+    with sync_layer(proxy.server, table, boto_config=KEEN) as layer:
+        charge, call = charged(layer, "paid")
+        call(1)
+        (item,) = items_of(dynoxide, table)
+        item |= {"status": {"S": INPROGRESS}, "in_progress_expiration": {"N": "1"}, "owner": {"S": "gone"}}
+        client_at(dynoxide.url).put_item(TableName=table, Item=item)
+        fault = proxy.drop_reply(b"PutItem", nth=2)
+        assert call(1) == "paid"
+        assert fault.struck
+        assert charge.body.runs == 2
+        assert items_of(dynoxide, table)[0]["attempt"] == {"N": "2"}
+
+
+def test_a_lost_reply_of_an_asynchronous_call(dynoxide, proxy_to):
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+    runs = []
+
+    async def pay(order):
+        runs.append(order)
+        return order
+
+    async def calls():
+        async with async_layer(proxy.server, table, boto_config=KEEN) as layer:
+            call = decorated(pay, layer)
+            faults = proxy.drop_reply(b"PutItem"), proxy.drop_reply(b"UpdateItem")
+            return await call(1), await call(1), [fault.struck for fault in faults]
+
+    assert asyncio.run(calls()) == (1, 1, [True, True])
+    assert runs == [1]
+
+
+# --- whole calls ------------------------------------------------------------------------------------------------------
+
+
+def test_a_duplicate_of_a_running_call_is_told_who_runs(dynoxide, layer):
+    def charge(order):
+        with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+            decorated(charge, layer)(order)
+        return refused.value.owner
+
+    owner = decorated(charge, layer)(1)
+    assert owner
+    assert decorated(charge, layer)(1) == owner

@@ -1,0 +1,374 @@
+"""Clocks: DynamoDB judges by the time it is told, so a machine whose clock is wrong must not overwrite anything."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
+from retrysafe.clock import SystemClock
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyItemAlreadyExistsError
+from retrysafe.persistence._dynamodb_time import ServiceTime
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
+from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from retrysafe.testing.clock import ManualClock
+from support.bodies import counted
+from support.dynamodb_support import OffClock, Service, client_at, items_of, new_table
+
+HOUR_MS = 3_600_000
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+# --- the estimate, by itself ------------------------------------------------------------------------------------------
+
+
+class World:
+    """The service's clock, which is right, a machine's, which is `ahead_ms`, and the machine's monotonic one."""
+
+    def __init__(self, ahead_ms=0):
+        self.now_ms = 1_795_302_658_494
+        self.ahead_ms = ahead_ms
+        world = self
+
+        class Clock(SystemClock):
+            def now_ms(self):
+                return world.now_ms + world.ahead_ms
+
+        self.time = ServiceTime(Clock(), 5.0, monotonic=lambda: world.now_ms / 1000)
+
+    def reply(self, there_ms=3, back_ms=3, *, date=True):
+        """One request and its reply."""
+        sent_at = self.time.stopwatch()
+        self.now_ms += there_ms
+        headers = {"date": formatdate(self.now_ms // 1000, usegmt=True)} if date else {}
+        self.now_ms += back_ms
+        self.time.note({"ResponseMetadata": {"HTTPHeaders": headers}}, sent_at)
+
+
+@given(
+    ahead_ms=st.integers(-10_000_000, 10_000_000) | st.integers(-3000, 3000),
+    trips=st.lists(
+        st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 100_000)), min_size=1, max_size=8
+    ),
+)
+def test_a_correction_never_goes_past_the_truth_and_leaves_less_than_a_second_and_a_round_trip(ahead_ms, trips):
+    world = World(ahead_ms)
+    for there, back, pause in trips:
+        world.reply(there, back)
+        world.now_ms += pause
+        error = -ahead_ms - world.time.skew_ms
+        assert abs(world.time.skew_ms) <= abs(ahead_ms)
+        assert world.time.skew_ms * -ahead_ms >= 0
+        assert abs(error) <= 1000 + there + back + 3
+
+
+@pytest.mark.parametrize("ahead_ms", [1500, -1500])
+def test_further_replies_narrow_the_estimate(ahead_ms):
+    world = World(ahead_ms)
+    errors = []
+    for _ in range(40):
+        world.reply()
+        errors.append(abs(-ahead_ms - world.time.skew_ms))
+        world.now_ms += 137
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 150
+
+
+def test_nothing_is_certain_before_the_first_reply_and_after_a_leap():
+    world = World()
+    assert world.time.is_doubtful
+    world.reply()
+    assert not world.time.is_doubtful
+    world.now_ms += 10_000_000
+    assert not world.time.is_doubtful
+    world.ahead_ms = HOUR_MS
+    assert world.time.is_doubtful
+    world.reply()
+    assert not world.time.is_doubtful
+    assert -HOUR_MS <= world.time.skew_ms < -HOUR_MS + 1010
+
+
+def test_a_clock_that_is_set_right_is_not_corrected_any_more():
+    world = World(HOUR_MS)
+    world.reply()
+    world.ahead_ms = 0
+    world.reply()
+    assert world.time.skew_ms == 0
+
+
+def test_a_clock_that_drifts_is_followed():
+    world = World()
+    for _ in range(200):
+        world.reply()
+        world.now_ms += 400
+        world.ahead_ms += 20
+    assert -4000 <= world.time.skew_ms < -2900
+
+
+def test_a_service_that_does_not_say_the_time_leaves_the_clock_as_it_is():
+    world = World(HOUR_MS)
+    world.reply(date=False)
+    assert (world.time.skew_ms, world.time.is_doubtful) == (0, False)
+
+
+@pytest.mark.parametrize("text", ["", "now", "Sun, 06 Nov 1994", "Sun, 06 Foo 1994 08:49:37 GMT", None, 5])
+def test_a_date_that_is_none_is_passed_over(text):
+    world = World(HOUR_MS)
+    world.time.note({"ResponseMetadata": {"HTTPHeaders": {"date": text}}}, 0.0)
+    assert world.time.skew_ms == 0
+
+
+def test_a_clock_that_is_handed_in_is_believed(dynoxide):
+    clock = ManualClock(HOUR_MS)
+    layer = DynamoDBPersistenceLayer(new_table(dynoxide), boto3_client=client_at(dynoxide.url), clock=clock)
+    assert idempotent_function(counted(), persistence_store=layer)(1) == 1
+    assert layer.clock_skew_seconds == 0.0
+
+
+# --- workers whose clocks are wrong -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(dynoxide):
+    return new_table(dynoxide)
+
+
+@pytest.fixture
+def service(dynoxide):
+    with Service(dynoxide) as service:
+        yield service
+
+
+@pytest.fixture
+def worker(service, table):
+    """Makes a worker whose clock is so far ahead: its layer, and its function with a count of the runs."""
+
+    def make(ahead_ms=0, **options):
+        clock = OffClock(ahead_ms)
+        layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url), clock=clock, **options)
+        body = counted()
+        rules = IdempotencyConfig(expires_after_seconds=600, in_progress_expires_after_seconds=60)
+        call = idempotent_function(body, persistence_store=layer, key_prefix="orders", config=rules)
+        call.body, call.layer, call.clock = body.body, layer, clock
+        return call
+
+    return make
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_wrong_worker_does_not_run_what_is_done(worker, hours):
+    right, wrong = worker(), worker(hours * HOUR_MS)
+    assert right(1) == 1
+    assert wrong(1) == 1
+    assert wrong.body.runs == 0
+    assert wrong(2) == 1
+    assert right(2) == 1
+    assert right.body.runs == 1
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_wrong_worker_neither_takes_over_nor_is_taken_over(worker, hours):
+    right, wrong = worker(), worker(hours * HOUR_MS)
+
+    def rival(call):
+        with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+            call(1)
+        assert 50 < refused.value.retry_after <= 62
+
+    right.body.during = lambda: rival(wrong)
+    right(1)
+    assert right.body.runs == 1
+    wrong.body.during = lambda: right(2)
+    with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+        wrong(2)
+    assert 50 < refused.value.retry_after <= 62
+    assert right.body.runs == 1
+
+
+def test_only_the_first_write_of_a_wrong_worker_takes_one_request_more(worker, service):
+    wrong = worker(2 * HOUR_MS)
+    wrong(1)
+    assert service.requests == ["PutItem", "UpdateItem", "UpdateItem"]
+    del service.requests[:]
+    wrong(2)
+    assert service.requests == ["PutItem", "UpdateItem"]
+    wrong(2)
+    assert service.requests[2:] == ["PutItem"]
+
+
+@pytest.mark.parametrize("hours", [0, 2, -2])
+def test_what_is_really_over_is_gone_for_wrong_workers_too(dynoxide, table, worker, hours):
+    before = worker()
+    before(1)
+    (item,) = items_of(dynoxide, table)
+    item["expiration"] = {"N": str(before.clock.now_ms() // 1000 - 2 - (hours == 0))}
+    client_at(dynoxide.url).put_item(TableName=table, Item=item)
+    after = worker(hours * HOUR_MS)
+    assert (after(1), after.body.runs) == (1, 1)
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_clock_that_leaps_while_it_runs(worker, hours, dynoxide, table):
+    right, leaping = worker(), worker()
+    leaping(0)
+    right(1)
+
+    def leap():
+        leaping.clock.ahead_ms += hours * HOUR_MS
+
+    # Between two calls ...
+    leap()
+    assert leaping(1) == 1
+    assert leaping.body.runs == 1
+    # ... and in the middle of one.
+    leaping.body.during = leap
+    assert leaping(2) == 2
+    leaping.body.during = None
+    ends = [int(item["expiration"]["N"]) - SystemClock().now_ms() // 1000 for item in items_of(dynoxide, table)]
+    assert all(595 < end < 603 for end in ends)
+    assert (right(2), right.body.runs) == (2, 1)
+
+
+def test_a_claim_whose_lease_was_wrong_for_a_moment_and_was_taken_over_then_does_not_run(worker, service):
+    """Its own reply says that the lease was over when it was written; a rival was quicker than the correction."""
+    wrong, rival = worker(-2 * HOUR_MS), worker()
+    claim = _claim(wrong.clock)
+    steps = wrong.layer._steps.put(claim)
+    backend = wrong.layer._settings.open()[0]
+    correction = steps.send(backend.run(next(steps)))
+    rival.layer._put_record(_claim(rival.clock, owner="rival", replaces=rival.layer._get_record("orders#1")))
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        steps.send(backend.run(correction))
+    assert refused.value.old_data_record.owner == "rival"
+
+
+def _claim(clock, owner="me", lease_ms=60_000, replaces=None):
+    now = clock.now_ms()
+    lease_end = now + lease_ms
+    return DataRecord(
+        "orders#1", INPROGRESS, lease_end // 1000 + 1, lease_end, owner=owner, made_at_ms=now, replaces=replaces
+    )
+
+
+def test_a_claim_that_took_most_of_its_lease_to_get_through_begins_anew(worker, service):
+    call = worker()
+    call.layer._put_record(_claim(call.clock).replaced(idempotency_key="orders#0"))
+    service.slow_seconds = 0.3
+    claim = _claim(call.clock, lease_ms=500)
+    call.layer._put_record(claim)
+    assert service.requests[1:] == ["PutItem", "UpdateItem"]
+    stands = call.layer._get_record("orders#1")
+    assert stands.in_progress_expiry_timestamp >= claim.in_progress_expiry_timestamp + 300
+
+
+def test_records_are_dated_by_the_service(worker):
+    call = worker(2 * HOUR_MS)
+    call.layer._put_record(_claim(call.clock))
+    found = call.layer._get_record("orders#1")
+    assert abs(found.read_at_ms - SystemClock().now_ms()) < 1500
+    assert 58_000 < found.in_progress_expiry_timestamp - found.read_at_ms < 62_000
+    call.layer._update_record(found.replaced(status=COMPLETED, made_at_ms=call.clock.now_ms()))
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(7, "ahead of"), (-7, "behind"), (3, None)])
+def test_a_wrong_clock_is_told_once(worker, caplog, ahead_s, said):
+    call = worker(ahead_s * 1000)
+    with caplog.at_level(logging.WARNING, "retrysafe"):
+        for order in range(3):
+            call(order)
+    told = [record.getMessage() for record in caplog.records if "clock" in record.getMessage()]
+    assert [said in message for message in told] == ([] if said is None else [True])
+    found = [finding.code for finding in call.layer.check()]
+    assert ("clock-wrong" in found) == (said is not None)
+    assert abs(call.layer.clock_skew_seconds + ahead_s) < 1.5
+
+
+def test_how_wrong_a_clock_may_be_can_be_set(worker, caplog):
+    call = worker(7000, clock_skew_limit_seconds=60)
+    call(1)
+    assert not caplog.records
+    assert call.layer.clock_skew_seconds < -5
+
+
+# --- a process whose clock is moved -----------------------------------------------------------------------------------
+
+WORKER = """
+import pathlib, sys, time
+from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError
+from support.dynamodb_support import sync_layer
+from types import SimpleNamespace
+
+url, table, faked = sys.argv[1:]
+faked = pathlib.Path(faked)
+rules = IdempotencyConfig(expires_after_seconds=600, in_progress_expires_after_seconds=60)
+layer = sync_layer(SimpleNamespace(url=url), table)
+
+def charge(order):
+    if order == "leaps":
+        faked.write_text("-3h")
+    return "run by the worker"
+
+call = idempotent_function(charge, persistence_store=layer, key_prefix="orders", config=rules)
+print(round(time.time()), call("done"))
+try:
+    call("running")
+except IdempotencyAlreadyInProgressError:
+    print("refused")
+print(call("leaps"), round(time.time()))
+print(call("done"))
+"""
+
+
+def test_a_process_whose_clock_is_hours_off_and_leaps_while_it_runs(dynoxide, table, worker, tmp_path):
+    if not FAKETIME.exists():
+        pytest.skip("libfaketime is missing; to get it: tools/install_servers.sh (Debian: apt-get install libfaketime)")
+    right = worker()
+    right("done")
+    now = right.clock.now_ms()
+    running = None
+
+    def remember():
+        nonlocal running
+        running = next(item for item in items_of(dynoxide, table) if item["status"]["S"] == INPROGRESS)
+
+    right.body.during = remember
+    right("running")
+    client_at(dynoxide.url).put_item(TableName=table, Item=running)
+    faked = tmp_path / "faketime"
+    faked.write_text("+2h")
+    moved = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(faked),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", WORKER, dynoxide.url, table, faked],
+        capture_output=True,
+        text=True,
+        env=os.environ | moved,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    first, refused, leaps, done = ran.stdout.splitlines()
+    its_time, _, answer = first.partition(" ")
+    assert int(its_time) * 1000 > now + HOUR_MS, "the clock was not moved"
+    assert (answer, refused, done) == ("1", "refused", "1")
+    answer, _, its_time = leaps.rpartition(" ")
+    assert int(its_time) * 1000 < now - 2 * HOUR_MS, "the clock did not leap"
+    assert answer == "run by the worker"
+    assert right("leaps") == answer
+    ends = [int(item["expiration"]["N"]) - now // 1000 for item in items_of(dynoxide, table)]
+    assert all(0 < end < 700 for end in ends)

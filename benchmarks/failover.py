@@ -186,7 +186,7 @@ def row(name, min_replicas, link_lost, results):
         raise RuntimeError("a function ran, and its caller got neither the answer nor an error with it")
     lossy = sum(bool(result["claims lost"] or result["answers lost"]) for result in results)
     outage = statistics.median(result["outage"] for result in results)
-    fault = f"link lost {link_lost * 1000:.0f} ms before the kill" if link_lost else "killed"
+    fault = f"cut off from its replicas, killed {link_lost * 1000:.0f} ms later" if link_lost else "killed"
     cells = [name, fault, min_replicas, f"{lossy} of {len(results)}"]
     cells += [f"{total[what]:,}" for what in ("claims", "claims lost", "answers", "answers lost")]
     cells += [f"{total['errors with the answer']:,}", f"{outage:.1f} s"]
@@ -212,7 +212,7 @@ def main():
     logging.getLogger("retrysafe").addHandler(logging.NullHandler())
     failovers = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     print(
-        "| servers | fault | `min_replicas` | failovers with a loss | claims acknowledged | lost "
+        "| servers | the master | `min_replicas` | failovers with a loss | claims acknowledged | lost "
         "| answers acknowledged | lost | errors with the answer | until another master serves |\n"
         "|---|---|---|---|---|---|---|---|---|---|"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 
 import pytest
@@ -13,6 +14,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
 )
 from retrysafe.persistence.cache import CachePersistenceLayer
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from servers import ReplyError, wait_until
 from support.replicated import Caller, Cluster, Pair, Sentinels, key_of, status_of
 
@@ -142,6 +144,27 @@ def test_an_own_claim_whose_reply_was_lost_and_that_replicas_do_not_have_runs_no
             payments.call(order, lambda: pytest.fail("it ran"))
         assert fault.struck
     assert status_of(pair.master, order) is None
+
+
+def test_a_takeover_that_replicas_do_not_confirm_leaves_what_is_known_of_the_run_that_never_ended(
+    pair, library, asynchronous, order
+):
+    now = int(time.time() * 1000)
+    dead = DataRecord(key_of(order), INPROGRESS, now // 1000 + 60, now - 1000, owner="dead", attempt=1)
+    with CachePersistenceLayer(pair.master.url) as store:
+        store._put_record(dead)
+        with (
+            stopped([pair.replica]),
+            caller(pair, library, asynchronous, IMPATIENT) as payments,
+            pytest.raises(IdempotencyPersistenceConnectionError, match="0 replicas"),
+        ):
+            payments.call(order, lambda: pytest.fail("it ran"))
+        left = store._get_record(key_of(order))
+        assert left.attempt == 2
+        assert left.lease_over(left.read_at_ms)
+        with caller(pair, library, asynchronous, PATIENT) as payments:
+            assert payments.call(order) == "done"
+        assert store._get_record(key_of(order)).attempt == 3
 
 
 # --- the answer ---------------------------------------------------------------------------------------------------

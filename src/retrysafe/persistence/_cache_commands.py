@@ -116,6 +116,19 @@ class Commands:
         """Remove the claim, if the owner is still the same."""
         return Command(RELEASE, record.idempotency_key, (record.owner or "", self._names.status))
 
+    def undo(self, claim: DataRecord) -> Command:
+        """Give a claim back that nothing ran for.
+
+        One that has taken over from a run that never ended lapses, instead of being removed with all that the record
+        tells about that run.
+        """
+        if claim.replaces is None:
+            return self.release(claim)
+        made_at = self._clock.now_ms() if claim.made_at_ms is None else claim.made_at_ms
+        return self.renew(
+            claim.replaced(in_progress_expiry_timestamp=made_at - 1, made_at_ms=made_at), replicated=False
+        )
+
     def read(self, idempotency_key: str) -> Command:
         """Look what stands."""
         return Command(READ, idempotency_key, ())

@@ -62,7 +62,7 @@ class ScriptSteps:
             command = self._commands.claim(record, named, replicated=self._min_replicas > 0)
             reply = yield command
             if command.replicated:
-                reply = yield from self._confirmed(command, reply, undo=self._commands.release(record))
+                reply = yield from self._confirmed(command, reply, undo=self._commands.undo(record))
             named = None if isinstance(reply, int) else self._commands.standing(record.idempotency_key, reply)
             if named is None:
                 return
@@ -70,7 +70,7 @@ class ScriptSteps:
                 break
         if named is not None and self._min_replicas and _is_running(named, record):
             # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
-            yield from self._renew(record, undo=self._commands.release(record))
+            yield from self._renew(record, undo=self._commands.undo(record))
         raise IdempotencyItemAlreadyExistsError("a live record stands", record.idempotency_key, old_data_record=named)
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:

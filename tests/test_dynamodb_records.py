@@ -164,6 +164,10 @@ def test_errors_name_a_composite_key_whole(dynoxide):
     with pytest.raises(IdempotencyLeaseLostError, match=whole):
         layer._update_record(claim)
     layer._put_record(claim)
+    charge, call = charged(layer, "paid")
+    charge.body.during = lambda: call(1)
+    with pytest.raises(IdempotencyAlreadyInProgressError, match=r"\(pk=idempotency#shop, sk=orders#[0-9a-f]{32}\)"):
+        call(1)
     read = layer._get_record("orders#1")
     assert (read.idempotency_key, read.sort_key) == ("orders#1", "orders#1")
 

@@ -303,6 +303,13 @@ def test_a_first_call_takes_two_requests_and_a_replay_one(dynoxide, proxy_to):
         assert [proxy.count(b"PutItem"), proxy.count(b"DeleteItem"), proxy.count(b"POST")] == [3, 1, 5]
 
 
+def test_a_look_sees_every_write_that_came_before(dynoxide, proxy_to):
+    proxy = proxy_to(dynoxide)
+    with sync_layer(proxy.server, new_table(dynoxide)) as layer, pytest.raises(IdempotencyItemNotFoundError):
+        layer._get_record("orders#1")
+    assert proxy.count(b'"ConsistentRead": true') == 1
+
+
 def test_an_asynchronous_call_takes_no_more(dynoxide, proxy_to):
     table = new_table(dynoxide)
     proxy = proxy_to(dynoxide)

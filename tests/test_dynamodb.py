@@ -24,6 +24,8 @@ RENAMED = {
 
 
 class OnDynoxide(PersistenceLayerContract):
+    rivals = 12
+    rounds = 2
     options: ClassVar = {}
 
     @pytest.fixture(autouse=True, scope="class")
@@ -51,7 +53,8 @@ class OnDynoxide(PersistenceLayerContract):
 
 
 class TestOnDynoxide(OnDynoxide):
-    pass
+    rivals = 32
+    rounds = 4
 
 
 class TestOnDynoxideAsync(OnDynoxide):
@@ -69,9 +72,6 @@ class TestOnDynoxideWithEveryNameChanged(OnDynoxide):
 
 
 class OnDynamoDBLocal(OnDynoxide):
-    rivals = 16
-    rounds = 2
-
     @pytest.fixture(autouse=True, scope="class")
     @classmethod
     def _server(cls, dynamodb_local):

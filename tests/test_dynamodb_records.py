@@ -164,6 +164,10 @@ def test_errors_name_a_composite_key_whole(dynoxide):
     with pytest.raises(IdempotencyLeaseLostError, match=whole):
         layer._update_record(claim)
     layer._put_record(claim)
+    charge, call = charged(layer, "paid")
+    charge.body.during = lambda: call(1)
+    with pytest.raises(IdempotencyAlreadyInProgressError, match=r"\(pk=idempotency#shop, sk=orders#[0-9a-f]{32}\)"):
+        call(1)
     read = layer._get_record("orders#1")
     assert (read.idempotency_key, read.sort_key) == ("orders#1", "orders#1")
 
@@ -297,6 +301,13 @@ def test_a_first_call_takes_two_requests_and_a_replay_one(dynoxide, proxy_to):
         with pytest.raises(ValueError, match="no"):
             call(2)
         assert [proxy.count(b"PutItem"), proxy.count(b"DeleteItem"), proxy.count(b"POST")] == [3, 1, 5]
+
+
+def test_a_look_sees_every_write_that_came_before(dynoxide, proxy_to):
+    proxy = proxy_to(dynoxide)
+    with sync_layer(proxy.server, new_table(dynoxide)) as layer, pytest.raises(IdempotencyItemNotFoundError):
+        layer._get_record("orders#1")
+    assert proxy.count(b'"ConsistentRead": true') == 1
 
 
 def test_an_asynchronous_call_takes_no_more(dynoxide, proxy_to):

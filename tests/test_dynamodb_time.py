@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
 from retrysafe.clock import SystemClock
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyItemAlreadyExistsError
+from retrysafe.persistence._dynamodb_steps import _moved
 from retrysafe.persistence._dynamodb_time import ServiceTime
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
@@ -268,6 +269,13 @@ def test_a_claim_that_took_most_of_its_lease_to_get_through_begins_anew(worker, 
     assert service.requests[1:] == ["PutItem", "UpdateItem"]
     stands = call.layer._get_record("orders#1")
     assert stands.in_progress_expiry_timestamp >= claim.in_progress_expiry_timestamp + 300
+
+
+@pytest.mark.parametrize("by_ms", [-1, 1, 999, 1000, 1001, -999, -7_200_001])
+def test_moving_a_window_to_another_clock_never_makes_it_shorter(by_ms):
+    moved = _moved(DataRecord("orders#1", COMPLETED, 1_795_302_658), by_ms)
+    assert 0 <= moved.expiry_timestamp * 1000 - (1_795_302_658_000 + by_ms) < 1000
+    assert moved.in_progress_expiry_timestamp is None
 
 
 def test_records_are_dated_by_the_service(worker):

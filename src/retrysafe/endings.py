@@ -137,7 +137,7 @@ def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | Non
     call.tell(LeaseLost, claim)
     error = IdempotencyLeaseLostError(
         "the lease ended while the function ran and the key is no longer this call's; nothing was overwritten",
-        call.idempotency_key,
+        call.idempotency_key if standing is None else standing.shown_key,
         record=standing,
         response=end.value if isinstance(end, Returned) else None,
     )

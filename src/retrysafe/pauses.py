@@ -91,7 +91,7 @@ def in_progress(record: DataRecord, now_ms: int, waited: float = 0.0) -> Idempot
     waiting = f" after waiting {waited:.3f} s" if waited else ""
     return IdempotencyAlreadyInProgressError(
         f"another call holds this idempotency key and is running{waiting}",
-        record.idempotency_key,
+        record.shown_key,
         record=record,
         retry_after=max(0.001, (until - now_ms + 1) / 1000),
     )

@@ -137,12 +137,12 @@ def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # no
     if status not in STORED_STATUSES:
         return Raised(
             IdempotencyPersistenceConsistencyError(
-                f"the record {found.idempotency_key} has the unknown status {status!r}; it is left as it is"
+                f"the record {found.shown_key} has the unknown status {status!r}; it is left as it is"
             )
         )
     if call.payload_hash and found.payload_hash and call.payload_hash != found.payload_hash:
         return Raised(
-            IdempotencyValidationError("the payload differs from the first call's", found.idempotency_key, record=found)
+            IdempotencyValidationError("the payload differs from the first call's", found.shown_key, record=found)
         )
     if status == COMPLETED:
         return _replay(call, found)
@@ -162,7 +162,7 @@ def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # no
         return Raised(
             IdempotencyAbandonedError(
                 'an earlier run never ended, and on_abandoned="raise" asks a person to resolve it',
-                found.idempotency_key,
+                found.shown_key,
                 record=found,
             )
         )
@@ -284,7 +284,7 @@ def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:
     what = "failure" if record.stored_status == FAILED else "answer"
     return IdempotencyResponseUnavailableError(
         f"an earlier run completed, but its {what} cannot be given again; it is not run a second time",
-        record.idempotency_key,
+        record.shown_key,
         record=record,
     )
 

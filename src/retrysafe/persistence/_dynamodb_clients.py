@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
     from retrysafe.persistence._dynamodb_commands import Command
 
-METHODS: Final = {
+RECORD_METHODS: Final = {
     "PutItem": "put_item",
     "GetItem": "get_item",
     "UpdateItem": "update_item",
     "DeleteItem": "delete_item",
+}
+METHODS: Final = RECORD_METHODS | {
     "CreateTable": "create_table",
     "DescribeTable": "describe_table",
     "DescribeTimeToLive": "describe_time_to_live",
@@ -104,7 +106,7 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
         IdempotencyPersistenceConfigError: It is not.
     """
     kind = type(client).__name__
-    missing = [name for name in METHODS.values() if not callable(getattr(client, name, None))]
+    missing = [name for name in RECORD_METHODS.values() if not callable(getattr(client, name, None))]
     if missing:
         hint = ""
         if hasattr(getattr(client, "meta", None), "client"):
@@ -131,7 +133,9 @@ class Backend:
 
     def __init__(self, client: Any, table_name: str) -> None:
         self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
-        self._methods |= {operation: getattr(client, name) for operation, name in METHODS.items()}
+        self._methods |= {
+            operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)
+        }
         self.where = where(table_name, client)
 
     def run(self, command: Command) -> Any:
@@ -154,7 +158,9 @@ class AsyncBackend:
 
     def __init__(self, client: Any, table_name: str) -> None:
         self._methods: dict[str, Callable[..., Awaitable[Any]]] = {"Pause": _pause_async}
-        self._methods |= {operation: getattr(client, name) for operation, name in METHODS.items()}
+        self._methods |= {
+            operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)
+        }
         self.where = where(table_name, client)
 
     async def run(self, command: Command) -> Any:

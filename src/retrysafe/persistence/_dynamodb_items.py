@@ -125,7 +125,7 @@ class Items:
         record = from_attributes(self.shown(idempotency_key), attributes, self.names)
         record.idempotency_key = idempotency_key
         if self.sort_key_attr is not None:
-            record.sort_key = idempotency_key
+            record.sort_key, record.shown_as = idempotency_key, self.shown(idempotency_key)
         if PACKED in item and record.stored_status == UNAVAILABLE:
             self._unpack(record, item[PACKED])
         return record

@@ -44,6 +44,7 @@ class DataRecord:
         replaces: On a claim that takes over: the record seen, which must still stand exactly. Never stored.
         made_at_ms: On a record to write: what the caller's clock showed when its times were set. Never stored.
         read_at_ms: On a record read: what the store's own clock showed then; None where it has none. Never stored.
+        shown_as: On a record read: the whole key, where the store's has more parts; "" where not. Never stored.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class DataRecord:
         "read_at_ms",
         "replaces",
         "response_data",
+        "shown_as",
         "sort_key",
         "stored_status",
         "types",
@@ -77,6 +79,7 @@ class DataRecord:
         replaces: DataRecord | None = None,
         made_at_ms: int | None = None,
         read_at_ms: int | None = None,
+        shown_as: str = "",
     ) -> None:
         self.idempotency_key = idempotency_key
         self.stored_status = status
@@ -91,11 +94,17 @@ class DataRecord:
         self.replaces = replaces
         self.made_at_ms = made_at_ms
         self.read_at_ms = read_at_ms
+        self.shown_as = shown_as
 
     def replaced(self, **changes: Any) -> DataRecord:
         """A copy with some fields changed; `status` names the status."""
         fields = {("status" if name == "stored_status" else name): getattr(self, name) for name in self.__slots__}
         return DataRecord(**(fields | changes))
+
+    @property
+    def shown_key(self) -> str:
+        """The key as errors show it: whole, where the store's has more parts."""
+        return self.shown_as or self.idempotency_key
 
     @property
     def status(self) -> str:
@@ -161,7 +170,7 @@ class DataRecord:
         return all(
             getattr(self, name) == getattr(other, name)
             for name in self.__slots__
-            if name not in ("replaces", "made_at_ms", "read_at_ms")
+            if name not in ("replaces", "made_at_ms", "read_at_ms", "shown_as")
         )
 
     __hash__ = None  # type: ignore[assignment]  # a record is compared, never looked up

@@ -29,7 +29,7 @@ def arm(proxy, fault, matching):
     if fault != "late_reply":
         return getattr(proxy, fault)(matching)
     # Later than the client waits, but not for ever: valkey-glide has one connection, and leaves it as it is.
-    proxy.delay_seconds = 1.5 * SECONDS
+    proxy.delay(1.5 * SECONDS)
     threading.Timer(SECONDS / 2, proxy.heal).start()
     return Late()
 
@@ -168,7 +168,7 @@ def test_connections_that_died_while_idle_are_made_anew(shop, proxy):
 
 
 def test_every_reply_late_is_an_error_before_the_function_runs(shop, proxy):
-    proxy.delay_seconds = 2 * SECONDS
+    proxy.delay(2 * SECONDS)
     with pytest.raises(IdempotencyPersistenceConnectionError):
         shop.order()
     assert shop.ran == []
@@ -176,7 +176,7 @@ def test_every_reply_late_is_an_error_before_the_function_runs(shop, proxy):
 
 def test_replies_late_at_a_replay_cost_no_second_run(shop, proxy):
     assert shop.order() == "paid"
-    proxy.delay_seconds = 2 * SECONDS
+    proxy.delay(2 * SECONDS)
     with pytest.raises(IdempotencyPersistenceConnectionError):
         shop.order()
     proxy.heal()

@@ -20,7 +20,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
-from servers import RedisServer, ReplyError, programs, wait_until
+from servers import RedisServer, programs, wait_until
 from support.cache_callers import SECRET, WAYS, Caller
 
 SERVERS = {
@@ -90,7 +90,7 @@ def test_a_user_who_may_not_publish_needs_not(call, guarded, user):
 
 def test_permissions_are_told_alike_by_all_servers(any_server):
     any_server.command("ACL", "SETUSER", "me", "on", f">{SECRET}", "~*", "+@all", "-set")
-    Caller("redis").refused(as_user(any_server, "me"), IdempotencyPersistenceConfigError, "SET, DEL, PEXPIRE and TIME")
+    Caller("redis").refused(as_user(any_server, "me"), IdempotencyPersistenceConfigError, "SET, DEL, PEXPIRE, TIME")
 
 
 # --- states of a server -------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_a_server_that_still_loads(call, start):
 def is_loading(server):
     try:
         server.command("GET", "x")
-    except ReplyError as error:
+    except ConnectionError as error:
         return str(error).startswith("LOADING")
     return False
 

@@ -307,6 +307,7 @@ def test_threads_share_a_layer(valkey_91):
 NO_RECORDS = {
     "a hash": ("HSET", "field", "value"),
     "a list": ("RPUSH", "value"),
+    "nothing": ("SET", ""),
     "no JSON": ("SET", "no record"),
     "JSON, but no object": ("SET", '["COMPLETED"]'),
     "no UTF-8": ("SET", b'{"status": "\xff\xfe"}'),

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from retrysafe.persistence._cache_commands import Command
 
@@ -34,13 +34,13 @@ class Gathering:
     def __init__(
         self,
         alone: Callable[[Command], Awaitable[Any]],
-        together: Callable[[list[Command]], Awaitable[list[Any]]],
+        together: Callable[[list[Command]], Coroutine[Any, Any, list[Any]]],
     ) -> None:
         self._alone = alone
         self._together = together
         self._under_way = 0
         self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
-        self._tasks: set[asyncio.Future[list[Any]]] = set()
+        self._tasks: set[asyncio.Task[list[Any]]] = set()
 
     async def run(self, command: Command) -> Any:
         """The reply to a command.
@@ -79,11 +79,11 @@ class Gathering:
         if not batch:
             return
         self._under_way += 1
-        task = asyncio.ensure_future(self._together([command for command, _ in batch]))
+        task = asyncio.get_running_loop().create_task(self._together([command for command, _ in batch]))
         self._tasks.add(task)
-        task.add_done_callback(lambda task: self._hand_out(batch, task))
+        task.add_done_callback(lambda done: self._hand_out(batch, done))
 
-    def _hand_out(self, batch: list[tuple[Command, asyncio.Future[Any]]], task: asyncio.Future[list[Any]]) -> None:
+    def _hand_out(self, batch: list[tuple[Command, asyncio.Future[Any]]], task: asyncio.Task[list[Any]]) -> None:
         """Answer all, also where a loop that shuts down has cancelled the task before it began."""
         self._under_way -= 1
         self._tasks.discard(task)

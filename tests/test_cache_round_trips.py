@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import threading
 import traceback
+import warnings
 from pathlib import Path
 
 import pytest
@@ -256,6 +257,19 @@ def test_one_asynchronous_layer_serves_one_event_loop_after_the_other(start):
         asyncio.run(main(payload))
         gc.collect()  # a connection that nobody closed would warn
     assert runs == [1, 2]
+
+
+def test_what_belongs_to_loops_that_ended_without_a_close_is_let_go(start):
+    server = start(RedisServer(programs.valkey_91()))
+    layer = AsyncCachePersistenceLayer(url_of(server))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the client, rightly
+        for number in range(10):
+            asyncio.run(layer._put_record(record(f"ended-{number}")))
+        gc.collect()
+        assert len(clients_of(server)) <= 1
+        del layer
+        gc.collect()
 
 
 def test_a_forked_child_and_its_parent_both_go_on(valkey_91):

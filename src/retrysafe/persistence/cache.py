@@ -202,7 +202,8 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
     """`CachePersistenceLayer` for asynchronous callers, with the asyncio clients of the same libraries.
 
     The arguments and errors are the same. A client that the layer opens belongs to the event loop that runs then; in
-    another loop it opens another.
+    another loop it opens another. So `close()` belongs at the end of each loop: `async with layer` in what
+    `asyncio.run` is given. Where it is forgotten, the connections stay until the garbage collector finds them.
     """
 
     def __init__(
@@ -302,5 +303,10 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         loop = asyncio.get_running_loop()
         opened = self._opened.get(loop)
         if opened is None:
+            # A client refers to its loop, so a loop that ended without `close()` would be kept here for ever.
+            for each in self._opened.keyrefs():
+                ended = each()
+                if ended is not None and ended.is_closed():
+                    self._opened.pop(ended, None)
             opened = self._opened[loop] = self._settings.open_async()
         return opened

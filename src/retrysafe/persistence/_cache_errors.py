@@ -122,9 +122,10 @@ def explained(error: Exception, where: str, password: str = "") -> Exception:
     """
     if isinstance(error, IdempotencyBaseError):
         return error
-    said = re.sub(r"password=[^,)]*", "password=...", str(error))  # of a client, which some show in their errors
-    if password:
+    said = str(error)
+    if password:  # first, as it may hold what ends it below
         said = said.replace(password, "...")
+    said = re.sub(r"password=[^,)]*", "password=...", said)  # of a client, which some show in their errors
     if isinstance(error, UnicodeDecodeError):
         return IdempotencyPersistenceConsistencyError("what stands under the key is no text; it is left as it is")
     names = [cls.__name__ for cls in type(error).__mro__]

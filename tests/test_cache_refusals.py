@@ -288,5 +288,7 @@ def test_a_client_that_shows_a_password_in_its_error_is_not_repeated():
 
 
 def test_nor_is_one_that_holds_what_ends_it_there():
-    shown = explained(RuntimeError("<Connection(host=cache,password=begin,middle)end,db=0)>"), "cache:1", "begin,middle)end")
+    shown = explained(
+        RuntimeError("<Connection(host=cache,password=begin,middle)end,db=0)>"), "cache:1", "begin,middle)end"
+    )
     assert not any(part in f"{shown!r} {shown}" for part in ("begin", "middle", "end"))

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
 import traceback
 import warnings
@@ -293,6 +295,35 @@ def test_a_forked_child_and_its_parent_both_go_on(valkey_91):
         assert child.exitcode == 0
         assert ours == theirs[1:] == list(range(2, 22))
         assert [theirs[0], call(1)] == [1, 1]
+
+
+FORKED_WHILE_OPENING = """
+import os, signal, socket, threading
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+from retrysafe.persistence.cache import CachePersistenceLayer
+
+def look():
+    try:
+        layer._get_record("key")
+    except IdempotencyPersistenceConnectionError:
+        return
+
+silent = socket.create_server(("127.0.0.1", 0))
+layer = CachePersistenceLayer(f"redis+cluster://127.0.0.1:{silent.getsockname()[1]}?socket_timeout=1")
+opening = threading.Thread(target=look)
+opening.start()
+accepted = [silent.accept()]
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    look()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_child_forked_while_a_thread_opens_the_client_opens_its_own():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED_WHILE_OPENING], check=True, timeout=60)
 
 
 def test_threads_share_a_layer(valkey_91):

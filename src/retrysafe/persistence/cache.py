@@ -18,6 +18,7 @@ from retrysafe.persistence._cache_asking import Asker, ask, ask_async
 from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
+from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames
@@ -132,8 +133,12 @@ class CachePersistenceLayer(BasePersistenceLayer):
             clock=self.clock,
         )
         self._steps = self._settings.steps
-        self._opening = threading.Lock()
         self._opened: Opened | None = None
+        self._begin()
+        begin_anew_in_children(self._begin)
+
+    def _begin(self) -> None:
+        self._opening = threading.Lock()
         self._reads = SharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     def _put_record(self, data_record: DataRecord) -> None:

@@ -67,7 +67,7 @@ local function store(must)
     if not (must and string.find(answer.err, 'OOM', 1, true)) then
       return answer
     end
-    redis.call('PEXPIRE', KEYS[1], GRACE_MS)
+    redis.call('PEXPIRE', KEYS[1], command[5] or GRACE_MS)
     redis.call(unpack(command))
   end
   return now

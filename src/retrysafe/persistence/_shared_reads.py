@@ -129,7 +129,7 @@ class AsyncSharedReads(Generic[T]):
             return await self._read(key)
         finally:
             if self._last.get(key) is turn:
-                del self._last[key]
+                self._last.pop(key, None)  # another loop's thread may have been faster
 
 
 class _AsyncTurn(Generic[T]):

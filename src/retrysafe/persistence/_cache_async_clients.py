@@ -91,10 +91,10 @@ class AsyncScriptBackend:
                 for command in commands:
                     pipeline.execute_command("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
                 replies = await pipeline.execute(raise_on_error=False)
-        except UnicodeError as error:
-            replies = [error] * len(commands)  # one key or one record that is no text, and it is not told whose
+        except UnicodeDecodeError as error:
+            replies = [error] * len(commands)  # one record that is no text, and it is not told whose
         for number, reply in enumerate(replies):
-            if isinstance(reply, UnicodeError) or (isinstance(reply, Exception) and is_unknown_script(reply)):
+            if isinstance(reply, UnicodeDecodeError) or (isinstance(reply, Exception) and is_unknown_script(reply)):
                 replies[number] = await self._outcome(commands[number])
         return replies
 

@@ -285,3 +285,10 @@ def test_a_client_that_shows_a_password_in_its_error_is_not_repeated():
     shown = explained(RuntimeError(f"<Connection(host=cache,password={SECRET},db=0)>: {SECRET}"), "cache:1", SECRET)
     assert SECRET not in f"{shown!r} {shown}"
     assert "password=...,db=0" in str(shown)
+
+
+def test_nor_is_one_with_commas_and_brackets():
+    options = "<Connection(host=cache,password=pass,w(or)d,db=0)>, <Connection(password=pass,w(or)d)>"
+    for password in ("", "pass,w(or)d"):
+        shown = explained(RuntimeError(options), "cache:1", password)
+        assert shown.details == "<Connection(host=cache,password=...,db=0)>, <Connection(password=...)>"

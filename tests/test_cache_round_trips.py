@@ -6,8 +6,11 @@ import asyncio
 import gc
 import json
 import multiprocessing
+import subprocess
+import sys
 import threading
 import traceback
+import warnings
 from pathlib import Path
 
 import pytest
@@ -258,6 +261,19 @@ def test_one_asynchronous_layer_serves_one_event_loop_after_the_other(start):
     assert runs == [1, 2]
 
 
+def test_what_belongs_to_loops_that_ended_without_a_close_is_let_go(start):
+    server = start(RedisServer(programs.valkey_91()))
+    layer = AsyncCachePersistenceLayer(url_of(server))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the client, rightly
+        for number in range(10):
+            asyncio.run(layer._put_record(record(f"ended-{number}")))
+        gc.collect()
+        assert len(clients_of(server)) <= 1
+        del layer
+        gc.collect()
+
+
 def test_a_forked_child_and_its_parent_both_go_on(valkey_91):
     with CachePersistenceLayer(url_of(valkey_91)) as layer:
         call = once(layer, counted(), "forked")
@@ -279,6 +295,35 @@ def test_a_forked_child_and_its_parent_both_go_on(valkey_91):
         assert child.exitcode == 0
         assert ours == theirs[1:] == list(range(2, 22))
         assert [theirs[0], call(1)] == [1, 1]
+
+
+FORKED_WHILE_OPENING = """
+import os, signal, socket, threading
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+from retrysafe.persistence.cache import CachePersistenceLayer
+
+def look():
+    try:
+        layer._get_record("key")
+    except IdempotencyPersistenceConnectionError:
+        return
+
+silent = socket.create_server(("127.0.0.1", 0))
+layer = CachePersistenceLayer(f"redis+cluster://127.0.0.1:{silent.getsockname()[1]}?socket_timeout=1")
+opening = threading.Thread(target=look)
+opening.start()
+accepted = [silent.accept()]
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    look()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_a_child_forked_while_a_thread_opens_the_client_opens_its_own():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED_WHILE_OPENING], check=True, timeout=60)
 
 
 def test_threads_share_a_layer(valkey_91):
@@ -307,6 +352,7 @@ def test_threads_share_a_layer(valkey_91):
 NO_RECORDS = {
     "a hash": ("HSET", "field", "value"),
     "a list": ("RPUSH", "value"),
+    "nothing": ("SET", ""),
     "no JSON": ("SET", "no record"),
     "JSON, but no object": ("SET", '["COMPLETED"]'),
     "no UTF-8": ("SET", b'{"status": "\xff\xfe"}'),

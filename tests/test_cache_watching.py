@@ -279,6 +279,21 @@ def test_the_task_ends_when_nobody_has_watched_for_a_while_and_with_its_loop(ser
     assert len(watching._rooms) == 0
 
 
+def test_a_task_that_was_cancelled_before_it_began_is_replaced(server):
+    async def check():
+        client = redis.asyncio.Redis(host=server.host, port=server.port)
+        watching = AsyncWatching(lambda: AsyncChannel(client))
+        watching.watch("order").close()
+        (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+        task.cancel()
+        await asyncio.wait((task,))
+        assert await is_woken(watching.watch("order"))
+        await watching.close()
+        await client.aclose()
+
+    asyncio.run(check())
+
+
 # --- processes -----------------------------------------------------------------------------------------------------
 
 FORKED = """

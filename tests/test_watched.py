@@ -170,3 +170,9 @@ def test_an_outage_is_told_once_and_its_pauses_grow_up_to_a_limit(caplog):
     outage.is_over()
     assert outage.pause_after(ConnectionError("again")) <= _cache_watched.FIRST_PAUSE
     assert len(caplog.records) == 2
+
+
+def test_what_is_logged_of_an_outage_shows_no_password(caplog):
+    Outage().pause_after(ConnectionError("no master: <Connection(host=sentinel,password=s3cret,db=0)>"))
+    assert "s3cret" not in caplog.text
+    assert "password=...,db=0" in caplog.text

@@ -85,14 +85,24 @@ class AsyncScriptBackend:
     async def _together(self, commands: list[Command]) -> list[Any]:
         if len(commands) == 1:
             return [await self._alone(commands[0])]
-        async with self.client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
-            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        replies: list[Any]
+        try:
+            async with self.client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
+                replies = await pipeline.execute(raise_on_error=False)
+        except UnicodeDecodeError as error:
+            replies = [error] * len(commands)  # one record that is no text, and it is not told whose
         for number, reply in enumerate(replies):
-            if isinstance(reply, Exception) and is_unknown_script(reply):
-                replies[number] = await self._alone(commands[number])
+            if isinstance(reply, UnicodeDecodeError) or (isinstance(reply, Exception) and is_unknown_script(reply)):
+                replies[number] = await self._outcome(commands[number])
         return replies
+
+    async def _outcome(self, command: Command) -> Any:
+        try:
+            return await self._alone(command)
+        except Exception as error:  # noqa: BLE001  # for this command's caller, and nobody else's
+            return error
 
     async def _run_replicated(self, command: Command) -> list[Any]:
         client, key = self.client, command.key

@@ -134,13 +134,13 @@ class Commands:
         return Command(READ, idempotency_key, ())
 
     def standing(self, idempotency_key: str, reply: str | bytes) -> DataRecord | None:
-        """The record of a reply that tells the time and, on the next line, what stands; None where nothing does.
+        """The record of a reply that tells the time and, on the next line, what stands; None without that line.
 
         Raises:
             IdempotencyPersistenceConsistencyError: It cannot be read.
         """
-        now_ms, _, text = (reply if isinstance(reply, str) else _decoded(idempotency_key, reply)).partition("\n")
-        if not text:
+        now_ms, stands, text = (reply if isinstance(reply, str) else _decoded(idempotency_key, reply)).partition("\n")
+        if not stands:
             return None
         record = read_record(idempotency_key, text, self._names)
         record.read_at_ms = int(now_ms)

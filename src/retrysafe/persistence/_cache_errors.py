@@ -112,6 +112,14 @@ _BY_TEXT: Final = (
 )
 
 
+def shown(error: Exception, password: str = "") -> str:
+    """What the client said, without passwords: some show all options of their connections, those to Sentinels too."""
+    said = str(error)
+    if password:
+        said = said.replace(password, "...")
+    return re.sub(r"password=.*?(?=,\w+=|\)>|$)", "password=...", said, flags=re.DOTALL)
+
+
 def explained(error: Exception, where: str, password: str = "") -> Exception:
     """The error to raise instead, to be chained to its cause.
 
@@ -122,9 +130,7 @@ def explained(error: Exception, where: str, password: str = "") -> Exception:
     """
     if isinstance(error, IdempotencyBaseError):
         return error
-    said = re.sub(r"password=[^,)]*", "password=...", str(error))  # of a client, which some show in their errors
-    if password:
-        said = said.replace(password, "...")
+    said = shown(error, password)
     if isinstance(error, UnicodeDecodeError):
         return IdempotencyPersistenceConsistencyError("what stands under the key is no text; it is left as it is")
     names = [cls.__name__ for cls in type(error).__mro__]

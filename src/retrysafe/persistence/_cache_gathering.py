@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from retrysafe.persistence._cache_commands import Command
 
@@ -34,19 +34,19 @@ class Gathering:
     def __init__(
         self,
         alone: Callable[[Command], Awaitable[Any]],
-        together: Callable[[list[Command]], Awaitable[list[Any]]],
+        together: Callable[[list[Command]], Coroutine[Any, Any, list[Any]]],
     ) -> None:
         self._alone = alone
         self._together = together
         self._under_way = 0
         self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[list[Any]]] = set()
 
     async def run(self, command: Command) -> Any:
         """The reply to a command.
 
-        A caller that is cancelled gets away only once its command has been answered, so that what it does next, such as
-        to release its claim, is not overtaken by it.
+        A caller whose command goes with others gets away only once that has been answered, though it is cancelled: they
+        share its connection, and what it does next, such as to release its claim, is not overtaken by it.
         """
         if not self._under_way or (command.arguments and len(command.arguments[0]) > LARGEST):
             self._under_way += 1
@@ -69,7 +69,6 @@ class Gathering:
                 cancelled = error
         if cancelled is None:
             return answered.result()
-        answered.exception()  # looked at, so that asyncio does not report it as overlooked
         try:
             raise cancelled
         finally:
@@ -77,21 +76,22 @@ class Gathering:
 
     def _send(self) -> None:
         batch, self._waiting = self._waiting, []
-        if batch:
-            task = asyncio.get_running_loop().create_task(self._carry_out(batch))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _carry_out(self, batch: list[tuple[Command, asyncio.Future[Any]]]) -> None:
+        if not batch:
+            return
         self._under_way += 1
-        try:
-            replies = await self._together([command for command, _ in batch])
-        except BaseException as error:  # noqa: BLE001  # each caller gets it
-            replies = [error] * len(batch)
-        finally:
-            self._under_way -= 1
+        task = asyncio.get_running_loop().create_task(self._together([command for command, _ in batch]))
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._hand_out(batch, done))
+
+    def _hand_out(self, batch: list[tuple[Command, asyncio.Future[Any]]], task: asyncio.Task[list[Any]]) -> None:
+        """Answer all, also where a loop that shuts down has cancelled the task before it began."""
+        self._under_way -= 1
+        self._tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        replies = task.result() if error is None else [error] * len(batch)
         for (_, answered), reply in zip(batch, replies, strict=True):
             if isinstance(reply, BaseException):
                 answered.set_exception(reply)
+                answered.exception()  # looked at, so that asyncio does not report it where the caller has gone
             else:
                 answered.set_result(reply)

@@ -11,6 +11,8 @@ import os
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from weakref import WeakSet
 
+from retrysafe.persistence._cache_errors import shown
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -185,7 +187,7 @@ class Outage:
             import logging  # noqa: PLC0415  # rarely needed
 
             logging.getLogger("retrysafe").warning(
-                "waiting calls are not told of changes, and look now and then: %s", error
+                "waiting calls are not told of changes, and look now and then: %s", shown(error)
             )
         self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
         return self._pause * (0.5 + os.urandom(1)[0] / 512)

@@ -121,7 +121,7 @@ class _Room:
     def enter(self, watch: AsyncCacheWatch) -> None:
         self.watched.add(watch)
         _end(self._changed)
-        if self._task is None:
+        if self._task is None or self._task.done():  # cancelled before it began, it cannot say so
             self._task = asyncio.get_running_loop().create_task(self._serve(), name="retrysafe-watching")
 
     def leave(self, watch: AsyncCacheWatch) -> None:

@@ -7,7 +7,7 @@ So the first who asks reads, and all who ask meanwhile share the read after that
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -116,6 +116,7 @@ class AsyncSharedReads(Generic[T]):
             before = None if turn is None else turn.task
             turn = self._last[key] = _AsyncTurn(loop)
             turn.task = loop.create_task(self._take(key, turn, before))
+            turn.task.add_done_callback(_look_at)
         assert turn.task is not None  # noqa: S101  # for the type checkers
         return await asyncio.shield(turn.task)
 
@@ -129,7 +130,13 @@ class AsyncSharedReads(Generic[T]):
             return await self._read(key)
         finally:
             if self._last.get(key) is turn:
-                del self._last[key]
+                self._last.pop(key, None)  # another loop's thread may have been faster
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """Else asyncio would report an error as overlooked where all who asked have been cancelled."""
+    if not task.cancelled():
+        task.exception()
 
 
 class _AsyncTurn(Generic[T]):

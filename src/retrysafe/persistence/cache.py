@@ -18,6 +18,7 @@ from retrysafe.persistence._cache_asking import Asker, ask, ask_async
 from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
+from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames
@@ -132,8 +133,12 @@ class CachePersistenceLayer(BasePersistenceLayer):
             clock=self.clock,
         )
         self._steps = self._settings.steps
-        self._opening = threading.Lock()
         self._opened: Opened | None = None
+        self._begin()
+        begin_anew_in_children(self._begin)
+
+    def _begin(self) -> None:
+        self._opening = threading.Lock()
         self._reads = SharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     def _put_record(self, data_record: DataRecord) -> None:
@@ -202,7 +207,8 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
     """`CachePersistenceLayer` for asynchronous callers, with the asyncio clients of the same libraries.
 
     The arguments and errors are the same. A client that the layer opens belongs to the event loop that runs then; in
-    another loop it opens another.
+    another loop it opens another. So `close()` belongs at the end of each loop: `async with layer` in what
+    `asyncio.run` is given. Where it is forgotten, the connections stay until the garbage collector finds them.
     """
 
     def __init__(
@@ -302,5 +308,10 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         loop = asyncio.get_running_loop()
         opened = self._opened.get(loop)
         if opened is None:
+            # A client refers to its loop, so a loop that ended without `close()` would be kept here for ever.
+            for each in self._opened.keyrefs():
+                ended = each()
+                if ended is not None and ended.is_closed():
+                    self._opened.pop(ended, None)
             opened = self._opened[loop] = self._settings.open_async()
         return opened

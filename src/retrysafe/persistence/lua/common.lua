@@ -13,9 +13,9 @@ local function whole(number)
   return string.format('%.0f', math.floor(number))
 end
 
--- The reply that tells what stands: the time, and on the next line the record, empty where there is none.
+-- The reply that tells what stands: the time, and where there is a record, that on the next line.
 local function told()
-  return whole(now) .. '\n' .. (standing or '')
+  return whole(now) .. (standing and '\n' .. standing or '')
 end
 
 -- The fields of a record; none for what is no record, so that it is nobody's.
@@ -67,7 +67,7 @@ local function store(must)
     if not (must and string.find(answer.err, 'OOM', 1, true)) then
       return answer
     end
-    redis.call('PEXPIRE', KEYS[1], GRACE_MS)
+    redis.call('PEXPIRE', KEYS[1], command[5] or GRACE_MS)
     redis.call(unpack(command))
   end
   return now

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from retrysafe.persistence._dynamodb_items import PACKED
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE
-from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES
+from retrysafe.persistence.wire import ATTEMPT, OWNER
 
 if TYPE_CHECKING:
     from retrysafe.persistence._dynamodb_items import Item, Items
@@ -34,6 +33,8 @@ _STATUSES: Final[Item] = {
     ":unavailable": {"S": UNAVAILABLE},
     ":inprogress": {"S": INPROGRESS},
 }
+_OWNER_NAME: Final = {"#owner": OWNER}
+_RUNNING: Final = "#owner = :owner AND #status = :status"
 _NOBODY: Final[dict[str, Any]] = {"BOOL": False}
 """What no record's owner equals."""
 
@@ -63,7 +64,7 @@ class Commands:
         items: What its items look like.
     """
 
-    __slots__ = ("_free_names", "_items", "_outcome_places", "_own_names", "_renewal_places", "_table")
+    __slots__ = ("_free_names", "_items", "_own_names", "_renewal_names", "_table")
 
     def __init__(self, table_name: str, items: Items) -> None:
         names = items.names
@@ -76,15 +77,7 @@ class Commands:
             "#lease": names.in_progress_expiry,
         }
         self._own_names = {"#owner": OWNER, "#status": names.status}
-        self._renewal_places = {"expiry": names.expiry, "lease": names.in_progress_expiry}
-        self._outcome_places = {
-            "data": names.data,
-            "status": names.status,
-            "expiry": names.expiry,
-            "lease": names.in_progress_expiry,
-            "types": TYPES,
-            "packed": PACKED,
-        }
+        self._renewal_names = self._own_names | {"#expiry": names.expiry, "#lease": names.in_progress_expiry}
 
     def claim(self, record: DataRecord, now_ms: int, *, guarded: bool) -> Command:
         """Store the claim if nothing live stands, or exactly the record that it names.
@@ -137,60 +130,44 @@ class Commands:
         return f"({' AND '.join(conditions)})", names, values
 
     def complete(self, record: DataRecord, *, packed: bool) -> Command:
-        """Store the outcome, if the owner is still the same. The claim's payload hash stays.
+        """Store the outcome in the claim's place, if the owner is still the same.
 
         Raises:
             IdempotencyResponseUnavailableError: It is packed, and too large even so.
         """
-        attributes = self._items.packed(record) if packed else self._items.attributes(record)
-        return self._update(record, self._outcome_places, attributes, "#owner = :owner", _NOT_TAKEN)
+        return Command(
+            "PutItem",
+            {
+                "TableName": self._table,
+                "Item": self._items.packed(record) if packed else self._items.item(record),
+                "ConditionExpression": "#owner = :owner",
+                "ExpressionAttributeNames": _OWNER_NAME,
+                "ExpressionAttributeValues": {":owner": _owner(record)},
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+            _NOT_TAKEN,
+        )
 
     def renew(self, record: DataRecord) -> Command:
         """Move window and lease on, if the owner is still the same and has not finished."""
-        attributes = self._items.attributes(record)
-        return self._update(
-            record, self._renewal_places, attributes, "#owner = :owner AND #state = :inprogress", _NOT_HELD
-        )
-
-    def _update(
-        self,
-        record: DataRecord,
-        places: dict[str, str],
-        attributes: Item,
-        condition: str,
-        expected: frozenset[str],
-    ) -> Command:
-        """Set the attributes at these places, and remove those that the record does not have."""
-        names = {"#owner": OWNER}
-        values: dict[str, Any] = {":owner": _owner(record)}
-        if ":inprogress" in condition:
-            names["#state"] = self._items.names.status
-            values[":inprogress"] = _STATUSES[":inprogress"]
-        kept: list[str] = []
-        removed: list[str] = []
-        for place, name in places.items():
-            names[f"#{place}"] = name
-            value = attributes.get(name)
-            if value is None:
-                removed.append(f"#{place}")
-            else:
-                values[f":{place}"] = value
-                kept.append(f"#{place} = :{place}")
-        update = f"SET {', '.join(kept)}"
-        if removed:
-            update += f" REMOVE {', '.join(removed)}"
+        values: dict[str, Any] = {":owner": _owner(record), ":status": _STATUSES[":inprogress"]}
+        update: list[str] = []
+        for place, value in (("expiry", record.expiry_timestamp), ("lease", record.in_progress_expiry_timestamp)):
+            if value is not None:
+                values[f":{place}"] = {"N": str(value)}
+                update.append(f"#{place} = :{place}")
         return Command(
             "UpdateItem",
             {
                 "TableName": self._table,
                 "Key": self._items.key(record.idempotency_key),
-                "UpdateExpression": update,
-                "ConditionExpression": condition,
-                "ExpressionAttributeNames": names,
+                "UpdateExpression": f"SET {', '.join(update)}",
+                "ConditionExpression": _RUNNING,
+                "ExpressionAttributeNames": self._renewal_names,
                 "ExpressionAttributeValues": values,
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             },
-            expected,
+            _NOT_HELD,
         )
 
     def release(self, record: DataRecord) -> Command:
@@ -200,7 +177,7 @@ class Commands:
             {
                 "TableName": self._table,
                 "Key": self._items.key(record.idempotency_key),
-                "ConditionExpression": "#owner = :owner AND #status = :status",
+                "ConditionExpression": _RUNNING,
                 "ExpressionAttributeNames": self._own_names,
                 "ExpressionAttributeValues": {":owner": _owner(record), ":status": _STATUSES[":inprogress"]},
             },

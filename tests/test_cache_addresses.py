@@ -207,7 +207,7 @@ def test_a_wrong_argument_is_refused_when_the_layer_is_made(arguments, message):
 def test_a_url_opens_the_layer_of_either_kind():
     assert type(layer_from_url("redis://cache")) is CachePersistenceLayer
     assert type(async_layer_from_url("valkeys+cluster://cache")) is AsyncCachePersistenceLayer
-    assert {"memory", "sqlite", *_cache_addresses.SCHEMES} == set(SCHEMES)
+    assert {*_cache_addresses.SCHEMES} < {*SCHEMES}
 
 
 def test_the_layers_own_options_stand_in_the_query_too():

@@ -9,24 +9,27 @@
 | valkey-glide | sync, async | | | | sync, async | (has none) |
 | no more than `get`, `set`, `delete` | | | sync, async, as both name the arguments | | | |
 
-The servers' clocks are moved, so that nothing waits, save that of Redis 7.0, which cannot be: there leases are short, and
-checks that need more are left out, which they hold elsewhere.
+The servers' clocks stand still until a check moves them, so that nothing waits: where they can show a moment exactly,
+the caller's (`SameClock`), elsewhere seven seconds later. That of Redis 7.0 cannot be moved: leases are short there,
+and checks of what takes longer are left out.
 """
 
 from __future__ import annotations
 
 from support.any_client import Glide, Least, RedisPy
-from support.cache_contract import CacheContract, LeastContract, RealTimeContract, UrlContract
+from support.cache_contract import CacheContract, LeastContract, RealTimeContract, SameClock, UrlContract
 
 # --- Valkey 9.1 -------------------------------------------------------------------------------------------------------
 
 
 class TestRedisPyOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", RedisPy()
+    rivals, rounds = 32, 4
 
 
 class TestAsyncRedisPyOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", RedisPy(asynchronous=True)
+    rivals, rounds = 32, 4
 
 
 class TestValkeyPyOnValkey91(CacheContract):
@@ -39,10 +42,12 @@ class TestAsyncValkeyPyOnValkey91(CacheContract):
 
 class TestGlideOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", Glide()
+    rivals, rounds = 32, 4
 
 
 class TestAsyncGlideOnValkey91(CacheContract):
     server_name, client = "valkey_91_clock", Glide(asynchronous=True)
+    rivals, rounds = 32, 4
 
 
 class TestUrlOnValkey91(UrlContract):
@@ -56,11 +61,11 @@ class TestAsyncUrlOnValkey91(UrlContract):
 # --- Valkey 8.1 -------------------------------------------------------------------------------------------------------
 
 
-class TestDecodingRedisPyOnValkey81(CacheContract):
+class TestDecodingRedisPyOnValkey81(SameClock, CacheContract):
     server_name, client = "valkey_81_clock", RedisPy(decode_responses=True)
 
 
-class TestAsyncDecodingRedisPyOnValkey81(CacheContract):
+class TestAsyncDecodingRedisPyOnValkey81(SameClock, CacheContract):
     server_name, client = "valkey_81_clock", RedisPy(asynchronous=True, decode_responses=True)
 
 
@@ -94,23 +99,23 @@ class TestLeastOfAsyncGlide(LeastContract):
 # --- Redis 6.2 --------------------------------------------------------------------------------------------------------
 
 
-class TestRedisPyOnRedis62(CacheContract):
+class TestRedisPyOnRedis62(SameClock, CacheContract):
     server_name, client = "redis_62_clock", RedisPy()
 
 
-class TestAsyncRedisPyOnRedis62(CacheContract):
+class TestAsyncRedisPyOnRedis62(SameClock, CacheContract):
     server_name, client = "redis_62_clock", RedisPy(asynchronous=True)
 
 
-class TestUrlOnRedis62(UrlContract):
+class TestUrlOnRedis62(SameClock, UrlContract):
     server_name, scheme, flavour = "redis_62_clock", "redis", "sync"
 
 
-class TestAsyncUrlOnRedis62(UrlContract):
+class TestAsyncUrlOnRedis62(SameClock, UrlContract):
     server_name, scheme, flavour = "redis_62_clock", "redis", "async"
 
 
-class TestUrlInThreadsOnRedis62(UrlContract):
+class TestUrlInThreadsOnRedis62(SameClock, UrlContract):
     server_name, scheme, flavour = "redis_62_clock", "redis", "threads"
 
 
@@ -156,25 +161,25 @@ class TestUrlInThreadsOnCluster(UrlContract):
 # --- a master under Sentinel ------------------------------------------------------------------------------------------
 
 
-class TestRedisPyOnSentinel(CacheContract):
+class TestRedisPyOnSentinel(SameClock, CacheContract):
     server_name, client = "valkey_sentinel_clock", RedisPy()
 
 
-class TestAsyncRedisPyOnSentinel(CacheContract):
+class TestAsyncRedisPyOnSentinel(SameClock, CacheContract):
     server_name, client = "valkey_sentinel_clock", RedisPy(asynchronous=True)
 
 
-class TestValkeyPyOnSentinel(CacheContract):
+class TestValkeyPyOnSentinel(SameClock, CacheContract):
     server_name, client = "valkey_sentinel_clock", RedisPy("valkey")
 
 
-class TestAsyncValkeyPyOnSentinel(CacheContract):
+class TestAsyncValkeyPyOnSentinel(SameClock, CacheContract):
     server_name, client = "valkey_sentinel_clock", RedisPy("valkey", asynchronous=True)
 
 
-class TestUrlOnSentinel(UrlContract):
+class TestUrlOnSentinel(SameClock, UrlContract):
     server_name, scheme, flavour = "valkey_sentinel_clock", "redis", "sync"
 
 
-class TestAsyncUrlOnSentinel(UrlContract):
+class TestAsyncUrlOnSentinel(SameClock, UrlContract):
     server_name, scheme, flavour = "valkey_sentinel_clock", "redis", "async"

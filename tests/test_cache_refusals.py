@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import glide_sync
 import pytest
+import redis
+import valkey
 
 from retrysafe import IdempotencyConfig, idempotent_function, layer_from_url
 from retrysafe.exceptions import (
@@ -16,6 +19,7 @@ from retrysafe.exceptions import (
     IdempotencyResponseUnavailableError,
 )
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence.cache import CachePersistenceLayer
 from servers import RedisServer, ReplyError, programs, wait_until
 from support.cache_callers import SECRET, WAYS, Caller
 
@@ -159,6 +163,36 @@ def test_something_else_under_the_key(call, redis_62):
     )
     redis_62.command("SET", key, b"\xff\xfe")
     call.refused(redis_62.url, IdempotencyPersistenceConsistencyError, "no record that can be read|no text")
+
+
+# --- clients that are passed in -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind", "message"),
+    [
+        (["CONFIG", "SET", "maxmemory", "1"], IdempotencyPersistenceLayerError, "has no memory left"),
+        (["ACL", "SETUSER", "default", "-evalsha"], IdempotencyPersistenceConfigError, "does not permit this user"),
+        (["CONFIG", "SET", "min-replicas-to-write", "1"], IdempotencyPersistenceConnectionError, "too few replicas"),
+        (["REPLICAOF", "127.0.0.1", "1"], IdempotencyPersistenceConnectionError, "is a replica"),
+    ],
+    ids=["memory", "permission", "replicas", "replica"],
+)
+def test_refusals_are_told_alike_through_any_client(start, setting, kind, message):
+    server = start(RedisServer(programs.redis_70()))
+    clients = [
+        redis.Redis(host=server.host, port=server.port),
+        valkey.Valkey(host=server.host, port=server.port),
+        glide_sync.GlideClient.create(
+            glide_sync.GlideClientConfiguration([glide_sync.NodeAddress(server.host, server.port)])
+        ),
+    ]
+    server.command(*setting)
+    for client in clients:
+        function = idempotent_function(lambda order: order, persistence_store=CachePersistenceLayer(client=client))
+        with pytest.raises(kind, match=f"the cache at {server.host}:{server.port} .*{message}"):
+            function(1)
+        client.close()
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

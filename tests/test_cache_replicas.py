@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 
 import pytest
@@ -13,7 +14,8 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
 )
 from retrysafe.persistence.cache import CachePersistenceLayer
-from servers import wait_until
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from servers import ReplyError, wait_until
 from support.replicated import Caller, Cluster, Pair, Sentinels, key_of, status_of
 
 CLIENTS = [
@@ -144,6 +146,27 @@ def test_an_own_claim_whose_reply_was_lost_and_that_replicas_do_not_have_runs_no
     assert status_of(pair.master, order) is None
 
 
+def test_a_takeover_that_replicas_do_not_confirm_leaves_what_is_known_of_the_run_that_never_ended(
+    pair, library, asynchronous, order
+):
+    now = int(time.time() * 1000)
+    dead = DataRecord(key_of(order), INPROGRESS, now // 1000 + 60, now - 1000, owner="dead", attempt=1)
+    with CachePersistenceLayer(pair.master.url) as store:
+        store._put_record(dead)
+        with (
+            stopped([pair.replica]),
+            caller(pair, library, asynchronous, IMPATIENT) as payments,
+            pytest.raises(IdempotencyPersistenceConnectionError, match="0 replicas"),
+        ):
+            payments.call(order, lambda: pytest.fail("it ran"))
+        left = store._get_record(key_of(order))
+        assert left.attempt == 2
+        assert left.lease_over(left.read_at_ms)
+        with caller(pair, library, asynchronous, PATIENT) as payments:
+            assert payments.call(order) == "done"
+        assert store._get_record(key_of(order)).attempt == 3
+
+
 # --- the answer ---------------------------------------------------------------------------------------------------
 
 
@@ -229,10 +252,9 @@ def test_after_a_key_has_moved_to_another_node_that_node_s_replica_confirms(star
 
 
 def _promoted(node):
-    if node.role == "master":
-        return True
-    node.command("CLUSTER", "FAILOVER")
-    return False
+    with contextlib.suppress(ReplyError):  # it is a master by now
+        node.command("CLUSTER", "FAILOVER")
+    return node.role == "master"
 
 
 # --- what is refused ------------------------------------------------------------------------------------------------

@@ -12,13 +12,14 @@ import pytest
 from retrysafe.persistence.memory import MemoryPersistenceLayer
 from retrysafe.testing import PersistenceLayerContract
 from support.broken_layers import BUGS, WindowCutsALease
-from support.honest_layers import HonestLayer, PeekingLayer
+from support.honest_layers import HonestLayer, PeekingLayer, TellingLayer
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _waiters_give_up_sooner():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("retrysafe.testing._checks_calls.WAIT_SECONDS", 2.0)
+        patch.setattr("retrysafe.testing._checks_watches.WAIT_SECONDS", 0.2)
         yield
 
 
@@ -52,7 +53,7 @@ def broken_promises(layer_class):
 bugs = pytest.mark.parametrize("layer_class", BUGS, ids=lambda layer_class: layer_class.__name__)
 
 
-@pytest.mark.parametrize("layer_class", [HonestLayer, PeekingLayer, MemoryPersistenceLayer])
+@pytest.mark.parametrize("layer_class", [HonestLayer, PeekingLayer, TellingLayer, MemoryPersistenceLayer])
 def test_a_correct_layer_keeps_every_promise(layer_class):
     assert broken_promises(layer_class) == {}
 

@@ -32,13 +32,25 @@ def name_of(page):
     return str(page.relative_to(ROOT))
 
 
-def blocks(page):
-    """Every block of Python on the page that is meant to run, as code whose tracebacks show the page's own lines."""
+# Where the pages' code finds its servers, and the fixtures of those that stand there for the tests.
+SERVERS = {"redis://localhost:6379/0": "redis_70"}
+
+
+def blocks(page, servers=()):
+    """Every block of Python on the page that is meant to run, as code whose tracebacks show the page's own lines.
+
+    Args:
+        page: The page.
+        servers: Pairs of an address on the page and the one to be used in its place.
+    """
     text = page.read_text(encoding="utf-8")
     for fence in FENCE.finditer(text):
         if fence["info"].strip() == "python":
             line = text.count("\n", 0, fence.start("body"))
-            yield compile("\n" * line + fence["body"], name_of(page), "exec")
+            code = fence["body"]
+            for shown, real in servers:
+                code = code.replace(shown, real)
+            yield compile("\n" * line + code, name_of(page), "exec")
 
 
 @contextmanager
@@ -78,10 +90,12 @@ def anchors(page):
 
 
 @pytest.mark.parametrize("page", [page for page in [README, *GUIDES] if any(blocks(page))], ids=name_of)
-def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch):
+def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch, request):
     monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    servers = [(shown, request.getfixturevalue(name).url) for shown, name in SERVERS.items() if shown in text]
     with module_for(page) as module:
-        run(blocks(page), module)
+        run(blocks(page, servers), module)
 
 
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=name_of)

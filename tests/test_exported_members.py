@@ -79,6 +79,7 @@ SURFACE = {
         "AsyncCachePersistenceLayer",
         "CacheClientProtocol",
         "CacheConnection",
+        "CacheFinding",
         "CachePersistenceLayer",
     },
     "retrysafe.persistence.datarecord": {"DataRecord"},

@@ -81,6 +81,13 @@ def test_the_clock_of_a_server_is_moved_and_keys_end_by_it(valkey_91_clock):
     assert shown() >= before + 3601
 
 
+def test_the_clock_of_a_server_stands_still_at_any_moment(valkey_81_clock):
+    for moment_ms in (1_900_000_000_001, 1_900_000_000_999, 1_800_000_000_000):
+        valkey_81_clock.stop_clock_at(moment_ms)
+        seconds, microseconds = valkey_81_clock.command("TIME")
+        assert int(seconds) * 1000 + int(microseconds) // 1000 == moment_ms
+
+
 def test_a_cluster_and_its_sentinels_bear_a_clock_that_is_moved(valkey_cluster_clock, valkey_sentinel_clock):
     valkey_cluster_clock.advance(1_000_000)
     for node in valkey_cluster_clock:

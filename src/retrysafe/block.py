@@ -142,8 +142,8 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         self, step: Any, flow: Flow[Ending], store: AnyLayer, start_beat: Callable[[Execution], Heart | AsyncBeat]
     ) -> None:
         if isinstance(step, Invoke):
-            running = Running(step.call, step.claim, store)
-            running.start(start_beat)
+            running = Running()
+            running.start(step, store, start_beat)
             self._run = _Run(flow, running)
         else:
             self._is_first = False

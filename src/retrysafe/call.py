@@ -94,7 +94,12 @@ class Call:
         if self.lease is UNDECIDED:
             self.lease = self.plan.lease()
         now = self.plan.clock.now_ms()
-        window_end, lease_end = self._ends(now)
+        lease = self.lease
+        lease_end = now + lease.length_ms if lease.end_ms is None else lease.end_ms
+        # For a window, and never less than the lease: a peer judges a running record by its window alone.
+        window_end = now // 1000 + self.plan.claim_seconds
+        if window_end * 1000 < lease_end:
+            window_end = -(-lease_end // 1000)
         owner = self.owner
         if owner is None:
             # Never out of tokens drawn ahead: a copy of this process, forked or restored from a snapshot, would have
@@ -117,14 +122,7 @@ class Call:
 
     def renewal(self, claim: DataRecord) -> DataRecord:
         """The claim with a lease that starts now."""
-        now = self.plan.clock.now_ms()
-        window_end, lease_end = self._ends(now)
-        return claim.replaced(
-            in_progress_expiry_timestamp=lease_end,
-            expiry_timestamp=window_end,
-            replaces=None,
-            made_at_ms=now,
-        )
+        return self.claim(attempt=claim.attempt)
 
     def outcome(self, claim: DataRecord, status: str, data: str = "", types: str = "") -> DataRecord:
         """The record that completes this call, with a window that starts now."""
@@ -143,16 +141,6 @@ class Call:
             None,
             now,
         )
-
-    def _ends(self, now_ms: int) -> tuple[int, int]:
-        """Until when a claim stands, in whole seconds, and its lease runs, in milliseconds.
-
-        It stands for a window, and never less than its lease: a peer judges a running record by its window alone.
-        """
-        lease = self.lease
-        lease_end = now_ms + lease.length_ms if lease.end_ms is None else lease.end_ms
-        window_end = now_ms // 1000 + self.plan.claim_seconds
-        return window_end if window_end * 1000 >= lease_end else -(-lease_end // 1000), lease_end
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
         """Report an event, if anybody listens."""

@@ -95,13 +95,27 @@ class Running(Execution):
     _beat: Heart | AsyncBeat | None
     _token: Token[Execution | None]
 
-    def start(self, start_beat: Callable[[Execution], Heart | AsyncBeat]) -> None:
+    def start(
+        self,
+        op: Invoke,
+        store: BasePersistenceLayer | AsyncBasePersistenceLayer,
+        start_beat: Callable[[Execution], Heart | AsyncBeat],
+    ) -> None:
         """The function is about to begin.
 
         Args:
+            op: What runs.
+            store: Where its record is kept.
             start_beat: Starts the heartbeat: `heart.start` for a sync run, `AsyncBeat` for an async one.
         """
-        self._beat = start_beat(self) if self.call.lease.renews else None
+        self.call = op.call
+        self.claim = claim = op.claim
+        self.store = store
+        self.lease_end_ms = claim.in_progress_expiry_timestamp or 0
+        self.lease_lost = False
+        self.outer = current.get()
+        self.over = False
+        self._beat = start_beat(self) if op.call.lease.renews else None
         self._token = current.set(self)
 
     def stop(self) -> None:
@@ -138,10 +152,11 @@ def invoke(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """Run the function, once."""
-    running = Running(op.call, op.claim, store)
+    running = Running()
     try:
-        running.start(heart.start)
+        running.start(op, store, heart.start)
     except BaseException as error:  # noqa: BLE001  # no heartbeat, no run: the protocol frees the key
+        running.over = True
         return Raised(error)
     try:
         value = function(*args, **kwargs)
@@ -211,8 +226,8 @@ async def invoke_async(
     kwargs: Mapping[str, Any],
 ) -> Ending:
     """`invoke`, awaiting the function."""
-    running = Running(op.call, op.claim, store)
-    running.start(AsyncBeat)
+    running = Running()
+    running.start(op, store, AsyncBeat)
     try:
         value = await answered(function(*args, **kwargs))
     except GeneratorExit:

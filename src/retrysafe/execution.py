@@ -19,7 +19,7 @@ current: ContextVar[Execution | None] = ContextVar("retrysafe_execution", defaul
 
 
 class Execution:
-    """One run of an idempotent function, as `current_execution()` gives it.
+    """One run of an idempotent function, as `current_execution()` gives it. Its driver fills it in.
 
     Attributes:
         call: The call that runs.
@@ -44,15 +44,14 @@ class Execution:
         "store",
     )
 
-    def __init__(self, call: Call, claim: DataRecord, store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> None:
-        self.call = call
-        self.claim = claim
-        self.store = store
-        self.lease_end_ms: int = claim.in_progress_expiry_timestamp or 0
-        self.lease_lost = False
-        self.outer = current.get()
-        self.over = False
-        self.renewal_due = 0.0
+    call: Call
+    claim: DataRecord
+    store: BasePersistenceLayer | AsyncBasePersistenceLayer
+    lease_end_ms: int
+    lease_lost: bool
+    outer: Execution | None
+    over: bool
+    renewal_due: float
 
     @property
     def idempotency_key(self) -> str:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
-import weakref
 from _queue import Empty, SimpleQueue
+from time import monotonic
 from typing import TYPE_CHECKING, cast
+from weakref import ref
 
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
@@ -92,7 +92,7 @@ class Heart:
 
     def reset(self) -> None:
         """Forget everything: also in a forked child, whose copies of the runs belong to the parent's calls."""
-        self._runs: dict[int, weakref.ref[Execution]] = {}
+        self._runs: dict[int, ref[Execution]] = {}
         self._busy: set[int] = set()
         # What wakes the thread must be one step in C: an interruption inside a lock of Python's would leave it held.
         self._wake: SimpleQueue[None] = SimpleQueue()
@@ -105,10 +105,10 @@ class Heart:
     def start(self, execution: Execution) -> Heart:
         """Renew the lease of a run until `stop`."""
         interval = execution.call.lease.renewal_seconds
-        execution.renewal_due = due = time.monotonic() + interval
+        execution.renewal_due = due = monotonic() + interval
         if self._thread is None:
             self._begin()
-        self._runs[id(execution)] = weakref.ref(execution)
+        self._runs[id(execution)] = ref(execution)
         self._started += 1
         if due < self._wakes_at:
             self._linger = interval
@@ -142,7 +142,7 @@ class Heart:
                 while True:
                     wake.get_nowait()
             runs = self._alive()
-            now = time.monotonic()
+            now = monotonic()
             waiting = [run.renewal_due for run in runs if id(run.store) not in self._busy]
             due = min(waiting, default=float("inf"))
             if due <= now:
@@ -160,8 +160,8 @@ class Heart:
 
     def _alive(self) -> list[Execution]:
         found: list[Execution] = []
-        for key, ref in tuple(self._runs.items()):
-            run = ref()
+        for key, held in tuple(self._runs.items()):
+            run = held()
             if run is None:
                 self._runs.pop(key, None)
             else:
@@ -203,7 +203,7 @@ def _renew(execution: Execution) -> bool:
         delay = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
         with contextlib.suppress(BaseException):  # the log's handlers and filters are the user's
             delay = _refused(execution, error)
-    execution.renewal_due = time.monotonic() + (delay or 0.0)
+    execution.renewal_due = monotonic() + (delay or 0.0)
     return delay is not None
 
 

@@ -8,7 +8,7 @@ would be null, and then payloads that differ just there would share one key.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError, JMESPathTypeError
@@ -58,8 +58,9 @@ class Selection:
             IdempotencyKeyError: A function was given what it cannot take, or the expression looks into
                 something that has no fields.
         """
+        fields: Any = payload
         if self._field is not None and type(payload) is dict:
-            return cast("dict[Any, Any]", payload).get(self._field)
+            return fields.get(self._field)
         try:
             return self._interpreter.visit(self._tree, payload)
         except IdempotencyKeyError as error:

@@ -91,7 +91,8 @@ def known_answer(call: Call) -> Ending | None:
     verdict = judge(call, known, plan.clock.now_ms())
     if isinstance(verdict, Verdict):
         return None
-    _told(call, known, verdict, 0.0, from_local_cache=cache is not None)
+    if plan.cache is not None or plan.listener.hears():
+        _told(call, known, verdict, 0.0, from_local_cache=cache is not None)
     return verdict
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "typescript": lambda: [str(programs.node()), str(HERE / "peer_typescript.mjs"), str(HERE.with_name("servers"))],
     "ours": lambda: [sys.executable, str(HERE / "ours.py"), "sync"],
     "ours_async": lambda: [sys.executable, str(HERE / "ours.py"), "async"],
+    "ours_plain": lambda: [sys.executable, str(HERE / "ours.py"), "plain"],
 }
 
 

@@ -1,4 +1,5 @@
-"""A worker of retrysafe: reads calls as JSON lines, answers as JSON lines, in the way that its first argument names.
+"""A worker of retrysafe: reads calls as JSON lines, answers as JSON lines, in the way that its first argument
+names: `sync`, `async`, or `plain` (sync, with a client that runs no scripts).
 
 See worker.py for what the lines say.
 """
@@ -29,14 +30,27 @@ class Context:
         return self.remaining_ms
 
 
+class PlainClient:
+    """A cache client that can do no more than it must."""
+
+    def __init__(self, host, port):
+        import redis  # noqa: PLC0415  # only for this kind of worker
+
+        client = redis.Redis(host, port)
+        self.get, self.set, self.delete = client.get, client.set, client.delete
+
+
 @cache
-def layer_of(store, *, is_async):
+def layer_of(store, kind):
     """One layer for all calls on a store."""
     where = dict(store)
     if where.pop("kind") == "cache":
         from retrysafe.persistence import cache as layers  # noqa: PLC0415  # only where a cache is the store
 
-        return (layers.AsyncCachePersistenceLayer if is_async else layers.CachePersistenceLayer)(**where, ssl=False)
+        if kind == "plain":
+            return layers.CachePersistenceLayer(client=PlainClient(**where))
+        layer = layers.AsyncCachePersistenceLayer if kind == "async" else layers.CachePersistenceLayer
+        return layer(**where, ssl=False)
     raise NotImplementedError(where)
 
 
@@ -62,14 +76,14 @@ def answer_of(duties, key, body):
     return object() if answer == "unstorable" else answer
 
 
-def protected(duties, request, *, is_async):
+def protected(duties, request, kind):
     options = {
         "data_keyword_argument": "order",
-        "persistence_store": layer_of(tuple(request["store"].items()), is_async=is_async),
+        "persistence_store": layer_of(tuple(request["store"].items()), kind),
         "config": config_of(request),
         "key_prefix": PREFIX,
     }
-    if is_async:
+    if kind == "async":
 
         @idempotent_function(**options)
         async def charge_async(order):
@@ -91,11 +105,11 @@ def tell_answer(duties, answer):
         duties.tell(answer=repr(answer))
 
 
-def work(duties):
+def work(duties, kind):
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            answer = protected(duties, request, is_async=False)(order=request["payload"])
+            answer = protected(duties, request, kind)(order=request["payload"])
         except Exception as error:  # noqa: BLE001  # it is what the test asks about
             duties.tell_error(error)
         else:
@@ -106,7 +120,7 @@ async def work_async(duties):
     while line := await asyncio.to_thread(sys.stdin.readline):
         request = json.loads(line)
         try:
-            answer = await protected(duties, request, is_async=True)(order=request["payload"])
+            answer = await protected(duties, request, "async")(order=request["payload"])
         except Exception as error:  # noqa: BLE001  # it is what the test asks about
             duties.tell_error(error)
         else:
@@ -118,4 +132,4 @@ if __name__ == "__main__":
     if kind == "async":
         asyncio.run(work_async(Duties(*rest)))
     else:
-        work(Duties(*rest))
+        work(Duties(*rest), kind)

@@ -48,7 +48,19 @@ class CacheStore:
         record["expiration"] -= seconds
         if "in_progress_expiration" in record:
             record["in_progress_expiration"] -= seconds * 1000
-        self._command("SET", record_key(key), json.dumps(record), "KEEPTTL")
+        self.write(key, record)
+
+    def write(self, key, record):
+        """Let this record stand."""
+        self._command("SET", record_key(key), json.dumps(record), *(["KEEPTTL"] if self.text(key) else ["EX", 3600]))
+
+    def lock(self, key):
+        """Take the lock of Powertools workers, as one of them does."""
+        self._command("SET", f"{record_key(key)}:lock", "True", "NX", "EX", 10)
+
+    def end_lock(self, key):
+        """Let the time of that lock be over."""
+        self._command("DEL", f"{record_key(key)}:lock")
 
 
 class DynamoDBStore:

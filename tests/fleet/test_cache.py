@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 
@@ -73,3 +74,76 @@ def test_a_typescript_worker_runs_what_a_peer_holds_without_a_lease_and_never_wh
     assert refusal.value.error == "IdempotencyAlreadyInProgressError"
     fleet.worker("ours").finish()
     assert fleet.ledger.of(f"{key}-ours") == ["ours"]
+
+
+@pytest.fixture
+def abandoned(fleet, cache):
+    """Lets a claim stand whose lease is over, as a Powertools worker that died left it."""
+
+    def leave(key):
+        fleet.worker("python").hold(cache.spec, key, **IN_LAMBDA)
+        record = cache.record(key)
+        fleet.worker("python").finish()
+        cache.write(key, record)
+        cache.pass_time(key, 61)
+        return cache.record(key)
+
+    return leave
+
+
+def refused(worker, cache, key):
+    """By which error the call is refused."""
+    with pytest.raises(Refused) as refusal:
+        worker.call(cache.spec, key, "it ran", **IN_LAMBDA)
+    return refusal.value.error
+
+
+@pytest.mark.parametrize("kind", [*OURS, "ours_plain"])
+def test_a_key_that_a_peer_is_taking_over_is_left_to_it(fleet, cache, key, kind, abandoned):
+    record = abandoned(key)
+    cache.lock(key)
+    assert refused(fleet.worker(kind), cache, key) == "IdempotencyAlreadyInProgressError"
+    assert cache.record(key) == record
+    cache.end_lock(key)
+    assert fleet.worker(kind).call(cache.spec, key, "answer", **IN_LAMBDA) == "answer"
+
+
+@pytest.mark.parametrize("kind", [*OURS, "ours_plain"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_that_saw_the_abandoned_claim_before_we_took_it_over_does_not_run(
+    fleet, cache, key, kind, peer, abandoned
+):
+    record = abandoned(key)
+    fleet.worker(kind).call(cache.spec, key, "answer", **IN_LAMBDA)
+    cache.write(key, record)  # what that peer still believes to stand
+    before = fleet.ledger.of(key)
+    assert refused(fleet.worker(peer), cache, key) in (
+        "IdempotencyAlreadyInProgressError",
+        "IdempotencyInconsistentStateError",
+    )
+    assert fleet.ledger.of(key) == before
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_our_own_takeovers_do_not_hinder_each_other(fleet, cache, key, kind, abandoned):
+    record = abandoned(key)
+    for number in range(3):
+        cache.write(key, record)
+        assert fleet.worker(kind).call(cache.spec, key, number, **IN_LAMBDA) == number
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("python", "ours"), ("ours", "python"), ("ours_async", "typescript"), ("ours_plain", "python")],
+)
+def test_of_a_peer_and_us_one_takes_an_abandoned_key_over(fleet, cache, key, first, second, abandoned):
+    record = abandoned(key)
+    for number in range(50):
+        one = f"{key}-{number}"
+        cache.write(one, record)
+        for kind in (first, second):
+            fleet.worker(kind).start(cache.spec, one, {"by": kind}, **IN_LAMBDA)
+        for kind in (first, second):
+            with contextlib.suppress(Refused):
+                fleet.worker(kind).result()
+        assert len(fleet.ledger.of(one)) == 1

@@ -4,8 +4,8 @@
 deliveries one of them is replaced by a new one. Three executions kill their own worker, and two workers are killed
 from outside at no particular moment; each is started again as what it was.
 
-No lease ends before the last step, as an old worker and a new one could both take over. What a dead worker held is
-taken over in that last step, by new workers alone.
+No lease ends before the last step, so that only what a worker's death touched is executed again. What a dead worker
+held is taken over in that last step, by new workers.
 """
 
 from __future__ import annotations

@@ -89,6 +89,11 @@ class RedisCluster:
         assert self.clock is not None, "its clock is the machine's"
         self.clock.advance(seconds, self.nodes)
 
+    def stop_clock_at(self, moment_ms: int) -> None:
+        """Have the clock of all nodes stand still, until it is moved."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.stop_at(moment_ms, self.nodes)
+
     def master_of(self, key: str) -> RedisServer:
         """The node that serves this key, as the nodes that live see it."""
         living = next(node for node in self.nodes if node.process is not None)

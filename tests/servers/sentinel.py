@@ -94,6 +94,11 @@ class RedisSentinel:
         assert self.clock is not None, "its clock is the machine's"
         self.clock.advance(seconds, self.servers)
 
+    def stop_clock_at(self, moment_ms: int) -> None:
+        """Have the clock of the three that hold data stand still, until it is moved."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.stop_at(moment_ms, self.servers)
+
     @property
     def master(self) -> RedisServer:
         """The master, as the sentinels that live see it; by majority."""

@@ -111,6 +111,11 @@ class RedisServer(ServerProcess):
         assert self.clock is not None, "its clock is the machine's"
         self.clock.advance(seconds, [self])
 
+    def stop_clock_at(self, moment_ms: int) -> None:
+        """Have its clock stand still, until it is moved."""
+        assert self.clock is not None, "its clock is the machine's"
+        self.clock.stop_at(moment_ms, [self])
+
     @property
     def version(self) -> str:
         """Such as 7.0.15. Valkey's own, not the version of Redis that it names for compatibility."""

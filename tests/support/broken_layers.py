@@ -10,7 +10,7 @@ import time
 from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, STORED_STATUSES, DataRecord
-from support.honest_layers import HonestLayer, PeekingLayer
+from support.honest_layers import HonestLayer, PeekingLayer, TellingLayer
 
 BUGS = []
 
@@ -466,6 +466,23 @@ class PeeksTellWhatWasWrittenHere(PeekingLayer):
 
     def _peek_record(self, idempotency_key):
         return self.written.get(idempotency_key)
+
+
+# --- watches ---------------------------------------------------------------------------------------------------------
+
+
+@caught_by("a_watch_wakes_when_the_record_completes")
+class OnlyReleasesAreTold(TellingLayer):
+    def tell(self, record):
+        if record.stored_status == INPROGRESS:
+            super().tell(record)
+
+
+@caught_by("a_watch_wakes_when_the_record_is_released")
+class OnlyOutcomesAreTold(TellingLayer):
+    def tell(self, record):
+        if record.stored_status != INPROGRESS:
+            super().tell(record)
 
 
 # --- whole calls -----------------------------------------------------------------------------------------------------

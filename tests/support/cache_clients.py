@@ -65,3 +65,9 @@ CLIENTS: dict[str, Callable[[Any, bool], Any]] = {
     "valkey, Sentinel": _sentinel("valkey"),
 }
 """By name: what makes a client, given pytest's `request` and whether it is to be awaited."""
+
+
+def parts(client: Any) -> list[Any]:
+    """All that has to be closed of a client: under Sentinel it has clients of its own."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [client, *getattr(manager, "sentinels", ())]

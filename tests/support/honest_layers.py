@@ -108,3 +108,48 @@ class PeekingLayer(HonestLayer):
 
     def _peek_record(self, idempotency_key):
         return self.records.get(idempotency_key)
+
+
+class TellingLayer(HonestLayer):
+    """One that also tells who watches."""
+
+    def __init__(self, *, clock):
+        super().__init__(clock=clock)
+        self.watches = []
+
+    def _watch_record(self, idempotency_key):
+        watch = HonestWatch(self.watches)
+        watch.wake()
+        return watch
+
+    def tell(self, record):
+        for watch in tuple(self.watches):
+            watch.wake()
+
+    def _update_record(self, data_record):
+        super()._update_record(data_record)
+        self.tell(data_record)
+
+    def _delete_record(self, data_record):
+        super()._delete_record(data_record)
+        self.tell(data_record)
+
+
+class HonestWatch:
+    """Remembers a wake until the next wait ends."""
+
+    def __init__(self, watches):
+        self.watches = watches
+        self.woken = threading.Event()
+        watches.append(self)
+
+    def wake(self):
+        self.woken.set()
+
+    def wait(self, seconds, at_most):
+        self.woken.wait(at_most)
+        self.woken.clear()
+
+    def close(self):
+        if self in self.watches:
+            self.watches.remove(self)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retrysafe.persistence._cache_clients import GLIDE_MARGIN_MS, GlideScripts, Options, PlainCalls, kind_of
+from retrysafe.persistence._cache_clients import (
+    GLIDE_MARGIN_MS,
+    GlideScripts,
+    Options,
+    PlainCalls,
+    kind_of,
+    wrong_colour,
+)
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
@@ -24,6 +32,8 @@ if TYPE_CHECKING:
 class AsyncBackend(Protocol):
     """A client, as the layer uses it."""
 
+    client: Any
+
     async def run(self, command: Any) -> Any:
         """Carry out a command: one round trip. Raises this library's errors."""
         ...
@@ -40,14 +50,13 @@ def async_backend(client: Any, options: Options) -> AsyncBackend:
 class AsyncScriptBackend:
     """The asyncio clients of redis-py and valkey-py, and clients made like them."""
 
-    __slots__ = ("_client", "_options", "_prepare", "_run")
+    __slots__ = ("_options", "_prepare", "_run", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._options = options
-        # Of a cluster's client: looks which node has which keys, if it is yet to. redis-py does so by itself, but
-        # commands that are given before go anywhere; from the nodes that they are then sent to, it learns to close all
-        # connections.
+        # A cluster's client looks by itself which node has which keys. But redis-py sends commands that are given
+        # before then just anywhere, and closes the connections of all where too many of them are sent elsewhere.
         self._prepare = client.initialize if hasattr(client, "nodes_manager") else None
         self._run = self._alone
         if hasattr(client, "connection_pool"):  # a cluster's client has one for each node, and no such pipelines
@@ -63,7 +72,7 @@ class AsyncScriptBackend:
             raise explained(error, self._options.where, self._options.password) from error
 
     async def _alone(self, command: Command) -> Any:
-        script, execute = command.script, self._client.execute_command
+        script, execute = command.script, self.client.execute_command
         if self._prepare is not None:
             await self._prepare()
         try:
@@ -76,7 +85,7 @@ class AsyncScriptBackend:
     async def _together(self, commands: list[Command]) -> list[Any]:
         if len(commands) == 1:
             return [await self._alone(commands[0])]
-        async with self._client.pipeline(transaction=False) as pipeline:
+        async with self.client.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
@@ -86,7 +95,7 @@ class AsyncScriptBackend:
         return replies
 
     async def _run_replicated(self, command: Command) -> list[Any]:
-        client, key = self._client, command.key
+        client, key = self.client, command.key
         return await carry_out_async(
             confirmed(command, self._options),
             lambda pair: send_pair_async(client, key, pair),
@@ -97,10 +106,10 @@ class AsyncScriptBackend:
 class AsyncGlideBackend:
     """valkey-glide, standalone and cluster."""
 
-    __slots__ = ("_batches", "_client", "_options", "_scripts")
+    __slots__ = ("_batches", "_options", "_scripts", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
         self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
@@ -110,7 +119,7 @@ class AsyncGlideBackend:
         try:
             if command.replicated:
                 return await self._run_replicated(command)
-            return await self._client.invoke_script(
+            return await self.client.invoke_script(
                 self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
             )
         except Exception as error:
@@ -130,17 +139,21 @@ class AsyncGlideBackend:
 
 
 class AsyncPlainBackend:
-    """Anything with the coroutines `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`."""
+    """Anything whose `get(name)`, `set(name, value, px=, nx=)` and `delete(name)` are to be awaited."""
 
-    __slots__ = ("_calls", "_options")
+    __slots__ = ("_calls", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._calls = PlainCalls(client)
+        self.client = client
+        self._calls = PlainCalls(client, "glide")
         self._options = options
 
     async def run(self, command: Plain) -> Any:
         """See `AsyncBackend`."""
         try:
-            return await self._calls.make(command)
+            reply = self._calls.make(command)
+            if inspect.isawaitable(reply):
+                return await reply
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
+        raise wrong_colour(self.client, asynchronous=False)

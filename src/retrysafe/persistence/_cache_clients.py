@@ -39,6 +39,8 @@ GLIDE_MARGIN_MS: Final = 250
 class Backend(Protocol):
     """A client, as the layer uses it."""
 
+    client: Any
+
     def run(self, command: Any) -> Any:
         """Carry out a command: one round trip. Raises this library's errors."""
         ...
@@ -84,12 +86,24 @@ def kind_of(client: Any) -> Kind:
     return "plain"
 
 
-def is_async_client(client: Any) -> bool:
-    """Whether the client's methods are to be awaited."""
+def is_async_client(client: Any) -> bool | None:
+    """Whether the client's methods are to be awaited; None where only their replies tell.
+
+    A plain function may give what is to be awaited, as `get` of redis-py's client for asyncio does.
+    """
     method = next(
         getattr(client, name) for name in ("execute_command", "invoke_script", "get") if hasattr(client, name)
     )
-    return inspect.iscoroutinefunction(inspect.unwrap(method))
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(method))
+    return None if not is_async and kind_of(client) == "plain" else is_async
+
+
+def wrong_colour(client: Any, *, asynchronous: bool) -> IdempotencyPersistenceConfigError:
+    """The refusal of a client that is asynchronous, or is not, by a layer of the other kind."""
+    is_what = (
+        "asynchronous: use AsyncCachePersistenceLayer" if asynchronous else "synchronous: use CachePersistenceLayer"
+    )
+    return IdempotencyPersistenceConfigError(f"client={type(client).__name__} is {is_what}")
 
 
 def sync_backend(client: Any, options: Options) -> Backend:
@@ -103,10 +117,10 @@ def sync_backend(client: Any, options: Options) -> Backend:
 class ScriptBackend:
     """redis-py, valkey-py, and clients made like them."""
 
-    __slots__ = ("_client", "_execute", "_options")
+    __slots__ = ("_execute", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._execute = client.execute_command
         self._options = options
 
@@ -126,7 +140,7 @@ class ScriptBackend:
             raise explained(error, self._options.where, self._options.password) from error
 
     def _run_replicated(self, command: Command) -> list[Any]:
-        client, key = self._client, command.key
+        client, key = self.client, command.key
         return carry_out(
             confirmed(command, self._options),
             lambda pair: send_pair(client, key, pair),
@@ -137,10 +151,10 @@ class ScriptBackend:
 class GlideBackend:
     """valkey-glide-sync, standalone and cluster."""
 
-    __slots__ = ("_batches", "_client", "_options", "_scripts")
+    __slots__ = ("_batches", "_options", "_scripts", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._client = client
+        self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
         self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
@@ -150,7 +164,7 @@ class GlideBackend:
         try:
             if command.replicated:
                 return self._run_replicated(command)
-            return self._client.invoke_script(
+            return self.client.invoke_script(
                 self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
             )
         except Exception as error:
@@ -190,26 +204,38 @@ class GlideScripts:
 class PlainBackend:
     """Anything with `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`, or with valkey-glide's arguments."""
 
-    __slots__ = ("_calls", "_options")
+    __slots__ = ("_calls", "_options", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        self._calls = PlainCalls(client)
+        self.client = client
+        self._calls = PlainCalls(client, "glide_sync")
         self._options = options
 
     def run(self, command: Plain) -> Any:
         """See `Backend`."""
         try:
-            return self._calls.make(command)
+            reply = self._calls.make(command)
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
+        if inspect.isawaitable(reply):
+            # Taken for a reply it would be a claim that got through, and nothing was sent.
+            if inspect.iscoroutine(reply):
+                reply.close()
+            raise wrong_colour(self.client, asynchronous=True)
+        return reply
 
 
 class PlainCalls:
-    """The calls of a plain client, in the style that its `set` shows."""
+    """The calls of a plain client, in the style that its `set` shows.
+
+    Args:
+        client: The client.
+        glide: The module of valkey-glide whose arguments it takes, if it takes those.
+    """
 
     __slots__ = ("_client", "_glide")
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, glide: str) -> None:
         self._client = client
         self._glide = None
         try:
@@ -217,8 +243,7 @@ class PlainCalls:
         except (TypeError, ValueError):
             return
         if "conditional_set" in parameters:
-            name = "glide" if is_async_client(client) else "glide_sync"
-            self._glide = importlib.import_module(name)
+            self._glide = importlib.import_module(glide)
 
     def make(self, command: Plain) -> Any:
         """Call the client: its reply, or what is to be awaited for it."""

@@ -44,6 +44,12 @@ COMPLETE: Final = Script("complete")
 RELEASE: Final = Script("release")
 RENEW: Final = Script("renew")
 READ: Final = Script("read")
+LOCK: Final = Script("lock")
+
+LOCK_SUFFIX: Final = ":lock"
+LOCK_VALUE: Final = "retrysafe"
+LOCK_MS: Final = 10_000
+"""The lock of Powertools workers, which neither compare what they overwrite nor look again once they hold it."""
 
 
 class Command:
@@ -92,6 +98,10 @@ class Commands:
             )
         return Command(CLAIM, record.idempotency_key, arguments, replicated=replicated)
 
+    def lock(self, record: DataRecord) -> Command:
+        """Keep Powertools workers from taking the key over at the same moment."""
+        return Command(LOCK, record.idempotency_key + LOCK_SUFFIX, (LOCK_VALUE, str(LOCK_MS)))
+
     def complete(self, record: DataRecord, *, replicated: bool) -> Command:
         """Store the outcome, if the owner is still the same."""
         arguments = (self._text(record), record.owner or "")
@@ -105,6 +115,19 @@ class Commands:
     def release(self, record: DataRecord) -> Command:
         """Remove the claim, if the owner is still the same."""
         return Command(RELEASE, record.idempotency_key, (record.owner or "", self._names.status))
+
+    def undo(self, claim: DataRecord) -> Command:
+        """Give a claim back that nothing ran for.
+
+        One that has taken over from a run that never ended lapses, instead of being removed with all that the record
+        tells about that run.
+        """
+        if claim.replaces is None:
+            return self.release(claim)
+        made_at = self._clock.now_ms() if claim.made_at_ms is None else claim.made_at_ms
+        return self.renew(
+            claim.replaced(in_progress_expiry_timestamp=made_at - 1, made_at_ms=made_at), replicated=False
+        )
 
     def read(self, idempotency_key: str) -> Command:
         """Look what stands."""

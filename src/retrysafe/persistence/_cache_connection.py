@@ -137,20 +137,29 @@ class GivenClient:
         client: The client.
     """
 
-    password = ""
-
     def __init__(self, client: Any) -> None:
         self._client = client
+        pool = getattr(client, "connection_pool", None)
+        self._known: dict[str, Any] = getattr(pool, "connection_kwargs", {})
+        self._service = getattr(pool, "service_name", None)
 
     @property
     def where(self) -> str:
         """Host and port, where the client tells them; else what kind of client it is."""
-        pool = getattr(self._client, "connection_pool", None)
-        known: dict[str, Any] = getattr(pool, "connection_kwargs", {})
-        if "host" in known:
-            return f"{known['host']}:{known.get('port', 6379)}"
-        service = getattr(pool, "service_name", None)
-        return f"master {service!r}" if service else type(self._client).__name__
+        if "host" in self._known:
+            return f"{self._known['host']}:{self._known.get('port', 6379)}"
+        if self._service:
+            return f"master {self._service!r}"
+        nodes = getattr(getattr(self._client, "nodes_manager", None), "startup_nodes", ())  # redis-py's cluster
+        config = getattr(self._client, "config", getattr(self._client, "_config", None))  # valkey-glide, async and sync
+        addresses = getattr(config, "addresses", ())
+        shown = [*map(str, nodes), *(f"{each.host}:{each.port}" for each in addresses)]
+        return ",".join(shown) or type(self._client).__name__
+
+    @property
+    def password(self) -> str:
+        """The password, where the client tells it, for keeping it out of errors."""
+        return str(self._known.get("password") or "")
 
     @property
     def reply_timeout(self) -> float | None:

@@ -26,7 +26,7 @@ from retrysafe.exceptions import IdempotencyPersistenceConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# Seconds. Short, since a call waits for them more than once; see docs/cache.md.
+# Seconds. A call waits twice for each: its claim is tried again.
 CONNECT_TIMEOUT: Final = 2.0
 SOCKET_TIMEOUT: Final = 5.0
 

@@ -15,8 +15,9 @@ from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
+    IdempotencyPersistenceConnectionError,
 )
-from retrysafe.persistence._cache_commands import read_record
+from retrysafe.persistence._cache_commands import LOCK_MS, LOCK_SUFFIX, LOCK_VALUE, read_record
 from retrysafe.persistence._cache_large import LARGE, large_outcome
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.persistence.wire import to_attributes
@@ -83,14 +84,26 @@ class PlainSteps:
             standing = read_record(key, text, self._names)
             if not self._gives_way(standing, record):
                 break
+            if not (yield from self._locked(key)):
+                break
             marker = f"{key}#takeover#{_digest(text)}"
             # Where a rival has it, that one is about to store its claim.
-            if not (yield Plain("set", marker, record.owner or "", self._left_ms(record), nx=True)):
+            if not (yield Plain("set", marker, record.owner or "", self._lease_ms(record), nx=True)):
                 continue
             if (yield Plain("get", key)) == text:
                 yield self._storing(record)
                 return
         raise IdempotencyItemAlreadyExistsError("a live record stands", key, old_data_record=standing)
+
+    def _locked(self, key: str) -> Steps[bool]:
+        """Whether no Powertools worker takes the key over at the same moment; see lua/lock.lua."""
+        lock = key + LOCK_SUFFIX
+        if (yield Plain("set", lock, LOCK_VALUE, LOCK_MS, nx=True)):
+            return True
+        if (yield Plain("get", lock)) not in (LOCK_VALUE, LOCK_VALUE.encode()):
+            return False
+        yield Plain("set", lock, LOCK_VALUE, LOCK_MS)
+        return True
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
         """See `BasePersistenceLayer._get_record`."""
@@ -117,6 +130,13 @@ class PlainSteps:
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
+        try:
+            yield from self._delete(record)
+        except IdempotencyPersistenceConnectionError:
+            # Nobody tries it again, and a request that got lost would leave the key to its lease.
+            yield from self._delete(record)
+
+    def _delete(self, record: DataRecord) -> Steps[None]:
         standing = yield from self._look(record.idempotency_key)
         if standing is None or standing.owner is None or standing.owner != record.owner:
             return
@@ -148,6 +168,12 @@ class PlainSteps:
             return None
         last = max((record.expiry_timestamp + 1) * 1000, record.in_progress_expiry_timestamp or 0)
         return max(last - self._clock.now_ms(), 0) + _GRACE_MS
+
+    def _lease_ms(self, record: DataRecord) -> int | None:
+        """For how long nobody else may take over: should this call die before its claim stands, its lease is over."""
+        if record.in_progress_expiry_timestamp is None:
+            return self._left_ms(record)
+        return max(record.in_progress_expiry_timestamp - self._clock.now_ms(), 0) + _GRACE_MS
 
 
 def _single(command: Plain) -> Steps[Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_async_clients import async_backend
 from retrysafe.persistence._cache_channels import AsyncChannel, Channel, can_open
-from retrysafe.persistence._cache_clients import Options, is_async_client, kind_of, sync_backend
+from retrysafe.persistence._cache_clients import Options, is_async_client, kind_of, sync_backend, wrong_colour
 from retrysafe.persistence._cache_commands import Commands
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_plain import CANNOT_KEEP, PlainSteps
@@ -106,7 +106,8 @@ class Settings:
         self.steps: ScriptSteps | PlainSteps = ScriptSteps(Commands(names, clock), min_replicas)
         if client is not None:
             kind = kind_of(client)
-            _check_colour(client, asynchronous=asynchronous)
+            if (is_async := is_async_client(client)) not in (None, asynchronous):
+                raise wrong_colour(client, asynchronous=is_async is True)
             if kind == "plain":
                 self.steps = _plain_steps(client, names, clock, min_replicas)
         self.options = Options(
@@ -143,15 +144,6 @@ def _plain_steps(client: Any, names: AttributeNames, clock: Clock, min_replicas:
         raise IdempotencyPersistenceConfigError(f"min_replicas={min_replicas!r}: client={kind} cannot wait for any")
     warn(f"client={kind} has only get, set and delete: {CANNOT_KEEP}")
     return PlainSteps(names, clock)
-
-
-def _check_colour(client: Any, *, asynchronous: bool) -> None:
-    if is_async_client(client) == asynchronous:
-        return
-    use = "is synchronous: use CachePersistenceLayer"
-    if not asynchronous:
-        use = "is asynchronous: use AsyncCachePersistenceLayer"
-    raise IdempotencyPersistenceConfigError(f"client={type(client).__name__} {use}")
 
 
 def _check_names(names: AttributeNames) -> None:

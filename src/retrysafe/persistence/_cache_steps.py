@@ -36,7 +36,7 @@ class TooFewReplicasError(IdempotencyPersistenceConnectionError):
 
 
 class ScriptSteps:
-    """The five methods, each one command on the server; more only where the TTL has not removed what is over yet.
+    """The five methods, each one command on the server; more only to replace a record whose lease or window is over.
 
     Args:
         commands: Makes the commands.
@@ -53,10 +53,16 @@ class ScriptSteps:
         """See `BasePersistenceLayer._put_record`."""
         named = record.replaces
         for _ in range(_CLAIM_ROUNDS):
+            if named is not None and not (yield self._commands.lock(record)):
+                # A Powertools worker is taking the key over, or has done so just now.
+                reply = yield self._commands.read(record.idempotency_key)
+                named = self._commands.standing(record.idempotency_key, reply)
+                if named is not None:
+                    break
             command = self._commands.claim(record, named, replicated=self._min_replicas > 0)
             reply = yield command
             if command.replicated:
-                reply = yield from self._confirmed(command, reply, undo=self._commands.release(record))
+                reply = yield from self._confirmed(command, reply, undo=self._commands.undo(record))
             named = None if isinstance(reply, int) else self._commands.standing(record.idempotency_key, reply)
             if named is None:
                 return
@@ -64,7 +70,7 @@ class ScriptSteps:
                 break
         if named is not None and self._min_replicas and _is_running(named, record):
             # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
-            yield from self._renew(record, undo=self._commands.release(record))
+            yield from self._renew(record, undo=self._commands.undo(record))
         raise IdempotencyItemAlreadyExistsError("a live record stands", record.idempotency_key, old_data_record=named)
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
@@ -104,7 +110,11 @@ class ScriptSteps:
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
-        yield self._commands.release(record)
+        try:
+            yield self._commands.release(record)
+        except IdempotencyPersistenceConnectionError:
+            # Nobody tries it again, and a request that got lost would leave the key to its lease.
+            yield self._commands.release(record)
 
     def _written(self, command: Command) -> Steps[Any]:
         reply = yield command

@@ -126,10 +126,11 @@ class Watched(Generic[W]):
 
     def lose(self) -> None:
         """The connection is gone, and all subscriptions with it."""
+        told = tuple(self._told)
         self._asked.clear()
         self._told.clear()
-        for watches in tuple(self._watches.values()):
-            for watch in tuple(watches):
+        for key in told:
+            for watch in tuple(self._watches.get(key, ())):
                 watch.wake(0.0)
 
 

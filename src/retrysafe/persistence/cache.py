@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
+from retrysafe.persistence._cache_asking import Asker, ask, ask_async
+from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
-__all__ = ["AsyncCachePersistenceLayer", "CacheClientProtocol", "CacheConnection", "CachePersistenceLayer"]
+__all__ = [
+    "AsyncCachePersistenceLayer",
+    "CacheClientProtocol",
+    "CacheConnection",
+    "CacheFinding",
+    "CachePersistenceLayer",
+]
 
 T = TypeVar("T")
 
@@ -56,9 +64,14 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     A first call costs two round trips, a replay one.
 
+    What is sent on a connection that turns out to be dead is sent again, once; a claim knows itself by its owner. A
+    server that refuses connections is an error at once. One that does not answer to them is one after twice
+    `socket_connect_timeout` (2 seconds, so 4), one that hangs after twice `socket_timeout` (5, so 10); Sentinels
+    take as long again. Both are options of a URL's query. A client that is passed in has times and tries of its own.
+
     Args:
         url: Where the cache is: `redis://`, `rediss://`, `valkey://`, `valkeys://`, each also with `+cluster` and
-            `+sentinel`. It comes before the arguments up to `ssl`.
+            `+sentinel`. It comes before the arguments up to `ssl`. The query holds options of the connection.
         host: Its host.
         port: Its port. Default: 6379.
         username: Its user. Default: none.
@@ -141,6 +154,19 @@ class CachePersistenceLayer(BasePersistenceLayer):
     def _watch_record(self, idempotency_key: str) -> Watch | None:
         watching = (self._opened or self._open()).watching
         return None if watching is None else watching.watch(idempotency_key)
+
+    def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = (self._opened or self._open()).backend
+        return ask(Asker(backend.client, backend.run, self._settings.options))
 
     def close(self) -> None:
         """Close the client, if the layer opened it. A later call opens another."""
@@ -233,6 +259,19 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
     def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:
         watching = self._open().watching
         return None if watching is None else watching.watch(idempotency_key)
+
+    async def check(self) -> list[CacheFinding]:
+        """What the servers may lose or refuse as they are set up now; empty where all is well.
+
+        Every master of a cluster is asked, with INFO and CONFIG GET. Whether the user may run what is needed is tried
+        out on a key of its own, `retrysafe:check:...`, which is removed. The codes, and what to do, are in
+        docs/cache.md.
+
+        Raises:
+            IdempotencyPersistenceConnectionError: The cache cannot be reached.
+        """
+        backend = self._open().backend
+        return await ask_async(Asker(backend.client, backend.run, self._settings.options))
 
     async def close(self) -> None:
         """Close the client of this event loop, if the layer opened it. A later call opens another."""

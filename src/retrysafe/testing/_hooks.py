@@ -25,6 +25,7 @@ class Hooks:
     keeps_every_field: ClassVar[bool] = True
     window_spares_leases: ClassVar[bool] = True
     tells_rivals: ClassVar[bool] = True
+    compares_in_one_step: ClassVar[bool] = True
     own_clock: ClassVar[bool] = False
 
     lease_seconds: ClassVar[float] = 30.0

@@ -8,10 +8,19 @@ from retrysafe.testing._checks_endings import CompletionChecks, ReleaseChecks, R
 from retrysafe.testing._checks_races import RaceChecks
 from retrysafe.testing._checks_records import RecordChecks
 from retrysafe.testing._checks_takeovers import TakeoverChecks
+from retrysafe.testing._checks_watches import WatchChecks
 
 
 class PersistenceLayerContract(
-    ClaimChecks, TakeoverChecks, CompletionChecks, ReleaseChecks, RenewalChecks, RecordChecks, RaceChecks, CallChecks
+    ClaimChecks,
+    TakeoverChecks,
+    CompletionChecks,
+    ReleaseChecks,
+    RenewalChecks,
+    RecordChecks,
+    RaceChecks,
+    WatchChecks,
+    CallChecks,
 ):
     """Checks a layer, synchronous or asynchronous, against the contract of `retrysafe.persistence.base`.
 
@@ -41,6 +50,9 @@ class PersistenceLayerContract(
         keeps_every_field: `owner`, `attempt` and `types` are stored too. Default: True.
         window_spares_leases: A window that is over does not cut a running lease. Default: True.
         tells_rivals: A refused claim carries the record that stands. Default: True.
+        compares_in_one_step: A takeover compares and writes in one step. Default: True. A layer without it, over a
+            client that can only read and write, still lets one of any rivals win; a loser may be told what stood
+            before, and a completion at that very moment may be overwritten.
         own_clock: The store judges by a clock of its own, which the suite cannot stop: times are compared with a
             tolerance, checks of exact moments are left out, and `advance` must really wait. Default: False.
         lease_seconds: The lease that checks use. Default: 30. With `own_clock`, take about 0.5.

@@ -1,0 +1,126 @@
+"""What a call costs, as the number of our own functions that it runs: a measure that no busy machine disturbs.
+
+A limit is what it takes today. More than that wants a reason; less wants the limit lowered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    idempotent,
+    idempotent_function,
+)
+
+PAYLOADS = [{f"field {field}": f"value {field}" for field in range(9)} | {"id": number} for number in range(8)]
+
+
+class Context:
+    """As much of Lambda's context as a handler's call asks for."""
+
+    @staticmethod
+    def get_remaining_time_in_millis():
+        return 30_000
+
+
+def answer(data, context=None):
+    return {"statusCode": 200, "count": 1, "text": "x", "nothing": None, "done": True}
+
+
+async def answer_async(data, context=None):
+    return answer(data)
+
+
+def sync_function(config):
+    protected = idempotent_function(
+        answer, data_keyword_argument="data", persistence_store=MemoryPersistenceLayer(), config=config
+    )
+    return lambda payload: protected(data=payload)
+
+
+def async_function(config):
+    protected = idempotent_function(
+        answer_async, data_keyword_argument="data", persistence_store=AsyncMemoryPersistenceLayer(), config=config
+    )
+    return lambda payload: protected(data=payload)
+
+
+def sync_handler(config):
+    protected = idempotent(answer, persistence_store=MemoryPersistenceLayer(), config=config)
+    return lambda payload: protected(payload, Context())
+
+
+def async_handler(config):
+    protected = idempotent(answer_async, persistence_store=AsyncMemoryPersistenceLayer(), config=config)
+    return lambda payload: protected(payload, Context())
+
+
+def functions_run(work):
+    """How many calls of this package's functions the work takes."""
+    count = 0
+
+    def note(frame, event, arg):
+        nonlocal count
+        if event == "call" and frame.f_globals.get("__name__", "").partition(".")[0] == "retrysafe":
+            count += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def counts(make, expression):
+    """The most that a first call takes, and that a replay does, once what is done only once has been done."""
+    call = make(IdempotencyConfig(event_key_jmespath=expression))
+
+    async def awaited(payload):
+        return await call(payload)
+
+    with asyncio.Runner() as runner:
+
+        def step(payload):
+            if make in (async_function, async_handler):
+                runner.run(awaited(payload))
+            else:
+                call(payload)
+
+        for payload in PAYLOADS[:4]:
+            step(payload)
+        first = [functions_run(lambda payload=payload: step(payload)) for payload in PAYLOADS[4:]]
+        replay = [functions_run(lambda payload=payload: step(payload)) for payload in PAYLOADS]
+    return max(first), max(replay)
+
+
+@pytest.mark.parametrize(
+    ("make", "expression", "most"),
+    [
+        pytest.param(sync_function, "", (46, 18), id="function"),
+        pytest.param(sync_function, "id", (47, 19), id="function-one-field"),
+        pytest.param(sync_handler, "", (51, 22), id="handler"),
+        pytest.param(async_function, "", (54, 20), id="async-function"),
+        pytest.param(async_handler, "", (59, 24), id="async-handler"),
+    ],
+)
+def test_a_first_call_and_a_replay_in_memory_take_no_more_steps_than_they_need(make, expression, most):
+    first, replay = counts(make, expression)
+    assert first <= most[0]
+    assert replay <= most[1]
+
+
+def test_a_listener_makes_a_call_take_more_steps_and_so_would_be_seen_here():
+    heard = []
+    call = idempotent_function(
+        answer, persistence_store=MemoryPersistenceLayer(), config=IdempotencyConfig(event_hook=heard.append)
+    )
+    unheard = idempotent_function(answer, persistence_store=MemoryPersistenceLayer())
+    assert functions_run(lambda: call(PAYLOADS[0])) > functions_run(lambda: unheard(PAYLOADS[0]))

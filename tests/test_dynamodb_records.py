@@ -15,6 +15,7 @@ from botocore.config import Config
 from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
 from retrysafe.exceptions import (
     IdempotencyAlreadyInProgressError,
+    IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
     IdempotencyPersistenceConsistencyError,
@@ -295,6 +296,55 @@ def test_a_first_call_takes_two_requests_and_a_replay_one(dynoxide, proxy_to):
         assert [proxy.count(b"PutItem"), proxy.count(b"DeleteItem"), proxy.count(b"POST")] == [4, 1, 5]
 
 
+@pytest.mark.parametrize(
+    ("status", "data", "requests"),
+    [
+        (COMPLETED, "1", 1),
+        (FAILED, "[]", 2),
+        (UNAVAILABLE, "", 2),
+        (COMPLETED, json.dumps("x" * 500_000), 2),
+        (None, "", 2),
+    ],
+    ids=["answer", "failure", "unavailable", "packed", "died"],
+)
+def test_what_is_over_gives_way_whatever_it_is(dynoxide, table, status, data, requests):
+    clock = ManualClock()
+    now = clock.now_ms()
+    with Service(dynoxide) as service:
+        layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url), clock=clock)
+        claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
+        layer._put_record(claim)
+        if status is not None:
+            layer._update_record(claim.replaced(status=status, response_data=data, in_progress_expiry_timestamp=None))
+        clock.advance(62)
+        del service.requests[:]
+        now = clock.now_ms()
+        anew = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="other", made_at_ms=now)
+        layer._put_record(anew)
+        assert layer._get_record("orders#1") == anew
+        assert service.requests == ["PutItem"] * requests + ["GetItem"]
+
+
+def test_what_is_over_gives_way_once(dynoxide, table):
+    """Between the refusal that shows a dead run and the claim that names it, another was quicker."""
+    clock = ManualClock()
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(dynoxide.url), clock=clock)
+
+    def claim(owner):
+        now = clock.now_ms()
+        return DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner=owner, made_at_ms=now)
+
+    layer._put_record(claim("dead"))
+    clock.advance(62)
+    backend = layer._settings.open()[0]
+    steps = layer._steps.put(claim("late"))
+    naming = steps.send(backend.run(next(steps)))
+    layer._put_record(claim("quick"))
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        steps.send(backend.run(naming))
+    assert refused.value.old_data_record.owner == "quick"
+
+
 def test_a_look_sees_every_write_that_came_before(dynoxide, proxy_to):
     proxy = proxy_to(dynoxide)
     with sync_layer(proxy.server, new_table(dynoxide)) as layer, pytest.raises(IdempotencyItemNotFoundError):
@@ -398,7 +448,7 @@ def test_a_takeover_whose_reply_is_lost_is_still_ours(dynoxide, proxy_to):
         (item,) = items_of(dynoxide, table)
         item |= {"status": {"S": INPROGRESS}, "in_progress_expiration": {"N": "1"}, "owner": {"S": "gone"}}
         client_at(dynoxide.url).put_item(TableName=table, Item=item)
-        fault = proxy.drop_reply(b"seen_owner")
+        fault = proxy.drop_reply(b"named_owner")
         assert call(1) == "paid"
         assert fault.struck
         assert charge.body.runs == 2

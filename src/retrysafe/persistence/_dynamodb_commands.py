@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.wire import ATTEMPT, OWNER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from retrysafe.persistence._dynamodb_items import Item, Items
     from retrysafe.persistence.datarecord import DataRecord
 
@@ -22,17 +24,9 @@ TOO_LARGE: Final = "retrysafe.ItemTooLarge"
 _NOT_HELD: Final = frozenset({REFUSED})
 _NOT_TAKEN: Final = frozenset({REFUSED, TOO_LARGE})
 
-# What `DataRecord.window_over` says. A status that is none of these is a later version's own to judge.
-_WINDOW_OVER: Final = (
-    "(#expiry < :now AND (#status IN (:completed, :failed, :unavailable) OR "
-    "(#status = :inprogress AND (attribute_not_exists(#lease) OR #lease < :now_ms))))"
-)
-_STATUSES: Final[Item] = {
-    ":completed": {"S": COMPLETED},
-    ":failed": {"S": FAILED},
-    ":unavailable": {"S": UNAVAILABLE},
-    ":inprogress": {"S": INPROGRESS},
-}
+_FREE: Final = "attribute_not_exists(#id) OR (#expiry < :now AND #status = :completed)"
+_COMPLETED: Final = {"S": COMPLETED}
+_INPROGRESS: Final = {"S": INPROGRESS}
 _OWNER_NAME: Final = {"#owner": OWNER}
 _RUNNING: Final = "#owner = :owner AND #status = :status"
 _NOBODY: Final[dict[str, Any]] = {"BOOL": False}
@@ -64,39 +58,50 @@ class Commands:
         items: What its items look like.
     """
 
-    __slots__ = ("_free_names", "_items", "_own_names", "_renewal_names", "_table")
+    __slots__ = ("_free_names", "_items", "_key_name", "_marks", "_own_names", "_renewal_names", "_table")
 
     def __init__(self, table_name: str, items: Items) -> None:
         names = items.names
         self._table = table_name
         self._items = items
-        self._free_names = {
-            "#id": items.key_attr,
-            "#expiry": names.expiry,
-            "#status": names.status,
-            "#lease": names.in_progress_expiry,
+        self._key_name = {"#id": items.key_attr}
+        self._free_names = self._key_name | {"#expiry": names.expiry, "#status": names.status}
+        # What tells one record from another.
+        self._marks = {
+            "status": names.status,
+            "owner": OWNER,
+            "attempt": ATTEMPT,
+            "lease": names.in_progress_expiry,
+            "expiry": names.expiry,
         }
         self._own_names = {"#owner": OWNER, "#status": names.status}
         self._renewal_names = self._own_names | {"#expiry": names.expiry, "#lease": names.in_progress_expiry}
 
-    def claim(self, record: DataRecord, now_ms: int, *, guarded: bool) -> Command:
+    def claim(
+        self, record: DataRecord, now_ms: int, *, guarded: bool, seen: Mapping[str, Any] | None = None
+    ) -> Command:
         """Store the claim if nothing live stands, or exactly the record that it names.
+
+        Of what is over only an answer is told by the condition itself: that is what nearly always stands there, and
+        each further name and value would cost every call of every key. The rest is seen in the refusal, and named then.
 
         Args:
             record: The claim.
             now_ms: The time that judges.
             guarded: Whether that time is doubtful: then nothing counts as over by it.
+            seen: An item that a refusal showed and that is over: the claim also wins if exactly that still stands.
         """
-        free, names, values = "attribute_not_exists(#id)", self._free_names, None
-        if guarded:
-            names = {"#id": self._items.key_attr}
-        else:
-            free = f"{free} OR {_WINDOW_OVER}"
-            values = {":now": {"N": str(now_ms // 1000)}, ":now_ms": {"N": str(now_ms)}, **_STATUSES}
+        free, names, values = "attribute_not_exists(#id)", self._key_name, None
+        if seen is not None:
+            exactly, names, values = self._same_item(seen)
+            free = f"{free} OR {exactly}"
+        elif not guarded:
+            free, names = _FREE, self._free_names
+            values = {":now": {"N": str(now_ms // 1000)}, ":completed": _COMPLETED}
         if record.replaces is not None:
             exactly, more_names, more_values = self._same_claim(record.replaces)
             free, names, values = f"{free} OR {exactly}", names | more_names, (values or {}) | more_values
-        parameters = {
+        parameters: dict[str, Any] = {
             "TableName": self._table,
             "Item": self._items.item(record),
             "ConditionExpression": free,
@@ -107,25 +112,35 @@ class Commands:
             parameters["ExpressionAttributeValues"] = values
         return Command("PutItem", parameters, _NOT_HELD)
 
-    def _same_claim(self, seen: DataRecord) -> tuple[str, dict[str, str], Item]:
-        """What `DataRecord.same_claim` says: status, owner, attempt and lease are those of the record seen."""
-        wanted: list[tuple[str, str, dict[str, Any] | None]] = [
-            ("status", self._items.names.status, {"S": seen.stored_status}),
-            ("owner", OWNER, None if seen.owner is None else {"S": seen.owner}),
-            ("attempt", ATTEMPT, {"N": str(seen.attempt)}),
-            ("lease", self._items.names.in_progress_expiry, _number(seen.in_progress_expiry_timestamp)),
-        ]
-        conditions: list[str] = []
-        names: dict[str, str] = {}
-        values: Item = {}
-        for mark, name, value in wanted:
-            names[f"#{mark}"] = name
-            condition = f"attribute_not_exists(#{mark})"
-            if value is not None:
+    def _same_item(self, seen: Mapping[str, Any]) -> tuple[str, dict[str, str], Item]:
+        """Nothing of what tells one record from another has changed in the item."""
+        names, values, conditions = dict(self._key_name), {}, []
+        for mark, name in self._marks.items():
+            names[f"#seen_{mark}"] = name
+            value = seen.get(name)
+            if value is None:
+                conditions.append(f"attribute_not_exists(#seen_{mark})")
+            else:
                 values[f":seen_{mark}"] = value
+                conditions.append(f"#seen_{mark} = :seen_{mark}")
+        return f"({' AND '.join(conditions)})", names, values
+
+    def _same_claim(self, named: DataRecord) -> tuple[str, dict[str, str], Item]:
+        """What `DataRecord.same_claim` says: status, owner, attempt and lease are those of the record named."""
+        names, values, conditions = {}, {}, []
+        for mark, value in (
+            ("status", {"S": named.stored_status}),
+            ("owner", None if named.owner is None else {"S": named.owner}),
+            ("attempt", {"N": str(named.attempt)}),
+            ("lease", _number(named.in_progress_expiry_timestamp)),
+        ):
+            names[f"#named_{mark}"] = self._marks[mark]
+            condition = f"attribute_not_exists(#named_{mark})"
+            if value is not None:
+                values[f":named_{mark}"] = value
                 # An item without `attempt` is read as the first.
-                or_none = f" OR {condition}" if mark == "attempt" and seen.attempt == 1 else ""
-                condition = f"(#{mark} = :seen_{mark}{or_none})"
+                or_none = f" OR {condition}" if mark == "attempt" and named.attempt == 1 else ""
+                condition = f"(#named_{mark} = :named_{mark}{or_none})"
             conditions.append(condition)
         return f"({' AND '.join(conditions)})", names, values
 
@@ -150,7 +165,7 @@ class Commands:
 
     def renew(self, record: DataRecord) -> Command:
         """Move window and lease on, if the owner is still the same and has not finished."""
-        values: dict[str, Any] = {":owner": _owner(record), ":status": _STATUSES[":inprogress"]}
+        values: dict[str, Any] = {":owner": _owner(record), ":status": _INPROGRESS}
         update: list[str] = []
         for place, value in (("expiry", record.expiry_timestamp), ("lease", record.in_progress_expiry_timestamp)):
             if value is not None:
@@ -179,7 +194,7 @@ class Commands:
                 "Key": self._items.key(record.idempotency_key),
                 "ConditionExpression": _RUNNING,
                 "ExpressionAttributeNames": self._own_names,
-                "ExpressionAttributeValues": {":owner": _owner(record), ":status": _STATUSES[":inprogress"]},
+                "ExpressionAttributeValues": {":owner": _owner(record), ":status": _INPROGRESS},
             },
             _NOT_HELD,
         )

@@ -112,28 +112,27 @@ class ServiceTime:
         """Learn from a reply that was received now."""
         if not self._corrects:
             return
-        against_monotonic = self._against_monotonic()
-        received_ms = self._clock.now_ms()
+        monotonic, received_ms = self._monotonic(), self._clock.now_ms()
+        against_monotonic = received_ms - int(monotonic * 1000)
         text, made = _date_of(reply), self._made
         if text != made[0]:
             # Many replies of a busy process are made in the same second.
             made = self._made = (text, _date_ms(text))
-        made_ms = made[1]
-        known = self._estimate
+        made_ms, known = made[1], self._estimate
         if known is not None and abs(against_monotonic - known.against_monotonic) > _LEAP_MS:
             known = None
         if made_ms is None:
             self._estimate = known or _Estimate(None, None, against_monotonic)
             return
-        sent_ms = received_ms - int((self._monotonic() - sent_at) * 1000) - 1
-        low, high = made_ms - received_ms - 1, made_ms + _SECOND_MS - sent_ms
+        low = made_ms - received_ms - 1
+        high = made_ms + _SECOND_MS - received_ms + int((monotonic - sent_at) * 1000) + 1
         if known is not None and known.low is not None and known.high is not None:
-            narrowed = max(low, known.low), min(high, known.high)
+            narrowed_low, narrowed_high = max(low, known.low), min(high, known.high)
             # Bounds that do not meet: the clock has moved a little, and the newest are right.
-            if narrowed[0] <= narrowed[1]:
-                low, high = narrowed
+            if narrowed_low <= narrowed_high:
+                low, high = narrowed_low, narrowed_high
         self._estimate = _Estimate(low, high, against_monotonic)
-        if self.is_wrong and not self._told:
+        if not self._told and self.is_wrong:
             self._tell()
 
     def _against_monotonic(self) -> int:

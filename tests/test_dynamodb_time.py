@@ -272,6 +272,18 @@ def test_a_claim_that_took_most_of_its_lease_to_get_through_begins_anew(worker, 
     assert stands.in_progress_expiry_timestamp >= claim.in_progress_expiry_timestamp + 300
 
 
+def test_a_claim_that_is_sent_late_has_its_whole_lease_before_it(worker, service):
+    """As the first one of a process, which loads boto3 first."""
+    call = worker(-2900)
+    claim = _claim(call.clock, lease_ms=3000)
+    call.clock.ahead_ms += 2900
+    call.layer._put_record(claim)
+    assert service.requests == ["PutItem"]
+    stands = call.layer._get_record("orders#1")
+    assert stands.in_progress_expiry_timestamp >= claim.in_progress_expiry_timestamp + 2900
+    assert stands.expiry_timestamp >= claim.expiry_timestamp + 2
+
+
 @pytest.mark.parametrize("by_ms", [-1, 1, 999, 1000, 1001, -999, -7_200_001])
 def test_moving_a_window_to_another_clock_never_makes_it_shorter(by_ms):
     moved = _moved(DataRecord("orders#1", COMPLETED, 1_795_302_658), by_ms)

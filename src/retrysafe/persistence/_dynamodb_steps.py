@@ -36,6 +36,8 @@ Steps: TypeAlias = Generator[Any, Any, T]
 # How often a claim names what it found, where others write and let lapse the same key meanwhile.
 _CLAIM_ROUNDS = 3
 
+_LATE_MS = 500
+
 # Beyond how much a written time is put right, where half of the lease or window is more than that.
 _LARGEST_ERROR_MS = 60_000
 
@@ -61,16 +63,16 @@ class RecordSteps:
         key, time = record.idempotency_key, self._time
         seen = standing = None
         for _ in range(_CLAIM_ROUNDS):
-            skew = time.skew_ms
-            moved = _moved(record, skew)
+            ahead = time.skew_ms + _late_ms(record, time)
+            moved = _moved(record, ahead)
             reply = yield from self._sent(
                 self._commands.claim(moved, time.now_ms(), guarded=time.is_doubtful, seen=seen)
             )
             if "Error" not in reply:
-                error = _error_ms(record, skew, time)
+                error = _error_ms(record, ahead, time)
                 if error:
                     try:
-                        yield from self._put_right(record, skew + error, self._commands.renew)
+                        yield from self._put_right(record, ahead + error, self._commands.renew)
                     except IdempotencyLeaseLostError as lost:
                         raise self._exists(key, lost.record) from None
                 return
@@ -170,7 +172,18 @@ def _moved(record: DataRecord, by_ms: int) -> DataRecord:
     )
 
 
-def _error_ms(record: DataRecord, skew_ms: int, time: ServiceTime) -> int:
+def _late_ms(record: DataRecord, time: ServiceTime) -> int:
+    """How much of the lease has gone by before the claim is sent, where that is worth telling.
+
+    The first call of a process loads boto3, and a claim is tried again after the service has failed.
+    """
+    if record.made_at_ms is None:
+        return 0
+    late = time.caller_ms() - record.made_at_ms
+    return late if late > _LATE_MS else 0
+
+
+def _error_ms(record: DataRecord, ahead_ms: int, time: ServiceTime) -> int:
     """How much too early the written lease (or window, without one) ends, as the time is known now; 0 for about right.
 
     It was asked for so long from when the record was made; that much is to be left now.
@@ -181,5 +194,5 @@ def _error_ms(record: DataRecord, skew_ms: int, time: ServiceTime) -> int:
         end, tolerance_ms = record.expiry_timestamp * 1000, 1000
     if made_at is None or end is None:
         return 0
-    error = time.now_ms() - (made_at + skew_ms)
+    error = time.now_ms() - (made_at + ahead_ms)
     return error if abs(error) > max(tolerance_ms, min((end - made_at) // 2, _LARGEST_ERROR_MS)) else 0

@@ -114,7 +114,9 @@ class Commands:
 
     def _same_item(self, seen: Mapping[str, Any]) -> tuple[str, dict[str, str], Item]:
         """Nothing of what tells one record from another has changed in the item."""
-        names, values, conditions = dict(self._key_name), {}, []
+        names = dict(self._key_name)
+        values: Item = {}
+        conditions: list[str] = []
         for mark, name in self._marks.items():
             names[f"#seen_{mark}"] = name
             value = seen.get(name)
@@ -127,7 +129,9 @@ class Commands:
 
     def _same_claim(self, named: DataRecord) -> tuple[str, dict[str, str], Item]:
         """What `DataRecord.same_claim` says: status, owner, attempt and lease are those of the record named."""
-        names, values, conditions = {}, {}, []
+        names: dict[str, str] = {}
+        values: Item = {}
+        conditions: list[str] = []
         for mark, value in (
             ("status", {"S": named.stored_status}),
             ("owner", None if named.owner is None else {"S": named.owner}),

@@ -16,7 +16,7 @@ WINDOW_S = 600
 OURS = ["ours", "ours_async"]
 PEERS = ["python", "typescript"]
 # A process has to be started for each worker that dies, so these are few, and on one store of a kind.
-on_one_store = pytest.mark.parametrize("store", ["valkey_91"], indirect=True)
+on_one_store = pytest.mark.parametrize("store", ["valkey_91", "dynoxide"], indirect=True)
 DYING_AND_HEIR = [("python", "ours"), ("typescript", "ours_async"), ("ours", "typescript"), ("ours_async", "python")]
 
 
@@ -84,11 +84,11 @@ def test_a_late_worker_of_ours_leaves_a_peers_record_alone(fleet, store, key, la
 @pytest.mark.parametrize("heir", OURS)
 @pytest.mark.parametrize("late", PEERS)
 def test_a_late_peer_is_unfenced_its_answer_overwrites_ours(fleet, store, key, late, heir):
-    fleet.worker(late).hold(store.spec, key, "late answer", **IN_LAMBDA)
+    fleet.worker(late).hold(store.spec, key, {"by": late}, **IN_LAMBDA)
     store.pass_time(key, LEASE_S + 1)
     assert fleet.worker(heir).call(store.spec, key, "heir's", **IN_LAMBDA) == "heir's"
-    assert fleet.worker(late).finish() == "late answer"
-    assert fleet.worker(heir).call(store.spec, key, "it ran") == "late answer"
+    assert fleet.worker(late).finish() == {"by": late}
+    assert fleet.worker(heir).call(store.spec, key, "it ran") == {"by": late}
     assert fleet.ledger.of(key) == [late, heir]
 
 
@@ -103,6 +103,11 @@ def test_a_late_peer_that_raises_deletes_our_answer(fleet, store, key, late, hei
     assert store.record(key) is None
 
 
+# The item keeps our owner token when a peer completes it, and by that alone our completion takes the answer's place.
+kept_owner = pytest.mark.xfail(strict=True, reason="two callers may have got different answers, and nobody is told")
+
+
+@pytest.mark.parametrize("store", ["valkey_91", "redis_62", pytest.param("dynoxide", marks=kept_owner)], indirect=True)
 @pytest.mark.parametrize("heir", OURS)
 @pytest.mark.parametrize("late", PEERS)
 def test_a_run_of_ours_that_a_late_peer_overwrote_ends_with_an_error_that_carries_its_answer(

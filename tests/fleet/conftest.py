@@ -17,8 +17,8 @@ HERE = Path(__file__).parent
 CACHES = {"valkey_91": CacheStore, "redis_62": CacheStore}
 TABLES = {"dynoxide": DynamoDBStore, "dynamodb_local": DynamoDBStore}
 STORES = CACHES | TABLES
-# Amazon's own server is slower, and is for the tests that name it.
-USUAL = [*CACHES, "dynoxide"]
+# One of a kind; the others are for the tests that name them.
+USUAL = ["valkey_91", "dynoxide"]
 COMMANDS = {
     "python": lambda: [sys.executable, str(HERE / "peer_python.py")],
     "typescript": lambda: [str(programs.node()), str(HERE / "peer_typescript.mjs"), str(HERE.with_name("servers"))],

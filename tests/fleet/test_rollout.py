@@ -112,8 +112,12 @@ class Rollout:
             self.answers[key].append(json.loads(answer)["by"] if isinstance(answer, str) else answer["by"])
 
 
-@pytest.mark.parametrize("store", ["valkey_91"], indirect=True)  # many processes have to be started
-@pytest.mark.parametrize("old", ["python", "typescript"])
+@pytest.mark.parametrize(
+    ("old", "store"),
+    # Many processes have to be started for each.
+    [("python", "valkey_91"), ("python", "dynoxide"), ("typescript", "dynoxide")],
+    indirect=["store"],
+)
 def test_each_key_is_executed_once_while_old_workers_are_replaced_and_die(fleet, store, key, old):
     rollout = Rollout(fleet, store, old, key)
     rollout.run()

@@ -15,8 +15,9 @@ WINDOW_S = 600
 
 OURS = ["ours", "ours_async"]
 PEERS = ["python", "typescript"]
-# A process has to be started for each worker that dies, so these are few, and on one store of a kind.
-on_one_store = pytest.mark.parametrize("store", ["valkey_91", "dynoxide"], indirect=True)
+# A process has to be started for each worker that dies, so these are few.
+on_one_store = pytest.mark.parametrize("store", ["valkey_91"], indirect=True)
+on_old_servers_too = pytest.mark.parametrize("store", ["valkey_91", "redis_62", "dynoxide"], indirect=True)
 DYING_AND_HEIR = [("python", "ours"), ("typescript", "ours_async"), ("ours", "typescript"), ("ours_async", "python")]
 
 
@@ -26,7 +27,6 @@ def is_refused(worker, store, key, **options):
     return refusal.value.error == "IdempotencyAlreadyInProgressError"
 
 
-@on_one_store
 @pytest.mark.parametrize(("dying", "heir"), DYING_AND_HEIR)
 def test_a_worker_that_died_in_lambda_keeps_its_key_for_its_lease(fleet, store, key, dying, heir):
     dead = fleet.doomed(dying)
@@ -63,6 +63,7 @@ def test_a_peer_that_died_outside_of_lambda_keeps_its_key_for_its_window(fleet, 
     assert fleet.ledger.of(key) == [dead.name, heir]
 
 
+@on_old_servers_too
 @pytest.mark.parametrize("heir", PEERS)
 @pytest.mark.parametrize("late", OURS)
 @pytest.mark.parametrize("raises", [None, "boom"], ids=["returns", "raises"])
@@ -81,6 +82,7 @@ def test_a_late_worker_of_ours_leaves_a_peers_record_alone(fleet, store, key, la
     assert store.record(key) == completed
 
 
+@on_old_servers_too
 @pytest.mark.parametrize("heir", OURS)
 @pytest.mark.parametrize("late", PEERS)
 def test_a_late_peer_is_unfenced_its_answer_overwrites_ours(fleet, store, key, late, heir):

@@ -27,7 +27,11 @@ def is_refused(worker, store, key, **options):
     return refusal.value.error == "IdempotencyAlreadyInProgressError"
 
 
-@pytest.mark.parametrize(("dying", "heir"), DYING_AND_HEIR)
+@pytest.mark.parametrize(
+    ("store", "dying", "heir"),
+    [("valkey_91", *pair) for pair in DYING_AND_HEIR] + [("dynoxide", *pair) for pair in DYING_AND_HEIR[::3]],
+    indirect=["store"],
+)
 def test_a_worker_that_died_in_lambda_keeps_its_key_for_its_lease(fleet, store, key, dying, heir):
     dead = fleet.doomed(dying)
     with pytest.raises(Died):

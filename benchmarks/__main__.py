@@ -11,11 +11,18 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import cache, imports, large_payload, memory, profiles, sqlite
+from benchmarks import cache, dynamodb, imports, large_payload, memory, profiles, sqlite
 from benchmarks.figures import Figure, as_json, table
 from rich.console import Console
 
-SECTIONS = {"memory": memory, "sqlite": sqlite, "cache": cache, "imports": imports, "large_payload": large_payload}
+SECTIONS = {
+    "memory": memory,
+    "sqlite": sqlite,
+    "cache": cache,
+    "dynamodb": dynamodb,
+    "imports": imports,
+    "large_payload": large_payload,
+}
 WIDTH = 180  # of a report that goes into a file
 
 

@@ -9,6 +9,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from aws_lambda_powertools.utilities.idempotency import (
         BasePersistenceLayer,
+        DynamoDBPersistenceLayer,
         IdempotencyConfig,
         idempotent,
         idempotent_function,
@@ -22,7 +23,14 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.idempotency.persistence.datarecord import DataRecord
 
-__all__ = ["IdempotencyConfig", "PeerMemoryLayer", "RedisCachePersistenceLayer", "idempotent", "idempotent_function"]
+__all__ = [
+    "DynamoDBPersistenceLayer",
+    "IdempotencyConfig",
+    "PeerMemoryLayer",
+    "RedisCachePersistenceLayer",
+    "idempotent",
+    "idempotent_function",
+]
 
 
 class PeerMemoryLayer(BasePersistenceLayer):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from servers import RedisServer, programs  # found only now
+from servers import DynamoDBServer, RedisServer, programs  # found only now
+from servers.dynamodb import dynoxide as make_dynoxide
 from servers.processes import end_guard
 
 if TYPE_CHECKING:
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 def valkey() -> Iterator[RedisServer]:
     """Valkey 9.1, with nothing kept on the disk."""
     server = RedisServer(programs.valkey_91())
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        end_guard()
+
+
+@contextlib.contextmanager
+def dynoxide() -> Iterator[DynamoDBServer]:
+    """The fastest server that speaks DynamoDB's interface, so that it hides least."""
+    server = make_dynoxide()
     server.start()
     try:
         yield server

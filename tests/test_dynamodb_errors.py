@@ -202,7 +202,7 @@ def test_every_code_in_the_table_of_errors_says_what_and_of_which_table():
 # --- throttled, and away ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("operation", ["PutItem", "UpdateItem"])
+@pytest.mark.parametrize("operation", ["PutItem", "outcome"])
 def test_throttling_is_tried_again(service, table, operation):
     service.refuse(operation, "ProvisionedThroughputExceededException", times=2)
     body = counted()
@@ -214,13 +214,13 @@ def test_throttling_is_tried_again(service, table, operation):
 
 def test_an_outcome_is_tried_again_for_as_long_as_the_lease_runs(service, table):
     """Also past what boto3 tries by itself."""
-    service.refuse("UpdateItem", "ThrottlingException", times=6)
+    service.refuse("outcome", "ThrottlingException", times=6)
     body = counted()
     layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url))
     config = IdempotencyConfig(in_progress_expires_after_seconds=60)
     assert called(layer, body, config=config) == 1
     assert called(layer, body, config=config) == 1
-    assert (body.body.runs, service.requests.count("UpdateItem")) == (1, 7)
+    assert (body.body.runs, service.requests.count("outcome")) == (1, 7)
 
 
 def test_a_service_that_is_away(table):
@@ -402,7 +402,7 @@ def test_a_forked_child_speaks_on_connections_of_its_own(dynoxide, proxy_to, tab
 
 def test_the_outcome_carries_the_response_where_the_service_stays_away(service, table):
     layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url))
-    service.refuse("UpdateItem", "InternalServerError", status=500, times=1000)
+    service.refuse("outcome", "InternalServerError", status=500, times=1000)
     with pytest.raises(IdempotencyPersistenceLayerError) as refused:
         called(layer, config=IdempotencyConfig(in_progress_expires_after_seconds=1))
     assert refused.value.response == 1

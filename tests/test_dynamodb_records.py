@@ -15,6 +15,7 @@ from botocore.config import Config
 from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
 from retrysafe.exceptions import (
     IdempotencyAlreadyInProgressError,
+    IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
     IdempotencyPersistenceConsistencyError,
@@ -24,7 +25,7 @@ from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAV
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
 from support.bodies import counted
-from support.dynamodb_support import async_layer, client_at, items_of, new_table, session, sync_layer
+from support.dynamodb_support import OUTCOME, Service, async_layer, client_at, items_of, new_table, session, sync_layer
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/powertools-python-3.37.0.json").read_text())["records"]
 TYPESCRIPT = json.loads((pathlib.Path(__file__).parent / "golden/powertools-typescript-2.35.0.json").read_text())
@@ -134,19 +135,15 @@ def test_an_item_that_no_worker_could_have_meant_is_refused_and_left(dynoxide, t
     assert items_of(dynoxide, table) == [item]
 
 
-def test_attributes_of_others_are_passed_over_and_kept(dynoxide, table, layer):
-    claim = DataRecord("orders#1", INPROGRESS, 99_999_999_999, None, owner="me")
-    layer._put_record(claim)
-    client = client_at(dynoxide.url)
-    client.update_item(
+def test_attributes_of_others_are_passed_over(dynoxide, table, layer):
+    layer._put_record(DataRecord("orders#1", INPROGRESS, 99_999_999_999, None, owner="me"))
+    client_at(dynoxide.url).update_item(
         TableName=table,
         Key={"id": {"S": "orders#1"}},
         UpdateExpression="SET note = :note",
         ExpressionAttributeValues={":note": {"SS": ["a", "b"]}},
     )
-    layer._update_record(claim.replaced(status=COMPLETED, response_data="1"))
-    assert layer._get_record("orders#1").response_data == "1"
-    assert items_of(dynoxide, table)[0]["note"] == {"SS": ["a", "b"]}
+    assert layer._get_record("orders#1").owner == "me"
 
 
 def test_errors_name_a_composite_key_whole(dynoxide):
@@ -244,23 +241,19 @@ def test_an_answer_that_fits_by_no_means_is_completed_without_it(layer, characte
     assert charge.body.runs == 1
 
 
-def test_an_item_that_others_made_large_takes_the_answer_packed_or_not_at_all(dynoxide, table, layer):
-    for extra, status in ((200_000, COMPLETED), (409_300, None)):
-        claim = DataRecord(f"orders#{extra}", INPROGRESS, 99_999_999_999, None, owner="me")
-        layer._put_record(claim)
-        client_at(dynoxide.url).update_item(
-            TableName=table,
-            Key={"id": {"S": claim.idempotency_key}},
-            UpdateExpression="SET note = :note",
-            ExpressionAttributeValues={":note": {"S": "n" * extra}},
-        )
-        outcome = claim.replaced(status=COMPLETED, response_data=json.dumps("x" * 300_000))
-        if status is None:
-            with pytest.raises(IdempotencyResponseUnavailableError, match="too large"):
-                layer._update_record(outcome)
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_dynamodb_itself_finds_too_large_is_packed_or_left_out(dynoxide, table, times):
+    """Its arithmetic has the last word."""
+    with Service(dynoxide) as service:
+        service.refuse("outcome", "ValidationException", "Item size has exceeded the maximum allowed size", times=times)
+        charge, call = charged(DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url)), "paid")
+        assert call(1) == "paid"
+        if times == 1:
+            assert call(1) == "paid"
         else:
-            layer._update_record(outcome)
-            assert layer._get_record(claim.idempotency_key) == outcome
+            with pytest.raises(IdempotencyResponseUnavailableError):
+                call(1)
+    assert charge.body.runs == 1
 
 
 @pytest.mark.parametrize(
@@ -294,13 +287,67 @@ def test_a_first_call_takes_two_requests_and_a_replay_one(dynoxide, proxy_to):
     with sync_layer(proxy.server, table) as layer:
         charge, call = charged(layer, "paid")
         call(1)
-        assert [proxy.count(b"PutItem"), proxy.count(b"UpdateItem"), proxy.count(b"POST")] == [1, 1, 2]
+        assert [proxy.count(b"PutItem"), proxy.count(OUTCOME), proxy.count(b"POST")] == [2, 1, 2]
         call(1)
-        assert [proxy.count(b"PutItem"), proxy.count(b"POST")] == [2, 3]
+        assert [proxy.count(b"PutItem"), proxy.count(b"POST")] == [3, 3]
         charge.body.error = ValueError("no")
         with pytest.raises(ValueError, match="no"):
             call(2)
-        assert [proxy.count(b"PutItem"), proxy.count(b"DeleteItem"), proxy.count(b"POST")] == [3, 1, 5]
+        assert [proxy.count(b"PutItem"), proxy.count(b"DeleteItem"), proxy.count(b"POST")] == [4, 1, 5]
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "requests"),
+    [
+        (COMPLETED, "1", 1),
+        (FAILED, "[]", 2),
+        (UNAVAILABLE, "", 2),
+        (COMPLETED, json.dumps("x" * 500_000), 2),
+        (None, "", 2),
+    ],
+    ids=["answer", "failure", "unavailable", "packed", "died"],
+)
+def test_what_is_over_gives_way_whatever_it_is(dynoxide, table, status, data, requests):
+    clock = ManualClock()
+    now = clock.now_ms()
+    with Service(dynoxide) as service:
+        layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url), clock=clock)
+        claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
+        layer._put_record(claim)
+        if status is not None:
+            layer._update_record(claim.replaced(status=status, response_data=data, in_progress_expiry_timestamp=None))
+        clock.advance(62)
+        del service.requests[:]
+        now = clock.now_ms()
+        anew = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="other", made_at_ms=now)
+        layer._put_record(anew)
+        assert layer._get_record("orders#1") == anew
+        assert service.requests == ["PutItem"] * requests + ["GetItem"]
+
+
+@pytest.mark.parametrize("mark", ["owner", "expiration"])
+def test_what_is_over_gives_way_once(dynoxide, table, mark):
+    """Between the refusal that shows a dead run and the claim that names it, another was quicker."""
+    clock = ManualClock()
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(dynoxide.url), clock=clock)
+
+    def claim(owner):
+        now = clock.now_ms()
+        return DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner=owner, made_at_ms=now)
+
+    layer._put_record(claim("dead"))
+    clock.advance(62)
+    backend = layer._settings.open()[0]
+    steps = layer._steps.put(claim("late"))
+    naming = steps.send(backend.run(next(steps)))
+    layer._put_record(claim("quick"))
+    if mark == "expiration":  # nothing else tells it from the dead one
+        (item,) = items_of(dynoxide, table)
+        times = {"in_progress_expiration": naming.parameters["ExpressionAttributeValues"][":seen_lease"]}
+        client_at(dynoxide.url).put_item(TableName=table, Item=item | times | {"owner": {"S": "dead"}})
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        steps.send(backend.run(naming))
+    assert refused.value.old_data_record.owner == ("quick" if mark == "owner" else "dead")
 
 
 def test_a_look_sees_every_write_that_came_before(dynoxide, proxy_to):
@@ -323,7 +370,7 @@ def test_an_asynchronous_call_takes_no_more(dynoxide, proxy_to):
             return await asyncio.gather(call(1), call(2)) + [await call(1)]
 
     assert asyncio.run(calls()) == [1, 2, 1]
-    assert [proxy.count(b"PutItem"), proxy.count(b"UpdateItem"), proxy.count(b"POST")] == [3, 2, 5]
+    assert [proxy.count(b"PutItem"), proxy.count(OUTCOME), proxy.count(b"POST")] == [5, 2, 5]
 
 
 def test_what_a_call_costs(dynamodb_local):
@@ -363,17 +410,17 @@ def test_what_a_call_costs(dynamodb_local):
 # --- lost replies -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lost", ["PutItem", "UpdateItem", "DeleteItem"])
+@pytest.mark.parametrize("lost", [b"PutItem", OUTCOME, b"DeleteItem"])
 def test_a_reply_that_is_lost_is_no_refusal(dynoxide, proxy_to, lost):
     """boto3 sends it again, and a write then meets its own."""
     table = new_table(dynoxide)
     proxy = proxy_to(dynoxide)
     with sync_layer(proxy.server, table, boto_config=KEEN) as layer:
         charge, call = charged(layer, "paid")
-        if lost == "DeleteItem":
+        if lost == b"DeleteItem":
             charge.body.error = ValueError("no")
-        fault = proxy.drop_reply(lost.encode())
-        if lost == "DeleteItem":
+        fault = proxy.drop_reply(lost)
+        if lost == b"DeleteItem":
             with pytest.raises(ValueError, match="no"):
                 call(1)
             assert items_of(dynoxide, table) == []
@@ -406,7 +453,7 @@ def test_a_takeover_whose_reply_is_lost_is_still_ours(dynoxide, proxy_to):
         (item,) = items_of(dynoxide, table)
         item |= {"status": {"S": INPROGRESS}, "in_progress_expiration": {"N": "1"}, "owner": {"S": "gone"}}
         client_at(dynoxide.url).put_item(TableName=table, Item=item)
-        fault = proxy.drop_reply(b"PutItem", nth=2)
+        fault = proxy.drop_reply(b"named_owner")
         assert call(1) == "paid"
         assert fault.struck
         assert charge.body.runs == 2
@@ -425,7 +472,7 @@ def test_a_lost_reply_of_an_asynchronous_call(dynoxide, proxy_to):
     async def calls():
         async with async_layer(proxy.server, table, boto_config=KEEN) as layer:
             call = decorated(pay, layer)
-            faults = proxy.drop_reply(b"PutItem"), proxy.drop_reply(b"UpdateItem")
+            faults = proxy.drop_reply(b"attribute_not_exists"), proxy.drop_reply(OUTCOME)
             return await call(1), await call(1), [fault.struck for fault in faults]
 
     assert asyncio.run(calls()) == (1, 1, [True, True])

@@ -79,6 +79,9 @@ class OffClock(SystemClock):
         return super().now_ms() + self.ahead_ms
 
 
+# What the request of an outcome has, and no other.
+OUTCOME = b'"data": {"S"'
+
 KEPT = ("x-", "authorization", "content-type")
 
 
@@ -87,7 +90,7 @@ class Service:
 
     Attributes:
         refusals: `(operation, status, code, message)`; each is answered once, to the next such request.
-        requests: The operations asked for, in order, refused or not.
+        requests: The operations asked for, in order, refused or not; a PutItem that is an outcome is called so.
         ahead_seconds: How far ahead its `Date` is; None for a reply without one.
         slow_seconds: How long it takes to answer.
     """
@@ -116,6 +119,8 @@ class Service:
         self.refusals += [(operation, status, code, message)] * times
 
     def _answer(self, operation, body, headers):
+        if operation == "PutItem" and OUTCOME in body:
+            operation = "outcome"
         self.requests.append(operation)
         if self.slow_seconds:
             time.sleep(self.slow_seconds)

@@ -47,7 +47,7 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "WRONGPASS": (IdempotencyPersistenceConfigError, "refuses the username or the password"),
     "NOPERM": (
         IdempotencyPersistenceConfigError,
-        "does not permit this user EVALSHA, EVAL, GET, SET, DEL, PEXPIRE, TIME, and WAIT for min_replicas, on this key",
+        "does not permit this user the commands EVALSHA, EVAL, GET, SET, DEL, PEXPIRE, TIME (and WAIT, if it waits)",
     ),
     "READONLY": (IdempotencyPersistenceConnectionError, "is a replica, which takes no writes"),
     "LOADING": (IdempotencyPersistenceConnectionError, "is still loading its data"),

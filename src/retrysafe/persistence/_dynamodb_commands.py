@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from retrysafe.persistence._dynamodb_items import PACKED
-from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE
-from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
+from retrysafe.persistence.wire import ATTEMPT, OWNER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from retrysafe.persistence._dynamodb_items import Item, Items
     from retrysafe.persistence.datarecord import DataRecord
 
@@ -23,17 +24,11 @@ TOO_LARGE: Final = "retrysafe.ItemTooLarge"
 _NOT_HELD: Final = frozenset({REFUSED})
 _NOT_TAKEN: Final = frozenset({REFUSED, TOO_LARGE})
 
-# What `DataRecord.window_over` says. A status that is none of these is a later version's own to judge.
-_WINDOW_OVER: Final = (
-    "(#expiry < :now AND (#status IN (:completed, :failed, :unavailable) OR "
-    "(#status = :inprogress AND (attribute_not_exists(#lease) OR #lease < :now_ms))))"
-)
-_STATUSES: Final[Item] = {
-    ":completed": {"S": COMPLETED},
-    ":failed": {"S": FAILED},
-    ":unavailable": {"S": UNAVAILABLE},
-    ":inprogress": {"S": INPROGRESS},
-}
+_FREE: Final = "attribute_not_exists(#id) OR (#expiry < :now AND #status = :completed)"
+_COMPLETED: Final = {"S": COMPLETED}
+_INPROGRESS: Final = {"S": INPROGRESS}
+_OWNER_NAME: Final = {"#owner": OWNER}
+_RUNNING: Final = "#owner = :owner AND #status = :status"
 _NOBODY: Final[dict[str, Any]] = {"BOOL": False}
 """What no record's owner equals."""
 
@@ -63,47 +58,50 @@ class Commands:
         items: What its items look like.
     """
 
-    __slots__ = ("_free_names", "_items", "_outcome_places", "_own_names", "_renewal_places", "_table")
+    __slots__ = ("_free_names", "_items", "_key_name", "_marks", "_own_names", "_renewal_names", "_table")
 
     def __init__(self, table_name: str, items: Items) -> None:
         names = items.names
         self._table = table_name
         self._items = items
-        self._free_names = {
-            "#id": items.key_attr,
-            "#expiry": names.expiry,
-            "#status": names.status,
-            "#lease": names.in_progress_expiry,
+        self._key_name = {"#id": items.key_attr}
+        self._free_names = self._key_name | {"#expiry": names.expiry, "#status": names.status}
+        # What tells one record from another.
+        self._marks = {
+            "status": names.status,
+            "owner": OWNER,
+            "attempt": ATTEMPT,
+            "lease": names.in_progress_expiry,
+            "expiry": names.expiry,
         }
         self._own_names = {"#owner": OWNER, "#status": names.status}
-        self._renewal_places = {"expiry": names.expiry, "lease": names.in_progress_expiry}
-        self._outcome_places = {
-            "data": names.data,
-            "status": names.status,
-            "expiry": names.expiry,
-            "lease": names.in_progress_expiry,
-            "types": TYPES,
-            "packed": PACKED,
-        }
+        self._renewal_names = self._own_names | {"#expiry": names.expiry, "#lease": names.in_progress_expiry}
 
-    def claim(self, record: DataRecord, now_ms: int, *, guarded: bool) -> Command:
+    def claim(
+        self, record: DataRecord, now_ms: int, *, guarded: bool, seen: Mapping[str, Any] | None = None
+    ) -> Command:
         """Store the claim if nothing live stands, or exactly the record that it names.
+
+        Of what is over only an answer is told by the condition itself: that is what nearly always stands there, and
+        each further name and value would cost every call of every key. The rest is seen in the refusal, and named then.
 
         Args:
             record: The claim.
             now_ms: The time that judges.
             guarded: Whether that time is doubtful: then nothing counts as over by it.
+            seen: An item that a refusal showed and that is over: the claim also wins if exactly that still stands.
         """
-        free, names, values = "attribute_not_exists(#id)", self._free_names, None
-        if guarded:
-            names = {"#id": self._items.key_attr}
-        else:
-            free = f"{free} OR {_WINDOW_OVER}"
-            values = {":now": {"N": str(now_ms // 1000)}, ":now_ms": {"N": str(now_ms)}, **_STATUSES}
+        free, names, values = "attribute_not_exists(#id)", self._key_name, None
+        if seen is not None:
+            exactly, names, values = self._same_item(seen)
+            free = f"{free} OR {exactly}"
+        elif not guarded:
+            free, names = _FREE, self._free_names
+            values = {":now": {"N": str(now_ms // 1000)}, ":completed": _COMPLETED}
         if record.replaces is not None:
             exactly, more_names, more_values = self._same_claim(record.replaces)
             free, names, values = f"{free} OR {exactly}", names | more_names, (values or {}) | more_values
-        parameters = {
+        parameters: dict[str, Any] = {
             "TableName": self._table,
             "Item": self._items.item(record),
             "ConditionExpression": free,
@@ -114,83 +112,81 @@ class Commands:
             parameters["ExpressionAttributeValues"] = values
         return Command("PutItem", parameters, _NOT_HELD)
 
-    def _same_claim(self, seen: DataRecord) -> tuple[str, dict[str, str], Item]:
-        """What `DataRecord.same_claim` says: status, owner, attempt and lease are those of the record seen."""
-        wanted: list[tuple[str, str, dict[str, Any] | None]] = [
-            ("status", self._items.names.status, {"S": seen.stored_status}),
-            ("owner", OWNER, None if seen.owner is None else {"S": seen.owner}),
-            ("attempt", ATTEMPT, {"N": str(seen.attempt)}),
-            ("lease", self._items.names.in_progress_expiry, _number(seen.in_progress_expiry_timestamp)),
-        ]
+    def _same_item(self, seen: Mapping[str, Any]) -> tuple[str, dict[str, str], Item]:
+        """Nothing of what tells one record from another has changed in the item."""
+        names = dict(self._key_name)
+        values: Item = {}
         conditions: list[str] = []
+        for mark, name in self._marks.items():
+            names[f"#seen_{mark}"] = name
+            value = seen.get(name)
+            if value is None:
+                conditions.append(f"attribute_not_exists(#seen_{mark})")
+            else:
+                values[f":seen_{mark}"] = value
+                conditions.append(f"#seen_{mark} = :seen_{mark}")
+        return f"({' AND '.join(conditions)})", names, values
+
+    def _same_claim(self, named: DataRecord) -> tuple[str, dict[str, str], Item]:
+        """What `DataRecord.same_claim` says: status, owner, attempt and lease are those of the record named."""
         names: dict[str, str] = {}
         values: Item = {}
-        for mark, name, value in wanted:
-            names[f"#{mark}"] = name
-            condition = f"attribute_not_exists(#{mark})"
+        conditions: list[str] = []
+        for mark, value in (
+            ("status", {"S": named.stored_status}),
+            ("owner", None if named.owner is None else {"S": named.owner}),
+            ("attempt", {"N": str(named.attempt)}),
+            ("lease", _number(named.in_progress_expiry_timestamp)),
+        ):
+            names[f"#named_{mark}"] = self._marks[mark]
+            condition = f"attribute_not_exists(#named_{mark})"
             if value is not None:
-                values[f":seen_{mark}"] = value
+                values[f":named_{mark}"] = value
                 # An item without `attempt` is read as the first.
-                or_none = f" OR {condition}" if mark == "attempt" and seen.attempt == 1 else ""
-                condition = f"(#{mark} = :seen_{mark}{or_none})"
+                or_none = f" OR {condition}" if mark == "attempt" and named.attempt == 1 else ""
+                condition = f"(#named_{mark} = :named_{mark}{or_none})"
             conditions.append(condition)
         return f"({' AND '.join(conditions)})", names, values
 
     def complete(self, record: DataRecord, *, packed: bool) -> Command:
-        """Store the outcome, if the owner is still the same. The claim's payload hash stays.
+        """Store the outcome in the claim's place, if the owner is still the same.
 
         Raises:
             IdempotencyResponseUnavailableError: It is packed, and too large even so.
         """
-        attributes = self._items.packed(record) if packed else self._items.attributes(record)
-        return self._update(record, self._outcome_places, attributes, "#owner = :owner", _NOT_TAKEN)
+        return Command(
+            "PutItem",
+            {
+                "TableName": self._table,
+                "Item": self._items.packed(record) if packed else self._items.item(record),
+                "ConditionExpression": "#owner = :owner",
+                "ExpressionAttributeNames": _OWNER_NAME,
+                "ExpressionAttributeValues": {":owner": _owner(record)},
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            },
+            _NOT_TAKEN,
+        )
 
     def renew(self, record: DataRecord) -> Command:
         """Move window and lease on, if the owner is still the same and has not finished."""
-        attributes = self._items.attributes(record)
-        return self._update(
-            record, self._renewal_places, attributes, "#owner = :owner AND #state = :inprogress", _NOT_HELD
-        )
-
-    def _update(
-        self,
-        record: DataRecord,
-        places: dict[str, str],
-        attributes: Item,
-        condition: str,
-        expected: frozenset[str],
-    ) -> Command:
-        """Set the attributes at these places, and remove those that the record does not have."""
-        names = {"#owner": OWNER}
-        values: dict[str, Any] = {":owner": _owner(record)}
-        if ":inprogress" in condition:
-            names["#state"] = self._items.names.status
-            values[":inprogress"] = _STATUSES[":inprogress"]
-        kept: list[str] = []
-        removed: list[str] = []
-        for place, name in places.items():
-            names[f"#{place}"] = name
-            value = attributes.get(name)
-            if value is None:
-                removed.append(f"#{place}")
-            else:
-                values[f":{place}"] = value
-                kept.append(f"#{place} = :{place}")
-        update = f"SET {', '.join(kept)}"
-        if removed:
-            update += f" REMOVE {', '.join(removed)}"
+        values: dict[str, Any] = {":owner": _owner(record), ":status": _INPROGRESS}
+        update: list[str] = []
+        for place, value in (("expiry", record.expiry_timestamp), ("lease", record.in_progress_expiry_timestamp)):
+            if value is not None:
+                values[f":{place}"] = {"N": str(value)}
+                update.append(f"#{place} = :{place}")
         return Command(
             "UpdateItem",
             {
                 "TableName": self._table,
                 "Key": self._items.key(record.idempotency_key),
-                "UpdateExpression": update,
-                "ConditionExpression": condition,
-                "ExpressionAttributeNames": names,
+                "UpdateExpression": f"SET {', '.join(update)}",
+                "ConditionExpression": _RUNNING,
+                "ExpressionAttributeNames": self._renewal_names,
                 "ExpressionAttributeValues": values,
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             },
-            expected,
+            _NOT_HELD,
         )
 
     def release(self, record: DataRecord) -> Command:
@@ -200,9 +196,9 @@ class Commands:
             {
                 "TableName": self._table,
                 "Key": self._items.key(record.idempotency_key),
-                "ConditionExpression": "#owner = :owner AND #status = :status",
+                "ConditionExpression": _RUNNING,
                 "ExpressionAttributeNames": self._own_names,
-                "ExpressionAttributeValues": {":owner": _owner(record), ":status": _STATUSES[":inprogress"]},
+                "ExpressionAttributeValues": {":owner": _owner(record), ":status": _INPROGRESS},
             },
             _NOT_HELD,
         )

@@ -65,19 +65,15 @@ class Items:
         return f"{self.key_attr}={self._static}, {self.sort_key_attr}={idempotency_key}"
 
     def item(self, record: DataRecord) -> Item:
-        """The whole item that the record is."""
-        return self.key(record.idempotency_key) | self.attributes(record)
-
-    def attributes(self, record: DataRecord) -> Item:
-        """The item that the record is, without its key."""
-        return {
-            name: {"S": value} if isinstance(value, str) else {"N": str(value)}
-            for name, value in to_attributes(record, self.names).items()
-            if value is not None
-        }
+        """The item that the record is."""
+        item = self.key(record.idempotency_key)
+        for name, value in to_attributes(record, self.names).items():
+            if value is not None:
+                item[name] = {"S": value} if isinstance(value, str) else {"N": str(value)}
+        return item
 
     def packed(self, record: DataRecord) -> Item:
-        """The same with the answer packed.
+        """The same with its answer packed.
 
         Raises:
             IdempotencyResponseUnavailableError: It is too large even so.
@@ -86,17 +82,15 @@ class Items:
 
         data = zlib.compress(json.dumps([record.response_data, record.types]).encode())
         shell = record.replaced(status=UNAVAILABLE, response_data="", types="")
-        attributes = self.attributes(shell)
-        attributes[PACKED] = {
-            "M": {"v": {"N": PACKED_VERSION}, "status": {"S": record.stored_status}, "zip": {"B": data}}
-        }
+        item = self.item(shell)
+        item[PACKED] = {"M": {"v": {"N": PACKED_VERSION}, "status": {"S": record.stored_status}, "zip": {"B": data}}}
         if len(data) + 64 + self._size(shell) > LARGEST_ITEM:
             raise IdempotencyResponseUnavailableError(
                 f"the answer is too large for an item of DynamoDB: {len(record.response_data):,} characters, "
                 f"{len(data):,} bytes when compressed",
                 self.shown(record.idempotency_key),
             )
-        return attributes
+        return item
 
     def fits(self, record: DataRecord) -> bool:
         """Whether the record's item is not too large as it is."""

@@ -8,6 +8,7 @@ that the reply shows to be wrong, or where an answer turns out to be too large.
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from retrysafe.exceptions import (
@@ -32,6 +33,11 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Any, Any, T]
 """Yields requests, is sent replies, returns T."""
 
+# How often a claim names what it found, where others write and let lapse the same key meanwhile.
+_CLAIM_ROUNDS = 3
+
+_LATE_MS = 500
+
 # Beyond how much a written time is put right, where half of the lease or window is more than that.
 _LARGEST_ERROR_MS = 60_000
 
@@ -54,20 +60,26 @@ class RecordSteps:
 
     def put(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._put_record`."""
-        key = record.idempotency_key
-        for guarded in (self._time.is_doubtful, False):
-            skew = self._time.skew_ms
-            claim = self._commands.claim(_moved(record, skew), self._time.now_ms(), guarded=guarded)
-            reply = yield from self._sent(claim)
+        key, time = record.idempotency_key, self._time
+        seen = standing = None
+        for _ in range(_CLAIM_ROUNDS):
+            ahead = time.skew_ms + _late_ms(record, time)
+            moved = _moved(record, ahead)
+            reply = yield from self._sent(
+                self._commands.claim(moved, time.now_ms(), guarded=time.is_doubtful, seen=seen)
+            )
             if "Error" not in reply:
-                try:
-                    yield from self._put_right(record, skew, self._commands.renew)
-                except IdempotencyLeaseLostError as lost:
-                    raise self._exists(key, lost.record) from None
+                error = _error_ms(record, ahead, time)
+                if error:
+                    try:
+                        yield from self._put_right(record, ahead + error, self._commands.renew)
+                    except IdempotencyLeaseLostError as lost:
+                        raise self._exists(key, lost.record) from None
                 return
             standing = self._standing(key, reply)
-            if not guarded or standing is None or not standing.window_over(self._time.now_ms()):
+            if standing is None or not standing.window_over(time.now_ms()):
                 break
+            seen = reply["Item"]
         raise self._exists(key, standing)
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
@@ -84,21 +96,26 @@ class RecordSteps:
         skew = self._time.skew_ms
         reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=packed))
         if code_of(reply) == TOO_LARGE and not packed:
-            packed = True  # attributes of others take up room, too
+            packed = True  # by DynamoDB's own arithmetic
             reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=True))
         if code_of(reply) == TOO_LARGE:
             raise IdempotencyResponseUnavailableError(
                 "the answer is too large for the item", self._items.shown(record.idempotency_key)
             )
         self._refuse_if_lost(record, reply)
-        yield from self._put_right(record, skew, lambda moved: self._commands.complete(moved, packed=packed))
+        error = _error_ms(record, skew, self._time)
+        if error:
+            again = partial(self._commands.complete, packed=packed)
+            yield from self._put_right(record, skew + error, again)
 
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
         skew = self._time.skew_ms
         reply = yield from self._sent(self._commands.renew(_moved(record, skew)))
         self._refuse_if_lost(record, reply)
-        yield from self._put_right(record, skew, self._commands.renew)
+        error = _error_ms(record, skew, self._time)
+        if error:
+            yield from self._put_right(record, skew + error, self._commands.renew)
 
     def delete(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._delete_record`."""
@@ -110,16 +127,13 @@ class RecordSteps:
         self._time.note(reply, sent_at)
         return reply
 
-    def _put_right(self, record: DataRecord, skew_ms: int, again: Callable[[DataRecord], Command]) -> Steps[None]:
-        """Write the times once more where those just written turn out to be far off.
+    def _put_right(self, record: DataRecord, by_ms: int, again: Callable[[DataRecord], Command]) -> Steps[None]:
+        """Write the times once more, where those just written turned out to be far off.
 
         They do where the reply is the first to show that the caller's clock is wrong; and where the request was
         throttled, and tried again, for so long that most of the lease has gone by before it began.
         """
-        error = _error_ms(record, skew_ms, self._time)
-        if not error:
-            return
-        reply = yield from self._sent(again(_moved(record, skew_ms + error)))
+        reply = yield from self._sent(again(_moved(record, by_ms)))
         self._refuse_if_lost(record, reply)
 
     def _exists(self, key: str, standing: DataRecord | None) -> IdempotencyItemAlreadyExistsError:
@@ -158,7 +172,18 @@ def _moved(record: DataRecord, by_ms: int) -> DataRecord:
     )
 
 
-def _error_ms(record: DataRecord, skew_ms: int, time: ServiceTime) -> int:
+def _late_ms(record: DataRecord, time: ServiceTime) -> int:
+    """How much of the lease has gone by before the claim is sent, where that is worth telling.
+
+    The first call of a process loads boto3, and a claim is tried again after the service has failed.
+    """
+    if record.made_at_ms is None:
+        return 0
+    late = time.caller_ms() - record.made_at_ms
+    return late if late > _LATE_MS else 0
+
+
+def _error_ms(record: DataRecord, ahead_ms: int, time: ServiceTime) -> int:
     """How much too early the written lease (or window, without one) ends, as the time is known now; 0 for about right.
 
     It was asked for so long from when the record was made; that much is to be left now.
@@ -169,5 +194,5 @@ def _error_ms(record: DataRecord, skew_ms: int, time: ServiceTime) -> int:
         end, tolerance_ms = record.expiry_timestamp * 1000, 1000
     if made_at is None or end is None:
         return 0
-    error = time.now_ms() - (made_at + skew_ms)
+    error = time.now_ms() - (made_at + ahead_ms)
     return error if abs(error) > max(tolerance_ms, min((end - made_at) // 2, _LARGEST_ERROR_MS)) else 0

@@ -62,7 +62,7 @@ class ServiceTime:
         monotonic: What leaps of the clock are told by, in seconds.
     """
 
-    __slots__ = ("_clock", "_corrects", "_estimate", "_limit_ms", "_monotonic", "_told")
+    __slots__ = ("_clock", "_corrects", "_estimate", "_limit_ms", "_made", "_monotonic", "_told")
 
     def __init__(self, clock: Clock, limit_seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -70,6 +70,7 @@ class ServiceTime:
         self._limit_ms = limit_seconds * 1000
         self._monotonic = monotonic
         self._estimate: _Estimate | None = None
+        self._made: tuple[Any, int | None] = ("", None)
         self._told = False
 
     @property
@@ -111,24 +112,27 @@ class ServiceTime:
         """Learn from a reply that was received now."""
         if not self._corrects:
             return
-        against_monotonic = self._against_monotonic()
-        received_ms = self._clock.now_ms()
-        made = _date_ms(reply)
-        known = self._estimate
+        monotonic, received_ms = self._monotonic(), self._clock.now_ms()
+        against_monotonic = received_ms - int(monotonic * 1000)
+        text, made = _date_of(reply), self._made
+        if text != made[0]:
+            # Many replies of a busy process are made in the same second.
+            made = self._made = (text, _date_ms(text))
+        made_ms, known = made[1], self._estimate
         if known is not None and abs(against_monotonic - known.against_monotonic) > _LEAP_MS:
             known = None
-        if made is None:
+        if made_ms is None:
             self._estimate = known or _Estimate(None, None, against_monotonic)
             return
-        sent_ms = received_ms - int((self._monotonic() - sent_at) * 1000) - 1
-        low, high = made - received_ms - 1, made + _SECOND_MS - sent_ms
+        low = made_ms - received_ms - 1
+        high = made_ms + _SECOND_MS - received_ms + int((monotonic - sent_at) * 1000) + 1
         if known is not None and known.low is not None and known.high is not None:
-            narrowed = max(low, known.low), min(high, known.high)
+            narrowed_low, narrowed_high = max(low, known.low), min(high, known.high)
             # Bounds that do not meet: the clock has moved a little, and the newest are right.
-            if narrowed[0] <= narrowed[1]:
-                low, high = narrowed
+            if narrowed_low <= narrowed_high:
+                low, high = narrowed_low, narrowed_high
         self._estimate = _Estimate(low, high, against_monotonic)
-        if self.is_wrong and not self._told:
+        if not self._told and self.is_wrong:
             self._tell()
 
     def _against_monotonic(self) -> int:
@@ -148,10 +152,9 @@ class ServiceTime:
         )
 
 
-def _date_ms(reply: Any) -> int | None:
-    """When a reply says it was made; None where it does not say."""
+def _date_ms(text: Any) -> int | None:
+    """When a reply was made that says so; None where it does not."""
     try:
-        text = reply["ResponseMetadata"]["HTTPHeaders"]["date"]
         # `Sun, 06 Nov 1994 08:49:37 GMT`, in this form always; a locale has no part in it.
         day, month, year, clock = text[5:].split(" ")[:4]
         hours, minutes, seconds = clock.split(":")
@@ -159,6 +162,13 @@ def _date_ms(reply: Any) -> int | None:
             _days(int(year), _MONTHS[month], int(day)) * 86400 + int(hours) * 3600 + int(minutes) * 60 + int(seconds)
         ) * 1000
     except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _date_of(reply: Any) -> Any:
+    try:
+        return reply["ResponseMetadata"]["HTTPHeaders"].get("date")
+    except (AttributeError, KeyError, TypeError):
         return None
 
 

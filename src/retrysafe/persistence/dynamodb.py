@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
 
+    from aiobotocore.session import AioSession
+    from boto3 import Session
+    from botocore.config import Config
+
     from retrysafe.clock import Clock
     from retrysafe.persistence._dynamodb_clients import AsyncBackend, Backend
     from retrysafe.persistence._dynamodb_steps import Steps
@@ -78,8 +82,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         status_attr: str = "status",
         data_attr: str = "data",
         validation_key_attr: str = "validation",
-        boto_config: Any = None,
-        boto3_session: Any = None,
+        boto_config: Config | None = None,
+        boto3_session: Session | None = None,
         boto3_client: Any = None,
         *,
         region_name: str | None = None,
@@ -193,8 +197,8 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
         status_attr: str = "status",
         data_attr: str = "data",
         validation_key_attr: str = "validation",
-        boto_config: Any = None,
-        session: Any = None,
+        boto_config: Config | None = None,
+        session: AioSession | None = None,
         client: Any = None,
         *,
         region_name: str | None = None,

@@ -15,9 +15,15 @@ from support.runtime_api import now_ms
 CLAIM_MS = 10_000
 
 
+# On which store; a test that names none runs on SQLite's.
+on_dynamodb_too = pytest.mark.parametrize("payments", [None, "dynoxide"], indirect=True, ids=["sqlite", "dynoxide"])
+
+
 @pytest.fixture(scope="module")
-def payments(tmp_path_factory):
-    with Payments(tmp_path_factory.mktemp("payments")) as payments:
+def payments(request, tmp_path_factory):
+    server = getattr(request, "param", None)
+    server = server and request.getfixturevalue(server)
+    with Payments(tmp_path_factory.mktemp("payments"), server) as payments:
         yield payments
 
 
@@ -53,6 +59,7 @@ def wait_until_after(moment_ms):
 # A payment is charged once
 
 
+@on_dynamodb_too
 def test_a_duplicate_gets_the_first_answer_and_charges_nothing(payments, order):
     first = payments["handler"].invoke(order)
     duplicate = payments["handler"].invoke(order)
@@ -74,6 +81,7 @@ def test_a_duplicate_in_another_environment_gets_the_first_answer_too(payments, 
     assert payments.charges(order["payment_id"]) == [first.answer]
 
 
+@on_dynamodb_too
 def test_a_duplicate_while_the_first_runs_is_an_error_and_charges_nothing(payments, order, gate):
     first = payments["handler"].start(order | gate.stop("before"), timeout_seconds=60)
     gate.wait_reached(first)
@@ -103,6 +111,7 @@ def test_a_refused_duplicate_is_told_when_the_lease_ends(payments, order, gate):
 # A run that fails
 
 
+@on_dynamodb_too
 def test_a_handler_that_raises_frees_the_key_and_its_own_error_is_what_lambda_reports(payments, order):
     failed = payments["handler"].invoke(order | {"before": "fail"})
     assert (failed.outcome, failed.error_type) == ("error", "PaymentDeclinedError")
@@ -111,6 +120,7 @@ def test_a_handler_that_raises_frees_the_key_and_its_own_error_is_what_lambda_re
     assert payments.charges(order["payment_id"]) == [retry.answer]
 
 
+@on_dynamodb_too
 def test_a_handler_that_exits_frees_the_key(payments, order):
     stopped = payments["handler"].invoke(order | {"before": "exit"}, timeout_seconds=5.0)
     assert (stopped.outcome, stopped.error_type) == ("error", "Runtime.ExitError")
@@ -121,10 +131,11 @@ def test_a_handler_that_exits_frees_the_key(payments, order):
 # A run that is cut off
 
 
+@on_dynamodb_too
 @pytest.mark.parametrize(("place", "charged"), [("before", 0), ("after", 1)])
 def test_a_timed_out_payment_is_taken_over_right_after_its_deadline(payments, order, gate, place, charged):
     runtime = payments["handler"]
-    call = runtime.start(order | gate.stop(place), timeout_seconds=1.0)
+    call = runtime.start(order | gate.stop(place), timeout_seconds=payments.short_seconds)
     gate.wait_reached(call)
     held = payments.record("handler", order["payment_id"])
     assert (held.status, held.attempt) == ("INPROGRESS", 1)

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from fleet.stores import CacheStore
+from fleet.stores import CacheStore, DynamoDBStore
 from fleet.worker import Worker
 from servers import programs
 
 HERE = Path(__file__).parent
 CACHES = {"valkey_91": CacheStore, "redis_62": CacheStore}
-STORES = CACHES
+TABLES = {"dynoxide": DynamoDBStore, "dynamodb_local": DynamoDBStore}
+STORES = CACHES | TABLES
+# One of a kind; the others are for the tests that name them.
+USUAL = ["valkey_91", "dynoxide"]
 COMMANDS = {
     "python": lambda: [sys.executable, str(HERE / "peer_python.py")],
     "typescript": lambda: [str(programs.node()), str(HERE / "peer_typescript.mjs"), str(HERE.with_name("servers"))],
@@ -78,7 +81,7 @@ class Fleet:
             worker.close()
 
 
-@pytest.fixture(scope="session", params=STORES)
+@pytest.fixture(scope="session", params=USUAL)
 def store(request):
     return STORES[request.param](request.getfixturevalue(request.param))
 
@@ -86,6 +89,11 @@ def store(request):
 @pytest.fixture(scope="session", params=CACHES)
 def cache(request):
     return CACHES[request.param](request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="session", params=["dynoxide"])
+def table(request):
+    return TABLES[request.param](request.getfixturevalue(request.param))
 
 
 @pytest.fixture(scope="session")

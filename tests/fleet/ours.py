@@ -18,6 +18,7 @@ from duties import Duties
 from retrysafe import IdempotencyConfig, idempotent_function
 
 PREFIX = "fleet"
+REGION = "eu-central-1"
 
 
 class Context:
@@ -40,10 +41,25 @@ class PlainClient:
         self.get, self.set, self.delete = client.get, client.set, client.delete
 
 
+def session():
+    import boto3  # noqa: PLC0415  # only where DynamoDB is the store
+
+    return boto3.Session("test", "test", region_name=REGION)
+
+
+def async_session():
+    from aiobotocore.session import get_session  # noqa: PLC0415  # the same
+
+    made = get_session()
+    made.set_credentials("test", "test")
+    made.set_config_variable("region", REGION)
+    return made
+
+
 @cache
 def layer_of(store, kind):
-    """One layer for all calls on a store."""
-    where = dict(store)
+    """One layer for all calls on a store, which is told as JSON text."""
+    where = json.loads(store)
     if where.pop("kind") == "cache":
         from retrysafe.persistence import cache as layers  # noqa: PLC0415  # only where a cache is the store
 
@@ -51,7 +67,12 @@ def layer_of(store, kind):
             return layers.CachePersistenceLayer(client=PlainClient(**where))
         layer = layers.AsyncCachePersistenceLayer if kind == "async" else layers.CachePersistenceLayer
         return layer(**where, ssl=False)
-    raise NotImplementedError(where)
+    from retrysafe.persistence import dynamodb as layers  # noqa: PLC0415  # the same
+
+    options = {"endpoint_url": where["endpoint"], **where["arguments"]}
+    if kind == "async":
+        return layers.AsyncDynamoDBPersistenceLayer(where["table"], session=async_session(), **options)
+    return layers.DynamoDBPersistenceLayer(where["table"], boto3_session=session(), **options)
 
 
 def config_of(request):
@@ -79,7 +100,7 @@ def answer_of(duties, key, body):
 def protected(duties, request, kind):
     options = {
         "data_keyword_argument": "order",
-        "persistence_store": layer_of(tuple(request["store"].items()), kind),
+        "persistence_store": layer_of(json.dumps(request["store"]), kind),
         "config": config_of(request),
         "key_prefix": PREFIX,
     }

@@ -55,7 +55,8 @@ def layer_of(store):
         return RedisCachePersistenceLayer(client=cache_client(store["host"], store["port"]))
     from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer  # noqa: PLC0415
 
-    return DynamoDBPersistenceLayer(table_name=store["table"], boto3_client=dynamodb_client(store["endpoint"]))
+    client = dynamodb_client(store["endpoint"])
+    return DynamoDBPersistenceLayer(table_name=store["table"], boto3_client=client, **store["arguments"])
 
 
 def call(duties, request):

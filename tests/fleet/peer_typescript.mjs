@@ -48,6 +48,11 @@ const clientOf = async (store, make) => {
   return clients.get(id);
 };
 
+const camelCased = (options) =>
+  Object.fromEntries(
+    Object.entries(options).map(([name, value]) => [name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase()), value]),
+  );
+
 // A layer of its own for each call, since a layer keeps the config of the first function that it meets.
 const layerOf = async ({ ownKeys, ...store }) => {
   const own = ownKeys ? (Layer) => Layer : metBy;
@@ -57,7 +62,7 @@ const layerOf = async ({ ownKeys, ...store }) => {
   }
   const { DynamoDBPersistenceLayer } = await load("@aws-lambda-powertools/idempotency/dynamodb");
   const awsSdkV3Client = await clientOf(store, dynamodbClient);
-  return new (own(DynamoDBPersistenceLayer))({ tableName: store.table, awsSdkV3Client });
+  return new (own(DynamoDBPersistenceLayer))({ tableName: store.table, awsSdkV3Client, ...camelCased(store.arguments) });
 };
 
 const run = async (key, body) => {

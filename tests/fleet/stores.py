@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 
 PREFIX = "fleet"
+_tables = itertools.count(1)
 
 
 def digest(key):
@@ -68,13 +70,15 @@ class DynamoDBStore:
 
     Args:
         server: One of `servers.dynamodb`.
+        arguments: More arguments of the layers: the names of the attributes, and the parts of a composite key.
     """
 
-    def __init__(self, server):
+    def __init__(self, server, **arguments):
         self._command = server.command
-        self._table = "fleet"
-        server.create_table(self._table)
-        self.spec = {"kind": "dynamodb", "endpoint": server.url, "table": self._table}
+        self._table = f"fleet-{next(_tables)}"
+        server.create_table(self._table, arguments.get("key_attr", "id"), arguments.get("sort_key_attr"))
+        self._arguments = arguments
+        self.spec = {"kind": "dynamodb", "endpoint": server.url, "table": self._table, "arguments": arguments}
 
     def record(self, key):
         """The attributes of the record; None where none stands."""
@@ -83,7 +87,7 @@ class DynamoDBStore:
     def record_under(self, name):
         """The same, by the record's own key."""
         found = self._command(
-            "GetItem", {"TableName": self._table, "Key": {"id": {"S": name}}, "ConsistentRead": True}
+            "GetItem", {"TableName": self._table, "Key": self._item_key(name), "ConsistentRead": True}
         ).get("Item")
         return None if found is None else {attribute: _plain(value) for attribute, value in found.items()}
 
@@ -97,11 +101,22 @@ class DynamoDBStore:
             "UpdateItem",
             {
                 "TableName": self._table,
-                "Key": {"id": {"S": record_key(key)}},
+                "Key": self._item_key(record_key(key)),
                 "UpdateExpression": "SET " + ", ".join(f"{name} = :{name}" for name in times),
                 "ExpressionAttributeValues": {f":{name}": {"N": str(time)} for name, time in times.items()},
             },
         )
+
+    def write(self, key, record):
+        """Let this record stand: what `record` said of another key, of texts and whole numbers alone."""
+        item = {name: {"S": value} if isinstance(value, str) else {"N": str(value)} for name, value in record.items()}
+        self._command("PutItem", {"TableName": self._table, "Item": item | self._item_key(record_key(key))})
+
+    def _item_key(self, name):
+        partition, sort_key = self._arguments.get("key_attr", "id"), self._arguments.get("sort_key_attr")
+        if sort_key is None:
+            return {partition: {"S": name}}
+        return {partition: {"S": self._arguments["static_pk_value"]}, sort_key: {"S": name}}
 
 
 def _plain(value):

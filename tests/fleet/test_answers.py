@@ -71,9 +71,15 @@ def test_a_python_worker_replays_what_we_completed_and_falsy_answers_as_none(com
 
 
 @pytest.mark.parametrize("reader", OURS)
-def test_we_replay_what_a_typescript_worker_completed(completed_and_replayed, reader):
-    answers, replays = completed_and_replayed("typescript", reader, ANSWERS)
+def test_we_replay_what_a_typescript_worker_completed(completed_and_replayed, reader, store):
+    answers = ANSWERS if store.spec["kind"] == "cache" else [answer for answer in ANSWERS if not is_beyond(answer)]
+    answers, replays = completed_and_replayed("typescript", reader, answers)
     assert exact(replays) == exact(answers)
+
+
+def is_beyond(answer):
+    """Whether the answer is a number that a TypeScript worker cannot store in DynamoDB: its client refuses them."""
+    return isinstance(answer, int | float) and abs(answer) >= 2**53
 
 
 @pytest.mark.parametrize("reader", OURS)

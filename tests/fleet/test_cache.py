@@ -138,7 +138,7 @@ def test_our_own_takeovers_do_not_hinder_each_other(fleet, cache, key, kind, aba
 )
 def test_of_a_peer_and_us_one_takes_an_abandoned_key_over(fleet, cache, key, first, second, abandoned):
     record = abandoned(key)
-    for number in range(50):
+    for number in range(25):
         one = f"{key}-{number}"
         cache.write(one, record)
         for kind in (first, second):

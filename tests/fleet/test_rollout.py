@@ -1,7 +1,7 @@
 """A fleet is moved worker by worker while it works, and workers die meanwhile: each key is executed once.
 
 100 keys are delivered four times each, the first two side by side. Three old workers begin; after 80, 160 and 240
-deliveries one of them is replaced by a new one. Three executions kill their own worker, and two workers are killed
+deliveries one of them is replaced by a new one. Two executions kill their own worker, and two workers are killed
 from outside at no particular moment; each is started again as what it was.
 
 No lease ends before the last step, so that only what a worker's death touched is executed again. What a dead worker
@@ -22,7 +22,7 @@ from fleet.worker import Died, Refused
 KEYS = 100
 REPLACE_AFTER = 80
 NEW = ["ours", "ours_async", "ours"]
-CRASHES_INSIDE = 3
+CRASHES_INSIDE = 2
 KILLS_FROM_OUTSIDE = 2
 LEASE_S = 600
 IN_LAMBDA = {"remaining_ms": LEASE_S * 1000}
@@ -112,8 +112,12 @@ class Rollout:
             self.answers[key].append(json.loads(answer)["by"] if isinstance(answer, str) else answer["by"])
 
 
-@pytest.mark.parametrize("store", ["valkey_91"], indirect=True)  # many processes have to be started
-@pytest.mark.parametrize("old", ["python", "typescript"])
+@pytest.mark.parametrize(
+    ("old", "store"),
+    # Many processes have to be started for each; a TypeScript worker starts in a third of a Python worker's time.
+    [("typescript", "valkey_91"), ("typescript", "dynoxide"), ("python", "dynoxide")],
+    indirect=["store"],
+)
 def test_each_key_is_executed_once_while_old_workers_are_replaced_and_die(fleet, store, key, old):
     rollout = Rollout(fleet, store, old, key)
     rollout.run()

@@ -15,8 +15,9 @@ WINDOW_S = 600
 
 OURS = ["ours", "ours_async"]
 PEERS = ["python", "typescript"]
-# A process has to be started for each worker that dies, so these are few, and on one store of a kind.
+# A process has to be started for each worker that dies, so these are few.
 on_one_store = pytest.mark.parametrize("store", ["valkey_91"], indirect=True)
+on_old_servers_too = pytest.mark.parametrize("store", ["valkey_91", "redis_62", "dynoxide"], indirect=True)
 DYING_AND_HEIR = [("python", "ours"), ("typescript", "ours_async"), ("ours", "typescript"), ("ours_async", "python")]
 
 
@@ -26,8 +27,11 @@ def is_refused(worker, store, key, **options):
     return refusal.value.error == "IdempotencyAlreadyInProgressError"
 
 
-@on_one_store
-@pytest.mark.parametrize(("dying", "heir"), DYING_AND_HEIR)
+@pytest.mark.parametrize(
+    ("store", "dying", "heir"),
+    [("valkey_91", *pair) for pair in DYING_AND_HEIR] + [("dynoxide", *pair) for pair in DYING_AND_HEIR[::3]],
+    indirect=["store"],
+)
 def test_a_worker_that_died_in_lambda_keeps_its_key_for_its_lease(fleet, store, key, dying, heir):
     dead = fleet.doomed(dying)
     with pytest.raises(Died):
@@ -63,6 +67,7 @@ def test_a_peer_that_died_outside_of_lambda_keeps_its_key_for_its_window(fleet, 
     assert fleet.ledger.of(key) == [dead.name, heir]
 
 
+@on_old_servers_too
 @pytest.mark.parametrize("heir", PEERS)
 @pytest.mark.parametrize("late", OURS)
 @pytest.mark.parametrize("raises", [None, "boom"], ids=["returns", "raises"])
@@ -81,14 +86,15 @@ def test_a_late_worker_of_ours_leaves_a_peers_record_alone(fleet, store, key, la
     assert store.record(key) == completed
 
 
+@on_old_servers_too
 @pytest.mark.parametrize("heir", OURS)
 @pytest.mark.parametrize("late", PEERS)
 def test_a_late_peer_is_unfenced_its_answer_overwrites_ours(fleet, store, key, late, heir):
-    fleet.worker(late).hold(store.spec, key, "late answer", **IN_LAMBDA)
+    fleet.worker(late).hold(store.spec, key, {"by": late}, **IN_LAMBDA)
     store.pass_time(key, LEASE_S + 1)
     assert fleet.worker(heir).call(store.spec, key, "heir's", **IN_LAMBDA) == "heir's"
-    assert fleet.worker(late).finish() == "late answer"
-    assert fleet.worker(heir).call(store.spec, key, "it ran") == "late answer"
+    assert fleet.worker(late).finish() == {"by": late}
+    assert fleet.worker(heir).call(store.spec, key, "it ran") == {"by": late}
     assert fleet.ledger.of(key) == [late, heir]
 
 
@@ -103,6 +109,11 @@ def test_a_late_peer_that_raises_deletes_our_answer(fleet, store, key, late, hei
     assert store.record(key) is None
 
 
+# The item keeps our owner token when a peer completes it, and by that alone our completion takes the answer's place.
+kept_owner = pytest.mark.xfail(strict=True, reason="two callers may have got different answers, and nobody is told")
+
+
+@pytest.mark.parametrize("store", ["valkey_91", "redis_62", pytest.param("dynoxide", marks=kept_owner)], indirect=True)
 @pytest.mark.parametrize("heir", OURS)
 @pytest.mark.parametrize("late", PEERS)
 def test_a_run_of_ours_that_a_late_peer_overwrote_ends_with_an_error_that_carries_its_answer(

@@ -18,11 +18,10 @@ import sys
 import time
 from pathlib import Path
 
-from retrysafe import IdempotencyConfig, idempotent, idempotent_function
+from retrysafe import IdempotencyConfig, idempotent, idempotent_function, layer_from_url
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError
-from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 
-STORE = SQLitePersistenceLayer(os.environ["PAYMENTS_STORE"])
+STORE = layer_from_url(os.environ["PAYMENTS_STORE"])
 LEDGER = os.environ["PAYMENTS_LEDGER"]
 
 logger = logging.getLogger(__name__)

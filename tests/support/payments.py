@@ -8,15 +8,17 @@ import time
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+from support.dynamodb_support import new_table, sync_layer
 from support.lambda_runtime import LambdaRuntime
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from retrysafe.persistence.datarecord import DataRecord
+    from servers.dynamodb import DynamoDBServer
     from support.lambda_runtime import Invocation
 
 CODE = Path(__file__).parent.parent / "lambda_functions"
@@ -27,35 +29,49 @@ class Payments:
     """The deployed handlers, with two execution environments each, over one store and one ledger.
 
     Args:
-        directory: Where store and ledger are kept.
+        directory: Where the ledger is kept, and the store where there is no server.
+        dynamodb: The server that has the store; None for a file of SQLite.
+
+    Attributes:
+        short_seconds: A short time, in which a new process still comes as far as its charge: it has a client to open.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._store_path = directory / "store.db"
+    def __init__(self, directory: Path, dynamodb: DynamoDBServer | None = None) -> None:
         self._ledger_path = directory / "ledger.jsonl"
         self._runtimes: dict[str, LambdaRuntime] = {}
         self._opened = ExitStack()
+        self.short_seconds = 1.0 if dynamodb is None else 2.0
+        if dynamodb is None:
+            path = directory / "store.db"
+            self._store: Any = SQLitePersistenceLayer(str(path))
+            self._environ = {"PAYMENTS_STORE": f"sqlite:///{path}"}
+        else:
+            table = new_table(dynamodb)
+            self._store = sync_layer(dynamodb, table)
+            self._environ = {
+                "PAYMENTS_STORE": f"dynamodb://{table}",
+                "AWS_ENDPOINT_URL_DYNAMODB": dynamodb.url,
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": "test",
+            }
 
     def __enter__(self):
-        self._store = self._opened.enter_context(SQLitePersistenceLayer(str(self._store_path)))
+        self._opened.callback(self._store.close)
         return self
 
     def __exit__(self, *_):
         self._opened.close()
 
     def __getitem__(self, handler: str) -> LambdaRuntime:
-        """The runtime of one handler of the module."""
+        """The runtime of one handler, of the module `payments` where no other is named."""
         if handler not in self._runtimes:
             self._runtimes[handler] = self._opened.enter_context(
                 LambdaRuntime(
-                    f"payments.{handler}",
+                    handler if "." in handler else f"payments.{handler}",
                     code=CODE,
                     function_name=FUNCTION_NAME,
-                    environ={
-                        "PAYMENTS_STORE": str(self._store_path),
-                        "PAYMENTS_LEDGER": str(self._ledger_path),
-                        "AWS_LAMBDA_LOG_LEVEL": "DEBUG",
-                    },
+                    environ=self._environ
+                    | {"PAYMENTS_LEDGER": str(self._ledger_path), "AWS_LAMBDA_LOG_LEVEL": "DEBUG"},
                     concurrency=2,
                 )
             )
@@ -79,13 +95,14 @@ class Payments:
 
     def record(self, function: str, payment_id: str) -> DataRecord:
         """The record of one payment, as it stands in the store."""
-        return self._store._get_record(key_of(function, payment_id))
+        record: DataRecord = self._store._get_record(key_of(function, payment_id))
+        return record
 
 
 def key_of(function: str, payment_id: str) -> str:
     """The idempotency key of a payment: the function, and the hash of what names the payment."""
     digest = hashlib.md5(json.dumps(payment_id).encode(), usedforsecurity=False).hexdigest()
-    return f"{FUNCTION_NAME}.payments.{function}#{digest}"
+    return f"{FUNCTION_NAME}.{function if '.' in function else f'payments.{function}'}#{digest}"
 
 
 class Gate:

@@ -168,7 +168,6 @@ def late_over(fleet, table, key):
     return end_late
 
 
-@pytest.mark.xfail(strict=True, reason="the item's `types` stay, and are taken for those of the answer beside them")
 @pytest.mark.parametrize("late", PEERS)
 @pytest.mark.parametrize("answer", [{"total": "2.20", "lines": [3], "on": "2026-01-03"}, [], 5], ids=repr)
 def test_a_late_peers_answer_is_never_read_by_the_types_of_ours(fleet, table, key, late, late_over, answer):

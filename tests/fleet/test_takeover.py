@@ -109,11 +109,6 @@ def test_a_late_peer_that_raises_deletes_our_answer(fleet, store, key, late, hei
     assert store.record(key) is None
 
 
-# The item keeps our owner token when a peer completes it, and by that alone our completion takes the answer's place.
-kept_owner = pytest.mark.xfail(strict=True, reason="two callers may have got different answers, and nobody is told")
-
-
-@pytest.mark.parametrize("store", ["valkey_91", "redis_62", pytest.param("dynoxide", marks=kept_owner)], indirect=True)
 @pytest.mark.parametrize("heir", OURS)
 @pytest.mark.parametrize("late", PEERS)
 def test_a_run_of_ours_that_a_late_peer_overwrote_ends_with_an_error_that_carries_its_answer(

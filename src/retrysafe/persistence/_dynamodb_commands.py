@@ -27,7 +27,6 @@ _NOT_TAKEN: Final = frozenset({REFUSED, TOO_LARGE})
 _FREE: Final = "attribute_not_exists(#id) OR (#expiry < :now AND #status = :completed)"
 _COMPLETED: Final = {"S": COMPLETED}
 _INPROGRESS: Final = {"S": INPROGRESS}
-_OWNER_NAME: Final = {"#owner": OWNER}
 _RUNNING: Final = "#owner = :owner AND #status = :status"
 _NOBODY: Final[dict[str, Any]] = {"BOOL": False}
 """What no record's owner equals."""
@@ -148,20 +147,29 @@ class Commands:
             conditions.append(condition)
         return f"({' AND '.join(conditions)})", names, values
 
-    def complete(self, record: DataRecord, *, packed: bool) -> Command:
-        """Store the outcome in the claim's place, if the owner is still the same.
+    def complete(self, record: DataRecord, *, packed: bool, again: bool = False) -> Command:
+        """Store the outcome in the claim's place, if the owner is still the same and has not finished.
+
+        The owner alone does not tell: a late Powertools worker completes by UpdateItem, and leaves it in the item.
+
+        Args:
+            record: The outcome.
+            packed: Whether its answer is to be compressed.
+            again: Whether the outcome stands already, and its time is to be put right.
 
         Raises:
             IdempotencyResponseUnavailableError: It is packed, and too large even so.
         """
+        item = self._items.packed(record) if packed else self._items.item(record)
+        status = item[self._items.names.status] if again else _INPROGRESS
         return Command(
             "PutItem",
             {
                 "TableName": self._table,
-                "Item": self._items.packed(record) if packed else self._items.item(record),
-                "ConditionExpression": "#owner = :owner",
-                "ExpressionAttributeNames": _OWNER_NAME,
-                "ExpressionAttributeValues": {":owner": _owner(record)},
+                "Item": item,
+                "ConditionExpression": _RUNNING,
+                "ExpressionAttributeNames": self._own_names,
+                "ExpressionAttributeValues": {":owner": _owner(record), ":status": status},
                 "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
             },
             _NOT_TAKEN,

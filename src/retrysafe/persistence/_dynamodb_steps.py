@@ -94,18 +94,22 @@ class RecordSteps:
         """See `BasePersistenceLayer._update_record`."""
         packed = not self._items.fits(record)
         skew = self._time.skew_ms
-        reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=packed))
+        command = self._commands.complete(_moved(record, skew), packed=packed)
+        reply = yield from self._sent(command)
         if code_of(reply) == TOO_LARGE and not packed:
             packed = True  # by DynamoDB's own arithmetic
-            reply = yield from self._sent(self._commands.complete(_moved(record, skew), packed=True))
+            command = self._commands.complete(_moved(record, skew), packed=True)
+            reply = yield from self._sent(command)
         if code_of(reply) == TOO_LARGE:
             raise IdempotencyResponseUnavailableError(
                 "the answer is too large for the item", self._items.shown(record.idempotency_key)
             )
-        self._refuse_if_lost(record, reply)
+        # The very outcome stands where its own first reply was lost.
+        if not self._items.same_outcome(command.parameters["Item"], reply.get("Item")):
+            self._refuse_if_lost(record, reply)
         error = _error_ms(record, skew, self._time)
         if error:
-            again = partial(self._commands.complete, packed=packed)
+            again = partial(self._commands.complete, packed=packed, again=True)
             yield from self._put_right(record, skew + error, again)
 
     def renew(self, record: DataRecord) -> Steps[None]:

@@ -35,8 +35,8 @@ types: .venv/.installed ## check types, with mypy and with pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: .venv/.bench ## measure the library beside Powertools
-	$(BIN)/python -m benchmarks
+bench: .venv/.bench ## measure the library beside Powertools, idemkit and bare commands, and write benchmarks/results
+	$(BIN)/python -m benchmarks --results benchmarks/results
 
 requirements: .venv/.uv-$(UV_VERSION) ## choose the newest versions of all tools, and pin them in requirements/
 	$(BIN)/uv lock --quiet --upgrade --python $(BIN)/python

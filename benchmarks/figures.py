@@ -1,4 +1,4 @@
-"""The figures: one line of the report each, with the goal that it meets or misses, as a table and as JSON."""
+"""The figures: one line of the report each, with the goal that it meets or misses; as a table, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -93,12 +93,29 @@ def table(figures: Iterable[Figure]) -> Table:
             f"{figure.other:.1f} {figure.unit}",
             figure.other_name,
             _number(figure.value),
-            "" if figure.spread is None else f"{_number(figure.spread[0])} - {_number(figure.spread[1])}",
+            _spread(figure),
             _goal(figure),
             {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[figure.met],
         )
         previous = figure.section
     return shown
+
+
+def as_markdown(figures: Iterable[Figure]) -> str:
+    """The report for a page; what a line is about stands in its first cell, and nowhere else."""
+    lines = ["| what | ours | other | value | quartiles | goal | |", "|---|---:|---:|---:|---:|---:|---|"]
+    for figure in figures:
+        cells = (
+            f"{figure.section}: {figure.what}; beside {figure.other_name}",
+            f"{figure.ours:.1f} {figure.unit}",
+            f"{figure.other:.1f} {figure.unit}",
+            _number(figure.value),
+            _spread(figure),
+            _goal(figure),
+            {None: "", True: "met", False: "missed"}[figure.met],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def as_json(figures: Iterable[Figure]) -> list[dict[str, Any]]:
@@ -112,6 +129,10 @@ def _goal(figure: Figure) -> str:
     if figure.at_least is not None:
         return f">= {figure.at_least:.3g}"
     return ""
+
+
+def _spread(figure: Figure) -> str:
+    return "" if figure.spread is None else f"{_number(figure.spread[0])} - {_number(figure.spread[1])}"
 
 
 def _number(value: float) -> str:

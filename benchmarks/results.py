@@ -1,0 +1,29 @@
+"""The report as files: `figures.md` for people, `figures.json` for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import Figure, as_json, as_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def write(directory: Path, figures: Sequence[Figure], rounds: int) -> None:
+    """Write the report into a directory, in the place of what was there."""
+    directory.mkdir(parents=True, exist_ok=True)
+    machine = {"python": platform.python_version(), "machine": platform.machine(), "processors": os.cpu_count()}
+    report = {**machine, "rounds": rounds, "figures": as_json(figures)}
+    (directory / "figures.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    how = (
+        f"Python {machine['python']}, {machine['machine']}, {machine['processors']} processors; {rounds} rounds for"
+        " each line.\nThe value is ours / other where its line says nothing else. How it is measured, and where the\n"
+        "time goes, stands in [docs/performance.md](../../docs/performance.md).\n"
+    )
+    page = f"# What was measured\n\n{how}\n{as_markdown(figures)}"
+    (directory / "figures.md").write_text(page, encoding="utf-8")

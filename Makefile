@@ -25,7 +25,7 @@ demo: .venv/.installed ## charge 6,000 payments out of 10,000 deliveries with fo
 	@$(BIN)/python examples/payments.py
 
 test: setup lint types ## run all checks and tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3 --dist loadscope
 
 lint: .venv/.installed ## check style and format
 	$(BIN)/ruff check

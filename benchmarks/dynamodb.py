@@ -44,7 +44,7 @@ def measure(rounds: int) -> Iterator[Figure]:
         table = "benchmarks"
         server.create_table(table)
         given = boto3.client("dynamodb", **server.client_arguments)
-        os.environ |= _environment(server.client_arguments)  # for clients that the layers open
+        os.environ |= environment(server.client_arguments)  # for clients that the layers open
         for phase, what in (("first", "first call"), ("replay", "replay")):
             for name, clock in (("processor", time.process_time_ns), ("wall", time.perf_counter_ns)):
                 bare_goal = PROCESSOR_GOAL if name == "processor" else WALL_GOALS[phase]
@@ -57,7 +57,8 @@ def measure(rounds: int) -> Iterator[Figure]:
                     yield _figure(ours, theirs, label, "Powertools", NO_SLOWER, rounds, clock)
 
 
-def _environment(arguments: dict[str, str]) -> dict[str, str]:
+def environment(arguments: dict[str, str]) -> dict[str, str]:
+    """What tells a client of boto3 the same as these arguments."""
     return {
         "AWS_ENDPOINT_URL_DYNAMODB": arguments["endpoint_url"],
         "AWS_DEFAULT_REGION": arguments["region_name"],
@@ -105,8 +106,8 @@ def _each(protected: Protected, given: list[Payload]) -> None:
 def _bare(client: Any, table: str, phase: str) -> Batch:
     now = int(time.time())
     keys = [f"test-func.benchmarks.memory.answer#{next(NUMBERS):032x}" for _ in range(CALLS)]
-    claims = [_claim(table, key, now) for key in keys]
-    outcomes = [_outcome(table, key, now) for key in keys]
+    claims = [claim(table, key, now) for key in keys]
+    outcomes = [outcome(table, key, now, DATA) for key in keys]
 
     def first() -> None:
         for claim, outcome in zip(claims, outcomes, strict=True):
@@ -128,7 +129,8 @@ def _bare(client: Any, table: str, phase: str) -> Batch:
     return replay
 
 
-def _claim(table: str, key: str, now: int) -> dict[str, Any]:
+def claim(table: str, key: str, now: int) -> dict[str, Any]:
+    """The parameters of a claim by hand."""
     return {
         "TableName": table,
         "Item": {
@@ -144,14 +146,15 @@ def _claim(table: str, key: str, now: int) -> dict[str, Any]:
     }
 
 
-def _outcome(table: str, key: str, now: int) -> dict[str, Any]:
+def outcome(table: str, key: str, now: int, data: str) -> dict[str, Any]:
+    """Those of storing its answer."""
     return {
         "TableName": table,
         "Key": {"id": {"S": key}},
         "UpdateExpression": "SET #data = :data, #expiry = :expiry, #status = :status",
         "ExpressionAttributeNames": {"#data": "data", "#expiry": "expiration", "#status": "status"},
         "ExpressionAttributeValues": {
-            ":data": {"S": DATA},
+            ":data": {"S": data},
             ":expiry": {"N": str(now + WINDOW_SECONDS)},
             ":status": {"S": "COMPLETED"},
         },

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from retrysafe.exceptions import IdempotencyAbandonedError, IdempotencyAlreadyInProgressError
 from retrysafe.testing import _crash_detour as detour
-from retrysafe.testing._crash_life import Killed, Life
+from retrysafe.testing._crash_life import Life
 from retrysafe.testing._crash_steps import Steps, tracer
 
 if TYPE_CHECKING:
@@ -168,11 +168,13 @@ def _live(life: Life, func: Callable[..., Any], args: tuple[Any, ...]) -> Lived:
         if hasattr(value, "__await__"):
             value = _awaited(value, life)
         ending = Ending(value)
-    except Killed:
-        pass
     except Exception as error:  # noqa: BLE001  # it is what the caller gets
         raised = error
         ending = _ending_of(error)
+    except BaseException as error:
+        # Where the process is dead, it is its death, whatever that has become on its way: a group of exceptions, say.
+        if life.killed is None or isinstance(error, KeyboardInterrupt):
+            raise
     finally:
         sys.settrace(tracing)
         sys.setprofile(profiling)
@@ -219,8 +221,13 @@ def _awaited(value: Any, life: Life) -> Any:
         if life.killed is None:  # else it is of tasks that died with the process
             loop.default_exception_handler(what)
 
+    def end_tasks() -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
     async def alone() -> Any:
         asyncio.get_running_loop().set_exception_handler(told)
+        life.on_death = end_tasks
         return await Steps(value, life)
 
     return asyncio.run(alone())

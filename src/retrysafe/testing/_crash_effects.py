@@ -45,7 +45,7 @@ def merged(counted: Tally) -> Tally:
     return {ANY: sum(counted.values())}
 
 
-def differences(expected: Tally, seen: Tally) -> dict[Any, tuple[int, int]]:
+def differences(expected: Mapping[Any, int], seen: Mapping[Any, int]) -> dict[Any, tuple[int, int]]:
     """Where the two differ: how often an effect was to happen, and how often it did."""
     effects = [*expected, *(effect for effect in seen if effect not in expected)]
     pairs = {effect: (expected.get(effect, 0), seen.get(effect, 0)) for effect in effects}

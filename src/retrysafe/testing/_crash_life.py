@@ -75,6 +75,7 @@ class Life:
         runs: How often an idempotent function was run.
         ran_on: Whether code of the user's function ran after the death, as it does not in a process that is killed.
         in_store: How many operations of the store are under way.
+        on_death: Called when it dies in this process.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Life:
         self.runs = 0
         self.ran_on = False
         self.in_store = 0
+        self.on_death: Callable[[], None] | None = None
         self._kill_at = kill_at
         self._whole_file = whole_file
         self._die = die
@@ -142,6 +144,8 @@ class Life:
         self.killed = spot
         if self._die is not None:
             self._die(self)
+        if self.on_death is not None:
+            self.on_death()
         sys.setprofile(self._look_back)
         raise Killed(spot.what)
 

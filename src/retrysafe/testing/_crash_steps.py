@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.testing._crash_life import Killed
+from retrysafe.testing._crash_with import block_ending, leave
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from retrysafe.testing._crash_life import Life
 
 BEFORE_LINE = "before this line"
+BEFORE_END = "before the end of this block"
 WHILE_WAITING = "while this line waited"
 DONE_WAITING = "when what this line waited for was done"
 
@@ -20,15 +22,34 @@ DONE_WAITING = "when what this line waited for was done"
 def tracer(life: Life) -> Callable[[FrameType, str, Any], Any]:
     """What `sys.settrace` takes so that the lines of a life's functions are its points."""
 
-    def line(frame: FrameType, event: str, _: Any) -> Any:
-        if event == "line":
-            life.at("line", BEFORE_LINE, frame)
-        return line
-
     def call(frame: FrameType, event: str, _: Any) -> Any:  # noqa: ARG001  # the interpreter hands it
-        return line if life.watches(frame.f_code) else None
+        # A coroutine that goes on is a call as well, and keeps what it has.
+        return frame.f_trace or (_Lines(life) if life.watches(frame.f_code) else None)
 
     return call
+
+
+class _Lines:
+    """What the interpreter tells of the lines of one frame."""
+
+    __slots__ = ("_came_from", "_life")
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._came_from = 0
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> _Lines:
+        if event != "line":
+            return self
+        block = block_ending(frame, self._came_from)
+        self._came_from = frame.f_lineno
+        try:
+            self._life.at("line", BEFORE_LINE if block is None else BEFORE_END, frame)
+        except Killed as killed:
+            if block is not None:
+                leave(frame, block, killed)
+            raise
+        return self
 
 
 class Steps:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from retrysafe.testing._crash_effects import ANY, Tally, differences
+from retrysafe.testing._crash_effects import Tally, differences
 
 if TYPE_CHECKING:
     from retrysafe.testing._crash_calls import Ending, Lived
     from retrysafe.testing.crash_report import Verdict
+
+OUTSIDE = "The effect is made outside of an idempotent function, by every call."
 
 MOVE_INSIDE = (
     "make the effect inside the idempotent function; or give it an idempotent function of its own (or an "
@@ -67,21 +69,27 @@ class Judgement(NamedTuple):
     advice: str = ""
 
 
-def judge(tried: Tried, expected: Tally, answer: Ending | None) -> Judgement:
+def doubled(expected: Tally, seen: Tally) -> frozenset[Any]:
+    """The effects that happened too often."""
+    return frozenset(effect for effect, (wanted, times) in differences(expected, seen).items() if times > wanted)
+
+
+def judge(tried: Tried, expected: Tally, answer: Ending | None, outside: frozenset[Any]) -> Judgement:
     """Judge a point at which the process was killed.
 
     Args:
         tried: What was seen.
         expected: The effects of an undisturbed run.
         answer: Its answer; None where two undisturbed runs gave different ones.
+        outside: The effects that a mere duplicate doubles.
     """
     differing = differences(expected, tried.seen)
-    doubled = {effect: pair for effect, pair in differing.items() if pair[1] > pair[0]}
+    too_often = doubled(expected, tried.seen)
     last = tried.retries[-1].ending
-    if doubled:
-        return _doubled(tried, doubled)
+    if too_often:
+        return _doubled(tried, too_often, outside)
     if last is not None and last.stopped:
-        happened = "The effect had happened." if not differing else f"It had not happened in full.{_details(differing)}"
+        happened = "The effect had happened." if not differing else "It had not happened in full."
         return Judgement(
             "stopped",
             'The retry got IdempotencyAbandonedError, as on_abandoned="raise" asks: nothing runs again until a person '
@@ -90,69 +98,57 @@ def judge(tried: Tried, expected: Tally, answer: Ending | None) -> Judgement:
     if tried.duplicate is None:
         return Judgement("no answer", f"{len(tried.retries)} retries got no answer; the last one: {last}", RUNNABLE)
     if differing:
-        return _lost(tried, differing)
+        return _lost(tried)
     return _answers(tried, answer)
 
 
 def judge_undisturbed(tried: Tried, expected: Tally, answer: Ending | None) -> Judgement:
     """Judge a call that was not killed, and a duplicate of it."""
-    differing = differences(expected, tried.seen)
-    if differing:
+    if differences(expected, tried.seen):
         if tried.duplicate is not None and not set(tried.duplicate.keys) <= set(tried.killed.keys):
-            return Judgement("doubled", _other_key(tried.killed, tried.duplicate, differing), STEADY_KEY)
+            return Judgement("doubled", _other_key(tried.killed, tried.duplicate), STEADY_KEY)
         return Judgement(
-            "doubled" if any(seen > wanted for wanted, seen in differing.values()) else "lost",
-            "Nothing was killed, and yet the duplicate changed the effects: they are made outside of an idempotent "
-            f"function, by every call.{_details(differing)}",
+            "doubled" if doubled(expected, tried.seen) else "lost",
+            f"Nothing was killed, and yet the duplicate changed the effects. {OUTSIDE}",
             MOVE_INSIDE,
         )
     return _answers(tried, answer)
 
 
-def _doubled(tried: Tried, doubled: dict[object, tuple[int, int]]) -> Judgement:
-    details = _details(doubled)
+def _doubled(tried: Tried, effects: frozenset[Any], outside: frozenset[Any]) -> Judgement:
     first = tried.killed
     again = next((life for life in tried.retries if not set(life.keys) <= set(first.keys)), None)
     if first.keys and again is not None:
-        return Judgement("doubled", _other_key(first, again, doubled), STEADY_KEY)
-    had_happened = any(tried.when_killed.get(effect, 0) for effect in doubled)
+        return Judgement("doubled", _other_key(first, again), STEADY_KEY)
+    had_happened = any(tried.when_killed.get(effect, 0) for effect in effects)
+    if effects <= outside or first.phase == "completed":
+        return Judgement("doubled", OUTSIDE, MOVE_INSIDE)
     if first.phase == "running" and had_happened:
         return Judgement(
             "doubled",
             "The effect had happened, and the answer was not stored yet. A retry cannot know that, so it ran the "
-            f"function again when the lease was over.{details}",
+            "function again when the lease was over.",
             KEY_FOR,
         )
-    if first.phase == "completed" or had_happened:
-        when = "had stored its answer" if first.phase == "completed" else "was claimed"
-        return Judgement(
-            "doubled",
-            f"The effect is made outside of the idempotent function, which {when} at that moment. So each try makes it "
-            f"again.{details}",
-            MOVE_INSIDE,
-        )
-    return Judgement("doubled", f"The retry alone made the effect more than once.{details}", RUNNABLE)
+    return Judgement("doubled", "The retry made the effect more often than an undisturbed call.", RUNNABLE)
 
 
-def _lost(tried: Tried, missing: dict[object, tuple[int, int]]) -> Judgement:
-    details = _details(missing)
+def _lost(tried: Tried) -> Judgement:
     if tried.killed.phase == "completed":
         return Judgement(
             "lost",
             "The answer was stored before the effect had happened. So the retry got the answer, and nothing makes up "
-            f"for the effect.{details}",
+            "for the effect.",
             BEFORE_RETURN,
         )
     if any(life.runs for life in tried.retries):
         return Judgement(
             "lost",
             "The retry ran the function again, and yet the effect did not happen: something that the killed run left "
-            f"behind made it pass the effect by.{details}",
+            "behind made it pass the effect by.",
             MARKS,
         )
-    return Judgement(
-        "lost", f"The retry got its answer without the effect, which is made elsewhere.{details}", MOVE_INSIDE
-    )
+    return Judgement("lost", "The retry got its answer without the effect, which is made elsewhere.", MOVE_INSIDE)
 
 
 def _answers(tried: Tried, answer: Ending | None) -> Judgement:
@@ -174,16 +170,8 @@ def _answers(tried: Tried, answer: Ending | None) -> Judgement:
     return Judgement("ok")
 
 
-def _other_key(first: Lived, again: Lived, differing: dict[object, tuple[int, int]]) -> str:
+def _other_key(first: Lived, again: Lived) -> str:
     return (
         f"The same call came with another idempotency key: {', '.join(again.keys)} instead of {', '.join(first.keys)}. "
-        f"So it is another call, and runs.{_details(differing)}"
+        f"So it is another call, and runs."
     )
-
-
-def _details(differing: dict[object, tuple[int, int]]) -> str:
-    parts = [
-        f"{'' if effect == ANY else f'{effect!r} '}{seen} instead of {wanted}"
-        for effect, (wanted, seen) in differing.items()
-    ]
-    return f" Effects: {'; '.join(parts)}."

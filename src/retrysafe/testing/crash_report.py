@@ -7,6 +7,7 @@ import os
 import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
+from retrysafe.testing._crash_effects import ANY, differences
 from retrysafe.wishes import Value
 
 if TYPE_CHECKING:
@@ -109,6 +110,15 @@ class CrashPoint(Value):
         """The text of the line; "" where it is not at hand."""
         return linecache.getline(self.file, self.line).strip()
 
+    @property
+    def difference(self) -> str:
+        """Which effects happened how often in the end, and how often they should have; "" where all are right."""
+        differing = differences(self.expected, self.seen)
+        return "; ".join(
+            f"{'' if effect == ANY else f'{effect!r} '}{seen} instead of {wanted}"
+            for effect, (wanted, seen) in differing.items()
+        )
+
     def __str__(self) -> str:
         if not self.line:
             return self.what
@@ -196,8 +206,15 @@ class CrashReport(Value):
                 groups.setdefault((point.verdict, point.why, point.advice), []).append(point)
         for (verdict, why, advice), points in groups.items():
             yield ""
-            yield f"{verdict} at {', '.join(f'#{point.number}' for point in points)}:"
+            yield f"{verdict} at {_numbers(points)}:"
             yield from _wrapped(why)
+            differing: dict[str, list[CrashPoint]] = {}
+            for point in points:
+                differing.setdefault(point.difference, []).append(point)
+            for difference, those in differing.items():
+                if difference:
+                    where = f" at {_numbers(those)}" if len(differing) > 1 else ""
+                    yield from _wrapped(f"Effects{where}: {difference}.")
             if advice:
                 yield from _wrapped(f"What to do: {advice}")
 
@@ -206,6 +223,10 @@ class CrashReport(Value):
             yield ""
         for note in self.notes:
             yield from textwrap.wrap(f"Note: {note}", WIDTH)
+
+
+def _numbers(points: Iterable[CrashPoint]) -> str:
+    return ", ".join(f"#{point.number}" for point in points)
 
 
 def _wrapped(text: str) -> list[str]:

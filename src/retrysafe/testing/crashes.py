@@ -17,7 +17,7 @@ from retrysafe.testing._crash_code import code_of
 from retrysafe.testing._crash_detour import detours
 from retrysafe.testing._crash_effects import Effects, Tally, merged, since, tally
 from retrysafe.testing._crash_life import NOWHERE, Spot
-from retrysafe.testing._crash_verdicts import SAME_COURSE, Judgement, Tried, judge, judge_undisturbed
+from retrysafe.testing._crash_verdicts import SAME_COURSE, Judgement, Tried, doubled, judge, judge_undisturbed
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.crash_report import CrashPoint, CrashReport
 
@@ -124,6 +124,7 @@ class _Trial:
         self._advance = advance
         self._by_number = False
         self._expected: Tally = {}
+        self._outside: frozenset[Any] = frozenset()
         self._answer: Ending | None = None
         self._compared: Ending | None = None
 
@@ -132,6 +133,8 @@ class _Trial:
         notes: list[str] = []
         first, _ = self._undisturbed()
         expected = self._expected
+        if not any(times > 0 for times in expected.values()):
+            raise ValueError("the undisturbed call made no effect that `effects` shows, so there is nothing to compare")
         second, spots = self._undisturbed()
         if sum(expected.values()) != sum(self._expected.values()):
             raise ValueError(
@@ -166,15 +169,13 @@ class _Trial:
                 raise RuntimeError("an undisturbed call died")
             if lived.ending.error:
                 again = self._live(layer, None)
-                if again.runs or again.ending is None or not again.ending.same_as(lived.ending):
+                if not lived.runs or again.runs or again.ending is None or not again.ending.same_as(lived.ending):
                     raise ValueError(
                         f"the undisturbed call raised {lived.ending}; let it succeed, or fail with one of "
                         "replay_exceptions"
                     ) from lived.error
         if not lived.runs and not any(spot.kind == "store" for spot in lived.spots):
             raise ValueError("the undisturbed call made no call of an idempotent function, in its own thread or tasks")
-        if not any(times > 0 for times in self._expected.values()):
-            raise ValueError("the undisturbed call made no effect that `effects` shows, so there is nothing to compare")
         return lived.ending, lived.spots
 
     def _point(self, index: int | None, planned: Spot) -> CrashPoint:
@@ -182,13 +183,14 @@ class _Trial:
             tried = self._try(layer, clock, index)
         spot = tried.killed.killed or planned
         if index is None:
+            self._outside = doubled(self._expected, tried.seen)
             judgement = judge_undisturbed(tried, self._expected, self._compared)
         elif tried.killed.killed is None:
             judgement = Judgement(
                 "not reached", "The call took another course, and ended before this point.", SAME_COURSE
             )
         else:
-            judgement = judge(tried, self._expected, self._compared)
+            judgement = judge(tried, self._expected, self._compared, self._outside)
         return CrashPoint(
             number=0 if index is None else index + 1,
             kind=spot.kind,

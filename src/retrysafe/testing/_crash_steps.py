@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.testing._crash_life import Killed
-from retrysafe.testing._crash_with import block_ending, leave
+from retrysafe.testing._crash_with import block_ending, leave, manager_entered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -23,6 +23,9 @@ def tracer(life: Life) -> Callable[[FrameType, str, Any], Any]:
     """What `sys.settrace` takes so that the lines of a life's functions are its points."""
 
     def call(frame: FrameType, event: str, _: Any) -> Any:  # noqa: ARG001  # the interpreter hands it
+        caller = frame.f_back
+        if caller is not None and isinstance(caller.f_trace, _Lines):
+            caller.f_trace.calls(caller, frame)
         # A coroutine that goes on is a call as well, and keeps what it has.
         return frame.f_trace or (_Lines(life) if life.watches(frame.f_code) else None)
 
@@ -32,11 +35,18 @@ def tracer(life: Life) -> Callable[[FrameType, str, Any], Any]:
 class _Lines:
     """What the interpreter tells of the lines of one frame."""
 
-    __slots__ = ("_came_from", "_life")
+    __slots__ = ("_came_from", "_entered", "_life")
 
     def __init__(self, life: Life) -> None:
         self._life = life
         self._came_from = 0
+        self._entered: dict[int, Any] = {}
+
+    def calls(self, frame: FrameType, callee: FrameType) -> None:
+        """See what this frame's `with` statements enter, by their lines."""
+        manager = manager_entered(callee)
+        if manager is not None:
+            self._entered[frame.f_lineno] = manager
 
     def __call__(self, frame: FrameType, event: str, _: Any) -> _Lines:
         if event != "line":
@@ -47,7 +57,7 @@ class _Lines:
             self._life.at("line", BEFORE_LINE if block is None else BEFORE_END, frame)
         except Killed as killed:
             if block is not None:
-                leave(frame, block, killed)
+                leave(frame, block, self._entered.get(frame.f_lineno), killed)
             raise
         return self
 

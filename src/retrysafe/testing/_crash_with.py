@@ -1,8 +1,8 @@
 """The end of a `with`, as a place to die: an exception raised by a trace function there passes the `with` by.
 
 On its way out of its block a `with` no longer protects itself. So a lock that it holds would stay taken in the test's
-process, as no lock does whose process dies; what it holds by name is therefore left here, as an exception would have
-left it. What only the `with` itself holds goes with its frame.
+process, and a transaction open, as none does whose process dies. They are left here, as an exception inside of the
+block would have left them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ import builtins
 import contextlib
 import linecache
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from retrysafe.testing._crash_life import Killed
 
 if TYPE_CHECKING:
     from types import FrameType
+
+
+_ENTERING: Final = frozenset({"__enter__", "__aenter__"})
 
 
 class Block(NamedTuple):
@@ -23,12 +28,12 @@ class Block(NamedTuple):
 
     Attributes:
         lines: Its lines.
-        manager: What it is with.
+        item: What it is with; the last, where there are several, as those before it still protect themselves.
         is_async: Whether it is an `async with`.
     """
 
     lines: range
-    manager: ast.expr
+    item: ast.withitem
     is_async: bool
 
 
@@ -43,14 +48,28 @@ def block_ending(frame: FrameType, came_from: int) -> Block | None:
     return block if block is not None and came_from in block.lines else None
 
 
-def leave(frame: FrameType, block: Block, error: BaseException) -> None:
-    """Leave a block whose manager has a name, with this exception."""
-    manager = _named(block.manager, frame)
-    if manager is None:
-        return
+def manager_entered(frame: FrameType) -> Any:
+    """The manager whose `__enter__` begins in this frame; None where none does."""
+    code = frame.f_code
+    return frame.f_locals.get(code.co_varnames[0]) if code.co_name in _ENTERING and code.co_argcount else None
+
+
+def leave(frame: FrameType, block: Block, entered: Any, error: BaseException) -> None:
+    """Leave a block with this exception.
+
+    Args:
+        frame: The frame that is about to leave it.
+        block: The block.
+        entered: Its manager, where that was seen to be entered, as one written in Python is.
+        error: The exception.
+    """
+    manager = entered
+    for name in (block.item.context_expr, block.item.optional_vars):
+        manager = _named(name, frame) if manager is None else manager
     kind: Any = manager.__class__
     told = (manager, type(error), error, error.__traceback__)
-    with contextlib.suppress(Exception):
+    # What it raises, the lack of such a method included, is of no more interest than it is in a process that dies.
+    with contextlib.suppress(Exception, Killed):
         if not block.is_async:
             kind.__exit__(*told)
             return
@@ -61,7 +80,7 @@ def leave(frame: FrameType, block: Block, error: BaseException) -> None:
             leaving.close()
 
 
-def _named(expression: ast.expr, frame: FrameType) -> Any:
+def _named(expression: ast.expr | None, frame: FrameType) -> Any:
     """What a name stands for in a frame, or an attribute of one; None for anything that would have to be made anew."""
     if isinstance(expression, ast.Attribute):
         return getattr(_named(expression.value, frame), expression.attr, None)
@@ -85,7 +104,6 @@ def _blocks(file: str) -> dict[int, Block]:
         if isinstance(node, ast.With | ast.AsyncWith):
             last = node.body[-1]
             lines = range(node.body[0].lineno, (last.end_lineno or last.lineno) + 1)
-            manager = node.items[-1].context_expr
-            # The items before it are still protected there.
-            blocks[manager.lineno] = Block(lines, manager, isinstance(node, ast.AsyncWith))
+            item = node.items[-1]
+            blocks[item.context_expr.lineno] = Block(lines, item, isinstance(node, ast.AsyncWith))
     return blocks

@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
-from retrysafe import block, drivers
+from retrysafe import block
 from retrysafe.call import Call
+from retrysafe.drivers import run, run_async
 from retrysafe.events import DEBUG, Listener
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.plan import checked_layer, plan_on
@@ -74,9 +75,9 @@ def _run(
 ) -> Any:
     current = life.get()
     if current is None:
-        return drivers.run(call, store, function, args, kwargs)
+        return run(call, store, function, args, kwargs)
     layer = LifeLayer(current)
-    return drivers.run(_moved(call, layer, current), layer, _counted(function, current), args, kwargs)
+    return run(_moved(call, layer, current), layer, _counted(function, current), args, kwargs)
 
 
 async def _run_async(
@@ -88,9 +89,9 @@ async def _run_async(
 ) -> Any:
     current = life.get()
     if current is None:
-        return await drivers.run_async(call, store, function, args, kwargs)
+        return await run_async(call, store, function, args, kwargs)
     layer = AsyncLifeLayer(current)
-    return await drivers.run_async(_moved(call, layer, current), layer, _counted(function, current), args, kwargs)
+    return await run_async(_moved(call, layer, current), layer, _counted(function, current), args, kwargs)
 
 
 def _layer_of_block(persistence_store: AnyLayer) -> AnyLayer:
@@ -103,8 +104,8 @@ def _layer_of_block(persistence_store: AnyLayer) -> AnyLayer:
 
 
 _ROADS: Final[dict[str, tuple[Any, Any]]] = {
-    "run": (drivers.run, _run),
-    "run_async": (drivers.run_async, _run_async),
+    "run": (run, _run),
+    "run_async": (run_async, _run_async),
 }
 _lock = threading.Lock()
 _users = 0
@@ -128,8 +129,9 @@ def detours() -> Generator[None]:
 
 
 def _exchange(*, lay: bool) -> None:
+    # In the drivers' own module too, for front doors that are opened while the test runs.
     for name, module in tuple(sys.modules.items()):
-        if not name.startswith("retrysafe.") or module in (drivers, sys.modules[__name__]):
+        if not name.startswith("retrysafe.") or name == __name__:
             continue
         for road, (usual, detour) in _ROADS.items():
             old, new = (usual, detour) if lay else (detour, usual)

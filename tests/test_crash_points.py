@@ -252,6 +252,7 @@ def test_where_a_person_is_to_decide_that_is_reported_as_such(provider):
     assert "It had not happened in full." in before.why
     assert before.difference == "'o1' 0 instead of 1"
     assert "The effect had happened." in after.why
+    assert after.retries == 1, "nobody asks again"
     assert "IdempotencyAbandonedError" in str(report)
 
 

@@ -112,6 +112,27 @@ def test_with_steps_of_the_file_a_death_in_a_task_is_the_death_of_all(provider):
     assert report.problems, "the charge has no key"
 
 
+def test_a_death_in_a_task_is_no_cancellation_for_the_others(provider):
+    async def post_and_tell(order, key, told):
+        provider.charge(order, key)
+        told.set()
+
+    @protected
+    async def charge(order):
+        told = asyncio.Event()
+        task = asyncio.create_task(post_and_tell(order, current_execution().key_for("charge"), told))
+        try:
+            await told.wait()
+        except asyncio.CancelledError:
+            provider.charge("cancelled")
+            raise
+        await task
+
+    report = crash_points(charge, "o1", effects=provider.charges, before_each=provider.reset, steps="file")
+    assert "told.set()" in lines(report, "ok")
+    assert report.ok
+
+
 def test_a_cancellation_of_the_function_s_own_passes(provider):
     @protected
     async def charge(order):

@@ -12,6 +12,7 @@ import pytest
 
 from retrysafe import (
     AsyncMemoryPersistenceLayer,
+    DataRecord,
     IdempotencyConfig,
     MemoryPersistenceLayer,
     current_execution,
@@ -21,8 +22,11 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.base import IdempotencyHandler
+from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from retrysafe.testing import FailingLayer, ManualClock, crash_points
+from retrysafe.testing._crash_layers import LifeLayer
+from retrysafe.testing._crash_life import Killed, Life
 from support.crashes import found, lines, protected, untouchable
 
 AROUND_A_CALL = [
@@ -94,6 +98,16 @@ def test_a_dead_call_neither_completes_nor_releases_nor_asks_the_store_anything(
     assert {layer.calls["delete"] for layer in worlds.layers} == {0}
     assert calls[1]["put"] == 2, "the dead one's claim did not get through"
     assert calls[6] == at_a_line | {"put": 3}, "the answer is stored, so the retry is a duplicate like the next"
+
+
+def test_the_heartbeat_of_a_dead_call_is_refused_as_one_whose_lease_is_lost():
+    life = Life(MemoryPersistenceLayer(), kill_at=0)
+    layer = LifeLayer(life)
+    claim = DataRecord("key", "INPROGRESS", owner="dead")
+    with pytest.raises(Killed):
+        layer._put_record(claim)
+    with pytest.raises(IdempotencyLeaseLostError, match="its process is dead"):
+        layer._renew_record(claim)
 
 
 def test_a_dead_call_tells_no_event():

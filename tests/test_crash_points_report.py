@@ -104,6 +104,22 @@ def test_of_many_points_a_seed_chooses_and_the_store_s_are_always_among_them(sen
     assert len(tried(seed=1)) == 21, "and the one of a mere duplicate"
 
 
+def test_where_the_store_has_most_of_the_points_the_lines_get_half_of_the_choice(sent):
+    @protected
+    def send(order):
+        sent.append(order)
+
+    def batch(orders):
+        for order in orders:
+            send(order)
+
+    report = crash_points(batch, list(range(30)), effects=sent, max_points=10)
+    kinds = Counter(point.kind for point in report.points)
+    assert kinds == {"none": 1, "store": 5, "line": 5}
+    chosen = [point.number for point in report.points if point.kind == "store"]
+    assert max(chosen) > report.total / 2, "from the whole course, not its beginning"
+
+
 def test_a_point_that_another_run_does_not_come_to_is_no_success():
     sent, runs = [], itertools.count()
 

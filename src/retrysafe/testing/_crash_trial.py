@@ -202,8 +202,10 @@ class Trial:
 
 
 def _chosen(spots: tuple[Spot, ...], max_points: int, seed: int) -> list[int]:
-    """The points to be tried: those of the store first."""
-    stores = [index for index, spot in enumerate(spots) if spot.kind == "store"][:max_points]
+    """The points to be tried: all, or a choice of which the store's are at least a half, if there are so many."""
+    stores = [index for index, spot in enumerate(spots) if spot.kind == "store"]
     others = [index for index, spot in enumerate(spots) if spot.kind != "store"]
-    left = min(len(others), max_points - len(stores))
-    return sorted(stores + random.Random(seed).sample(others, left))  # noqa: S311  # chosen to be repeated, not secret
+    chance = random.Random(seed)  # noqa: S311  # to be repeated, not to be secret
+    of_store = max(max_points - len(others), (max_points + 1) // 2)
+    chosen = chance.sample(stores, min(len(stores), of_store))
+    return sorted(chosen + chance.sample(others, min(len(others), max_points - len(chosen))))

@@ -61,7 +61,8 @@ def crash_points(
         on_kill: Called after each kill: drops what goes with a process's memory, such as buffers and caches.
         steps: "function": the lines of the functions that are called here and of idempotent ones. "file": also those of
             other functions in the same files.
-        max_points: How many points are tried at most. Those of the store are; of the others, so many as are left.
+        max_points: How many points are tried at most: of the store's all, or as many as make up a half; of the others
+            as many as are left.
         seed: By which they are chosen.
         retries: After how many tries without an answer a client gives up.
         processes: False: a kill is an exception that no `except Exception` stops; `finally` and `with` of the function

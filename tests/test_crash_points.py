@@ -44,7 +44,7 @@ def test_a_charge_without_a_key_doubles_from_the_next_line_on_until_the_answer_i
     worst = report.problems[0]
     assert (worst.expected, worst.when_killed, worst.seen) == ({"O1": 1}, {"O1": 1}, {"O1": 2})
     assert "the answer was not stored yet" in worst.why
-    assert worst.difference == "'O1' 2 instead of 1"
+    assert worst.difference == "'O1': 2 instead of 1"
     assert "key_for" in worst.advice
 
 
@@ -81,7 +81,7 @@ def test_each_effect_is_compared_by_itself(provider):
 
     report = crash_points(pay, "o1", effects=lambda: [*provider.charges, *sent], before_each=provider.reset)
     assert lines(report, "doubled") == ['return "paid"']
-    assert report.problems[0].difference == "'mail about o1' 2 instead of 1"
+    assert report.problems[0].difference == "'mail about o1': 2 instead of 1"
 
 
 def test_an_effect_before_the_claim_doubles_at_every_point_and_even_for_a_mere_duplicate():
@@ -250,7 +250,7 @@ def test_where_a_person_is_to_decide_that_is_reported_as_such(provider):
     assert lines(report, "stopped") == ["receipt = provider.charge(order)", "return receipt"]
     before, after = (point for point in report.points if point.verdict == "stopped" and point.kind == "line")
     assert "It had not happened in full." in before.why
-    assert before.difference == "'o1' 0 instead of 1"
+    assert before.difference == "'o1': 0 instead of 1"
     assert "The effect had happened." in after.why
     assert after.retries == 1, "nobody asks again"
     assert "IdempotencyAbandonedError" in str(report)

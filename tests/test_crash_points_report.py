@@ -62,10 +62,10 @@ def test_the_report_reads_as_a_table_then_reasons_and_what_to_do(monkeypatch):
         doubled at #4, #5:
           The effect had happened, and the answer was not stored yet. A retry cannot know that, so it ran the function
           again when the lease was over.
-          Effects: 'o1' 2 instead of 1.
+          Effects: 'o1': 2 instead of 1.
           What to do: hand current_execution().key_for("...") on as the idempotency key of the downstream call, which
-          is the same in every attempt; or store effect and answer in one transaction. Where neither can be had,
-          on_abandoned="raise" lets a person decide.""")  # noqa: E501  # the report's lines are as long as this
+          is the same in every attempt; or store it with the effect, in one transaction and a column that takes each
+          key once. Where neither can be had, on_abandoned="raise" lets a person decide.""")  # noqa: E501  # the report's lines are as long as this
 
 
 def test_problems_can_be_raised_as_an_assertion_that_reads_as_the_report(send, sent):

@@ -18,8 +18,8 @@ MOVE_INSIDE = (
 )
 KEY_FOR = (
     'hand current_execution().key_for("...") on as the idempotency key of the downstream call, which is the same in '
-    'every attempt; or store effect and answer in one transaction. Where neither can be had, on_abandoned="raise" '
-    "lets a person decide."
+    "every attempt; or store it with the effect, in one transaction and a column that takes each key once. Where "
+    'neither can be had, on_abandoned="raise" lets a person decide.'
 )
 STEADY_KEY = (
     "let event_key_jmespath, data_keyword_argument or key= select what stays the same in a retry, and don't change the "

@@ -115,7 +115,7 @@ class CrashPoint(Value):
         """Which effects happened how often in the end, and how often they should have; "" where all are right."""
         differing = differences(self.expected, self.seen)
         return "; ".join(
-            f"{'' if effect == ANY else f'{effect!r} '}{seen} instead of {wanted}"
+            f"{'' if effect == ANY else f'{effect!r}: '}{seen} instead of {wanted}"
             for effect, (wanted, seen) in differing.items()
         )
 

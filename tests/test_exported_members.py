@@ -104,9 +104,13 @@ SURFACE = {
     "retrysafe.serialization.pydantic": {"PydanticSerializer"},
     "retrysafe.testing": {
         "AsyncFailingLayer",
+        "CrashPoint",
+        "CrashPointsError",
+        "CrashReport",
         "FailingLayer",
         "ManualClock",
         "PersistenceLayerContract",
+        "crash_points",
         "idempotency_disabled",
     },
 }
@@ -288,6 +292,7 @@ def test_only_their_own_modules_import_client_libraries():
         "jmespath": {"retrysafe.key_selection", "retrysafe.jmespath_functions"},
         "pydantic": {"retrysafe.exact.models", "retrysafe.serialization.pydantic"},
         "pydantic_core": {"retrysafe.exact.models"},
+        "pytest": {"retrysafe.testing.pytest_plugin"},
     }
     found = {}
     for name in FILES:

@@ -26,6 +26,7 @@ from retrysafe.persistence.redis import (
     RedisClientProtocol,
     RedisConnection,
 )
+from retrysafe.testing import CrashPoint, CrashReport, crash_points
 
 sync_layer = MemoryPersistenceLayer()
 async_layer = AsyncMemoryPersistenceLayer()
@@ -106,3 +107,12 @@ async def charge_in_a_cache(order: int) -> str:
 
 
 idempotent_function(plain, persistence_store=AsyncCachePersistenceLayer("redis://h"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def crash_reports(ledger: list[str]) -> None:
+    report = crash_points(charge, {"amount": 1}, effects=ledger)
+    assert_type(report, CrashReport)
+    assert_type(report.problems, tuple[CrashPoint, ...])
+    crash_points(charge_async, {"amount": 1}, effects=lambda: len(ledger), before_each=ledger.clear)
+    crash_points(charge, {"amount": 1})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    crash_points(charge, effects=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

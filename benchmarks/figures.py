@@ -28,6 +28,9 @@ class Figure:
         spread: The quartiles around it, where it is a ratio of pairs.
         at_most: The goal: the largest value that is good enough. None: no goal.
         at_least: The goal: the smallest value that is good enough. None: no goal.
+        plot: The plot that it belongs on, if it does.
+        line: The line of that.
+        at: Where on that line it stands: so many callers.
     """
 
     section: str
@@ -40,6 +43,9 @@ class Figure:
     spread: tuple[float, float] | None = None
     at_most: float | None = None
     at_least: float | None = None
+    plot: str = ""
+    line: str = ""
+    at: int | None = None
 
     @property
     def met(self) -> bool | None:
@@ -50,7 +56,7 @@ class Figure:
             return self.value >= self.at_least
         return None
 
-    def rate(self, *, at_least: float) -> Figure:
+    def rate(self, *, at_least: float | None = None) -> Figure:
         """The same with rates compared instead of times."""
         spread = None if self.spread is None else (1 / self.spread[1], 1 / self.spread[0])
         return replace(self, value=1 / self.value, spread=spread, at_least=at_least)

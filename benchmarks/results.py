@@ -1,4 +1,4 @@
-"""The report as files: `figures.md` for people, `figures.json` for programs."""
+"""The report as files: `figures.md` for people, `figures.json` for programs, and the plots."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
+from benchmarks import plots
 from benchmarks.figures import Figure, as_json, as_markdown
 
 if TYPE_CHECKING:
@@ -26,4 +27,6 @@ def write(directory: Path, figures: Sequence[Figure], rounds: int) -> None:
         "time goes, stands in [docs/performance.md](../../docs/performance.md).\n"
     )
     page = f"# What was measured\n\n{how}\n{as_markdown(figures)}"
+    for drawn in plots.draw(figures, directory):
+        page += f"\n![{drawn.stem}]({drawn.name})\n"
     (directory / "figures.md").write_text(page, encoding="utf-8")

@@ -1,8 +1,9 @@
 """The connections of the SQLite layer to its file: one that writes, some that read, and what keeps them safe.
 
 Every statement is a transaction of its own, so nothing is ever left open: not by an error, not by a signal
-that interrupts a thread. Writers of this process take turns at one lock, those of other processes at
-SQLite's own. Readers take no lock, as a write-ahead log lets them read beside a writer.
+that interrupts a thread. Only writes for which several threads wait at once share one (see
+`_sqlite_groups`). Writers of this process take turns at one lock, those of other processes at SQLite's own.
+Readers take no lock, as a write-ahead log lets them read beside a writer.
 
 No connection is carried through a fork (see `_sqlite_forks`): each process opens its own when it needs one,
 and none is left open by the constructor.
@@ -24,6 +25,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence._sqlite_errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
 from retrysafe.persistence._sqlite_forks import close_before_forks
+from retrysafe.persistence._sqlite_groups import WriteGroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 Synchronous = Literal["full", "normal", "off"]
 
 # Idle readers that are kept; one in use beyond these is closed when it is given back.
-_KEPT_READERS: Final = 8
+_KEPT_READERS: Final = 32
 
 # How often to look whether the file still has its name: each time would double what a write costs beside
 # SQLite.
@@ -92,6 +94,7 @@ class Connections:
         # Reentrant, because a signal handler runs on top of whatever its thread is doing, and may come here
         # too. Taken by `with`, which no signal can part from the release.
         self._writing = threading.RLock()
+        self._groups = WriteGroups(self._writing)
         self._opening = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._found_busy_at = -inf
@@ -127,33 +130,31 @@ class Connections:
             raise explained(error, self._path, self._busy_timeout_seconds) from error
 
     def write(self, command: Command) -> int:
-        """Carry out a statement that writes, as a transaction of its own; the number of rows it changed.
+        """Carry out a statement that writes; the number of rows it changed. It is committed when this returns.
 
         Raises:
             IdempotencyPersistenceLayerError: The database failed, and nothing was changed; see
                 `_sqlite_errors`.
         """
-        since = monotonic()
         try:
-            with self._writing:
-                if self._found_busy_at - since >= self._busy_timeout_seconds:
-                    # Another thread waited in vain, and all that time this one stood behind it.
-                    raise waited_in_vain(self._path, self._busy_timeout_seconds)
-                return self._current_writer(since).execute(*command).rowcount
+            return self._groups.write(command, monotonic(), self)
         except REFUSALS as error:
-            if primary_code(error) == sqlite3.SQLITE_BUSY:
-                self._found_busy_at = monotonic()
             raise explained(error, self._path, self._busy_timeout_seconds) from error
 
     def write_unless_locked(self, command: Command) -> None:
         """Carry out a statement that can as well be left out: without waiting for another process.
 
+        Where writes of other threads wait, it goes with them, and is not waited for either.
+
         Raises:
             IdempotencyPersistenceLayerError: The database failed or is locked, and nothing was changed.
         """
+        now = monotonic()
+        if self._groups.ride(command, now):
+            return
         try:
             with self._writing:
-                writer = self._current_writer(monotonic())
+                writer = self._current_writer(now)
                 try:
                     writer.execute("PRAGMA busy_timeout = 0")
                     writer.execute(*command)
@@ -161,6 +162,32 @@ class Connections:
                     writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
         except REFUSALS as error:
             raise explained(error, self._path, self._busy_timeout_seconds) from error
+
+    def alone(self, command: Command, since: float) -> int:
+        """See `_sqlite_groups.Database`, also for the others."""
+        if self._found_busy_at - since >= self._busy_timeout_seconds:
+            # Another thread waited in vain, and all that time this one stood behind it.
+            raise waited_in_vain(self._path, self._busy_timeout_seconds)
+        return self._execute(self._current_writer(since), command).rowcount
+
+    def begin(self) -> sqlite3.Connection:
+        """See there."""
+        writer = self._current_writer(monotonic())
+        self._execute(writer, ("BEGIN IMMEDIATE", ()))
+        return writer
+
+    def drop(self, writer: sqlite3.Connection) -> None:
+        """See there."""
+        writer.close()
+        self._writer = None
+
+    def _execute(self, writer: sqlite3.Connection, command: Command) -> sqlite3.Cursor:
+        try:
+            return writer.execute(*command)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) == sqlite3.SQLITE_BUSY:
+                self._found_busy_at = monotonic()
+            raise
 
     def close(self) -> None:
         """Close every connection, each when the statement that it is at has ended. It may be called twice."""

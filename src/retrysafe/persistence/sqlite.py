@@ -30,6 +30,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
 )
+from retrysafe.persistence._shared_reads import AsyncSharedReads
 from retrysafe.persistence._sqlite_connections import Connections, Synchronous
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
 from retrysafe.persistence._sqlite_schema import check_table_name, prepare_table
@@ -216,6 +217,11 @@ class AsyncSQLitePersistenceLayer(ThreadedPersistenceLayer):
             path, table=table, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, clock=clock
         )
         super().__init__(self._sqlite)
+        self._reads = AsyncSharedReads(super()._get_record)
+
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        # Only calls that wait ask, and a thousand of them would keep all the threads from those who write.
+        return await self._reads.read(idempotency_key)
 
     async def sweep(self, limit: int = 1000) -> int:
         """See `SQLitePersistenceLayer.sweep`."""

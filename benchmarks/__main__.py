@@ -10,7 +10,20 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import cache, dynamodb, imports, large_payload, memory, profiles, results, sqlite
+from benchmarks import (
+    cache,
+    cold_start,
+    dynamodb,
+    growth,
+    imports,
+    large_payload,
+    memory,
+    profiles,
+    results,
+    sqlite,
+    sqlite_threads,
+    waiters,
+)
 from benchmarks.figures import Figure, table
 from rich.console import Console
 
@@ -21,6 +34,10 @@ SECTIONS = {
     "dynamodb": dynamodb,
     "imports": imports,
     "large_payload": large_payload,
+    "sqlite_threads": sqlite_threads,
+    "waiters": waiters,
+    "growth": growth,
+    "cold_start": cold_start,
 }
 WIDTH = 180  # of a report that goes into a file
 

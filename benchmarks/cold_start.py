@@ -2,8 +2,10 @@
 
 The invocations are real ones: AWS's own runtime client in a process of its own, from the process's start to the answer.
 Taken off on both sides is what a handler pays without either library: the interpreter with the runtime client, and, on
-DynamoDB, boto3 with the same two bare requests. Each round starts all of them in turn, and the smallest of each counts,
-as a process can only be held up, never sped up.
+DynamoDB, boto3 with the same two bare requests. Powertools loads boto3 by itself, in memory too.
+
+Processor time counts, which depends least on what else the machine does, and the most memory that was in use. Each
+round starts all processes in turn, and the smallest of each counts.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,19 +45,17 @@ ENTRY_POINTS = {
         f"from {PEER}.serialization.pydantic import PydanticSerializer",
     ),
 }
-TELL_PAGES = "; print(open('/proc/self/statm').read().split()[1])"
-PAGE_BYTES = 4096
+WAIT = "; import sys; print(flush=True); sys.stdin.read()"
 
-ANSWER = "{'pages': int(open('/proc/self/statm').read().split()[1])}"
-BARE = f"""
+BARE = """
     def handler(event, context):
-        return {ANSWER}
+        return {}
     """
-OURS = f"""
+OURS = """
     from retrysafe import MemoryPersistenceLayer, idempotent
     @idempotent(persistence_store=MemoryPersistenceLayer())
     def handler(event, context):
-        return {ANSWER}
+        return {}
     """
 THEIRS = f"""
     from {PEER} import BasePersistenceLayer, idempotent
@@ -65,34 +64,34 @@ THEIRS = f"""
         def __init__(self):
             super().__init__()
             self.records = {{}}
-        def _get_record(self, key):
+        def _get_record(self, idempotency_key):
             raise IdempotencyItemNotFoundError
-        def _put_record(self, record):
-            self.records[record.idempotency_key] = record
+        def _put_record(self, data_record):
+            self.records[data_record.idempotency_key] = data_record
         _update_record = _delete_record = _put_record
     @idempotent(persistence_store=Layer())
     def handler(event, context):
-        return {ANSWER}
+        return {{}}
     """
-BARE_DYNAMODB = f"""
+BARE_DYNAMODB = """
     import os
     import boto3
     client = boto3.client("dynamodb", endpoint_url=os.environ["ENDPOINT"])
     def handler(event, context):
-        key = {{"id": {{"S": event["order"]}}}}
+        key = {"id": {"S": event["order"]}}
         client.put_item(TableName="records", Item=key, ConditionExpression="attribute_not_exists(id)")
         client.update_item(TableName="records", Key=key, UpdateExpression="SET answer = :answer",
-            ExpressionAttributeValues={{":answer": {{"S": "x"}}}})
-        return {ANSWER}
+            ExpressionAttributeValues={":answer": {"S": "x"}})
+        return {}
     """
-ON_DYNAMODB = f"""
+ON_DYNAMODB = """
     import os
     import boto3
     from %s import DynamoDBPersistenceLayer, idempotent
     client = boto3.client("dynamodb", endpoint_url=os.environ["ENDPOINT"])
     @idempotent(persistence_store=DynamoDBPersistenceLayer("records", boto3_client=client))
     def handler(event, context):
-        return {ANSWER}
+        return {}
     """
 HANDLERS = {
     "in memory": (OURS, THEIRS, BARE),
@@ -115,11 +114,22 @@ def _imports(rounds: int) -> Iterator[Figure]:
 
 
 def _imported(statement: str, environment: dict[str, str]) -> tuple[float, float]:
-    """Milliseconds and megabytes of a process that carries this out."""
-    started = time.perf_counter()
-    command = [sys.executable, "-c", statement + TELL_PAGES]
-    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    return (time.perf_counter() - started) * 1000, int(said) * PAGE_BYTES / 1e6
+    """What a process that carries this out has used."""
+    command = [sys.executable, "-c", statement + WAIT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        if process.stdin is None or process.stdout is None or process.stdout.readline() != b"\n":
+            raise RuntimeError(statement)
+        found = _used(process.pid)
+        process.stdin.close()
+    return found
+
+
+def _used(pid: int) -> tuple[float, float]:
+    """Milliseconds of processor time of a process so far, and the most megabytes it had."""
+    process = Path("/proc") / str(pid)
+    busy_ns = sum(int((task / "schedstat").read_text().split()[0]) for task in (process / "task").iterdir())
+    status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+    return busy_ns / 1e6, int(status["VmHWM"].split()[0]) / 1000
 
 
 def _invocations(server: DynamoDBServer, code: Path, rounds: int) -> Iterator[Figure]:
@@ -139,14 +149,12 @@ def _invocations(server: DynamoDBServer, code: Path, rounds: int) -> Iterator[Fi
 
 
 def _invoked(module: str, code: Path, environ: dict[str, str], number: int) -> tuple[float, float]:
-    """Milliseconds from the process's start to the answer, and its megabytes then."""
+    """What a new environment has used when its first invocation is answered."""
     with LambdaRuntime(f"{module}.handler", code=code, environ=environ) as function:
-        started = time.perf_counter()
         invocation = function.invoke({"order": f"{module} {number}"})
-        took = time.perf_counter() - started
-    if invocation.outcome != "answer":
-        raise RuntimeError(invocation.log or invocation.error_message)
-    return took * 1000, invocation.answer["pages"] * PAGE_BYTES / 1e6
+        if invocation.outcome != "answer":
+            raise RuntimeError(invocation.log or invocation.error_message)
+        return _used(invocation.pid)
 
 
 def _figures(what: str, found: list[list[tuple[float, float]]], *, at_most: float) -> Iterator[Figure]:

@@ -327,7 +327,8 @@ class TestFailures:
 
 
 class TestInterruptions:
-    def test_what_a_leader_that_is_torn_out_leaves_is_carried_out_by_the_others(self, layer, disk):
+    @pytest.mark.parametrize("begun", [False, True])
+    def test_what_a_leader_that_is_torn_out_leaves_is_carried_out_by_the_others(self, layer, disk, path, begun):
         class TornOutError(BaseException):
             """As a debugger raises it in another thread."""
 
@@ -335,6 +336,8 @@ class TestInterruptions:
 
         def begin():
             layer._connections.begin = real
+            if begun:
+                real()
             raise TornOutError
 
         def lead(record):
@@ -344,7 +347,8 @@ class TestInterruptions:
         layer._connections.begin = begin
         group = Together(layer, disk, [(lead, claim("key")), *claims(layer, 4)])
         assert group.ends == ["stored"] * 5
-        assert len(stored(layer, *(f"key{number}" for number in range(4)))) == 4
+        with SQLitePersistenceLayer(path, clock=SetClock()) as other:
+            assert len(stored(other, *(f"key{number}" for number in range(4)))) == 4
 
     def test_those_whom_nobody_wakes_look_for_themselves(self, layer, disk, monkeypatch):
         monkeypatch.setattr(_sqlite_groups, "_PATIENCE", 0.01)

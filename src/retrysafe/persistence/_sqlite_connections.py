@@ -246,6 +246,9 @@ class Connections:
             return
 
     def _current_writer(self, now: float) -> sqlite3.Connection:
+        if self._writer is not None and self._writer.in_transaction:
+            # Of a thread that was torn out of it. What is written in there would never be committed.
+            self.drop(self._writer)
         if self._writer is None:
             self._writer = self._connect("rw")
         elif now >= self._check_file_at:

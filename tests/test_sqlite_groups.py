@@ -284,6 +284,21 @@ class TestFailures:
         assert stored(layer, *(f"key{number}" for number in range(5))) == []
         layer._put_record(claim("key0"))
 
+    def test_what_does_not_fit_together_is_tried_alone(self, layer, disk, monkeypatch):
+        begin, alone = layer._connections.begin, layer._connections.alone
+
+        def begin_with_little_room():
+            disk.is_full = True
+            return begin()
+
+        def alone_with_room(*write):
+            disk.is_full = False
+            return alone(*write)
+
+        monkeypatch.setattr(layer._connections, "begin", begin_with_little_room)
+        monkeypatch.setattr(layer._connections, "alone", alone_with_room)
+        assert Together(layer, disk, claims(layer, 5)).ends == ["stored"] * 5
+
     def test_another_program_that_keeps_the_lock_is_told_to_each_after_one_wait(self, path):
         tries, ends = [], []
 

@@ -19,20 +19,17 @@ from threading import get_ident
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from retrysafe.exceptions import (
-    IdempotencyPersistenceConfigError,
-    IdempotencyPersistenceConnectionError,
-)
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._sqlite_errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
 from retrysafe.persistence._sqlite_forks import close_before_forks
 from retrysafe.persistence._sqlite_groups import WriteGroups
+from retrysafe.persistence._sqlite_opening import identity, open_file, switch_to_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from retrysafe.persistence._sqlite_opening import Synchronous
     from retrysafe.persistence._sqlite_statements import Command
-
-Synchronous = Literal["full", "normal", "off"]
 
 # Idle readers that are kept; one in use beyond these is closed when it is given back.
 _KEPT_READERS: Final = 32
@@ -70,7 +67,7 @@ class Connections:
         prepare: Callable[[sqlite3.Connection], None],
     ) -> None:
         self._path = path
-        self._synchronous = synchronous
+        self._synchronous: Synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
         # A later connection must not make anew a file that somebody has removed, and only a URI can say so.
         self._uri = Path(path).as_uri()
@@ -82,9 +79,9 @@ class Connections:
             with self._writing:
                 first = self._connect("rwc")
                 try:
-                    self._switch_to_wal(first)
+                    switch_to_wal(first, path, busy_timeout_seconds)
                     prepare(first)
-                    self._file = _identity(path)
+                    self._file = identity(path)
                 finally:
                     first.close()
         except REFUSALS as error:
@@ -209,41 +206,18 @@ class Connections:
                 f"the SQLite database {self._path} was open when this process was forked, and Python was not "
                 "told beforehand: fork before the first use of its layer object"
             )
-        connection = sqlite3.connect(
+        connection = open_file(
             f"{self._uri}?mode={mode}",
-            uri=True,
-            timeout=self._busy_timeout_seconds,
-            isolation_level=None,
-            check_same_thread=False,
+            synchronous=self._synchronous,
+            busy_timeout_seconds=self._busy_timeout_seconds,
         )
         try:
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            # On macOS an fsync does not reach the disk; elsewhere this changes nothing.
-            connection.execute(f"PRAGMA fullfsync = {self._synchronous == 'full'}")
             if mode == "rw":
                 self._check_file()
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not always wait while another process does the same.
-        deadline = monotonic() + self._busy_timeout_seconds
-        while True:
-            try:
-                ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            except sqlite3.OperationalError as error:
-                if primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() >= deadline:
-                    raise
-                sleep(_PAUSE_SECONDS)
-                continue
-            if mode != "wal":
-                raise IdempotencyPersistenceConfigError(
-                    f"the SQLite database {self._path} cannot keep a write-ahead log, its journal mode stays "
-                    f"{mode}: put it on a local disk that this process may write to"
-                )
-            return
 
     def _current_writer(self, now: float) -> sqlite3.Connection:
         if self._writer is not None and self._writer.in_transaction:
@@ -257,7 +231,7 @@ class Connections:
         return self._writer
 
     def _check_file(self) -> None:
-        if _identity(self._path) != self._file:
+        if identity(self._path) != self._file:
             raise IdempotencyPersistenceConnectionError(
                 f"the SQLite database {self._path} was removed or replaced while it was open, so other "
                 "processes would not see what is written: make another layer object"
@@ -309,11 +283,3 @@ class Connections:
         self._carried = bool(carried)
         self._start()
         return carried
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

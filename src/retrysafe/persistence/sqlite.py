@@ -31,8 +31,9 @@ from retrysafe.exceptions import (
     IdempotencyResponseUnavailableError,
 )
 from retrysafe.persistence._shared_reads import AsyncSharedReads
-from retrysafe.persistence._sqlite_connections import Connections, Synchronous
+from retrysafe.persistence._sqlite_connections import Connections
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
+from retrysafe.persistence._sqlite_opening import Synchronous
 from retrysafe.persistence._sqlite_schema import check_table_name, prepare_table
 from retrysafe.persistence._sqlite_statements import Statements, record_of
 from retrysafe.persistence.base import BasePersistenceLayer

@@ -10,7 +10,23 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import cache, dynamodb, imports, large_payload, memory, profiles, results, sqlite
+from benchmarks import (
+    cache,
+    cold_start,
+    dynamodb,
+    growth,
+    imports,
+    large_payload,
+    memory,
+    per_call,
+    profiles,
+    results,
+    sqlite,
+    sqlite_threads,
+    throughput,
+    waiters,
+    workflows,
+)
 from benchmarks.figures import Figure, table
 from rich.console import Console
 
@@ -21,6 +37,13 @@ SECTIONS = {
     "dynamodb": dynamodb,
     "imports": imports,
     "large_payload": large_payload,
+    "sqlite_threads": sqlite_threads,
+    "workflows": workflows,
+    "per_call": per_call,
+    "throughput": throughput,
+    "waiters": waiters,
+    "growth": growth,
+    "cold_start": cold_start,
 }
 WIDTH = 180  # of a report that goes into a file
 

@@ -1,4 +1,4 @@
-"""The servers that the benchmarks measure on: the tests' own, started here for the time of a section."""
+"""What the benchmarks measure on: the tests' own servers, started for the time of a section, disks, and Lambda."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from servers import DynamoDBServer, RedisServer, programs  # found only now
 from servers.dynamodb import dynamodb_local as make_dynamodb_local
 from servers.dynamodb import dynoxide as make_dynoxide
 from servers.processes import ServerProcess, end_guard
+from support.lambda_runtime import LambdaRuntime
+from support.slow_disk import Disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+__all__ = ["Disk", "DynamoDBServer", "LambdaRuntime", "RedisServer", "dynamodb_local", "dynoxide", "redis_70", "valkey"]
 
 S = TypeVar("S", bound=ServerProcess)
 

@@ -30,8 +30,10 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
 )
-from retrysafe.persistence._sqlite_connections import Connections, Synchronous
+from retrysafe.persistence._shared_reads import AsyncSharedReads
+from retrysafe.persistence._sqlite_connections import Connections
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
+from retrysafe.persistence._sqlite_opening import Synchronous
 from retrysafe.persistence._sqlite_schema import check_table_name, prepare_table
 from retrysafe.persistence._sqlite_statements import Statements, record_of
 from retrysafe.persistence.base import BasePersistenceLayer
@@ -216,6 +218,11 @@ class AsyncSQLitePersistenceLayer(ThreadedPersistenceLayer):
             path, table=table, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, clock=clock
         )
         super().__init__(self._sqlite)
+        self._reads = AsyncSharedReads(super()._get_record)
+
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        # Only calls that wait ask, and a thousand of them would keep all the threads from those who write.
+        return await self._reads.read(idempotency_key)
 
     async def sweep(self, limit: int = 1000) -> int:
         """See `SQLitePersistenceLayer.sweep`."""

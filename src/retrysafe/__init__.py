@@ -2,6 +2,7 @@
 
 import typing as _typing
 
+from retrysafe.batch import BatchResult, ItemResult, idempotent_batch
 from retrysafe.block import idempotent_block
 from retrysafe.config import IdempotencyConfig
 from retrysafe.execution import Execution, current_execution
@@ -21,15 +22,18 @@ __all__ = [
     "AsyncBasePersistenceLayer",
     "AsyncMemoryPersistenceLayer",
     "BasePersistenceLayer",
+    "BatchResult",
     "DataRecord",
     "DynamoDBPersistenceLayer",
     "Execution",
     "IdempotencyConfig",
     "IdempotentHookFunction",
+    "ItemResult",
     "MemoryPersistenceLayer",
     "async_layer_from_url",
     "current_execution",
     "idempotent",
+    "idempotent_batch",
     "idempotent_block",
     "idempotent_function",
     "layer_from_url",

@@ -1,0 +1,232 @@
+"""Many scripts in one round trip: a pipeline of redis-py or valkey-py, for each node of a cluster, or a batch of glide.
+
+Each command has its own reply, or its own error. What a pipeline cannot do for a command is left to that command by
+itself: to teach a server a script, to follow a key to another node, to wait for replicas, to carry what is large.
+`sending(...)` is the course of it, without I/O.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_replicas import (
+    is_cluster,
+    is_gone,
+    is_unknown_script,
+    send_over_one,
+    send_to_node,
+)
+from retrysafe.persistence.many import outcome, outcome_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from retrysafe.persistence._cache_clients import Options
+    from retrysafe.persistence._cache_commands import Command
+
+MOST_TOGETHER: Final = 128
+"""How many commands a pipeline has at most, so that the server is not kept from others for long."""
+
+LARGEST: Final = 65_536
+LARGEST_TOGETHER: Final = 1_048_576
+"""Characters: of a command that goes with others, and of all that go together."""
+
+GLIDE_TIMEOUT_MS: Final = 250
+GLIDE_COMMAND_MS: Final = 5
+"""How long valkey-glide waits by default, and what each command of a batch adds to that."""
+
+Course: TypeAlias = "Generator[list[Command], list[Any], list[Any]]"
+"""Yields commands to be sent together, or one by itself; is sent their replies, errors among them."""
+
+
+def sending(commands: list[Command]) -> Course:
+    """The replies to the commands, or the errors in their place, in order."""
+    replies: list[Any] = [None] * len(commands)
+    for portion in _portions(commands):
+        got = yield [commands[number] for number in portion]
+        replies_to(portion, got, replies)
+        if len(portion) == 1:
+            continue
+        for number in portion:
+            if isinstance(replies[number], UnicodeDecodeError) or _is_moved(replies[number]):
+                (replies[number],) = yield [commands[number]]
+        unknown = [number for number in portion if _is_unknown(replies[number])]
+        while unknown:
+            # The first one teaches its server the script. In a cluster the others may stand elsewhere.
+            first, *others = unknown
+            (replies[first],) = yield [commands[first]]
+            if others:
+                replies_to(others, (yield [commands[number] for number in others]), replies)
+            unknown = [number for number in others if _is_unknown(replies[number])]
+    return replies
+
+
+def replies_to(numbers: list[int], got: list[Any], replies: list[Any]) -> None:
+    """Put the replies in their places."""
+    for number, reply in zip(numbers, got, strict=True):
+        replies[number] = reply
+
+
+def _portions(commands: list[Command]) -> Generator[list[int], None, None]:
+    """What goes together, by number."""
+    portion: list[int] = []
+    size = 0
+    for number, command in enumerate(commands):
+        length = len(command.arguments[0]) if command.arguments else 0
+        if command.replicated or length > LARGEST:
+            yield [number]
+            continue
+        if len(portion) == MOST_TOGETHER or size + length > LARGEST_TOGETHER:
+            yield portion
+            portion, size = [], 0
+        portion.append(number)
+        size += length
+    if portion:
+        yield portion
+
+
+def _is_unknown(reply: Any) -> bool:
+    return isinstance(reply, Exception) and is_unknown_script(reply)
+
+
+def _is_moved(reply: Any) -> bool:
+    return isinstance(reply, Exception) and is_gone(reply)
+
+
+# --- who sends ----------------------------------------------------------------------------------------------------
+
+
+def run_all(
+    commands: list[Command],
+    options: Options,
+    alone: Callable[[Command], Any],
+    pipelined: Callable[[list[Command]], list[Any]],
+) -> list[Any]:
+    """The replies to all, or this library's errors.
+
+    Args:
+        commands: The commands.
+        options: The layer's.
+        alone: Carries out one, and raises this library's errors.
+        pipelined: The replies to several, errors among them.
+    """
+    course, replies = sending(commands), None
+    try:
+        while True:
+            together = course.send(replies)  # type: ignore[arg-type]  # None begins
+            if len(together) == 1:
+                replies = [outcome(alone, together[0])]
+                continue
+            try:
+                replies = pipelined(together)
+            except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
+                replies = [error] * len(together)
+    except StopIteration as stop:
+        return [_explained(reply, options) for reply in stop.value]
+
+
+async def run_all_async(
+    commands: list[Command],
+    options: Options,
+    alone: Callable[[Command], Awaitable[Any]],
+    pipelined: Callable[[list[Command]], Awaitable[list[Any]]],
+) -> list[Any]:
+    """`run_all`, awaiting both."""
+    course, replies = sending(commands), None
+    try:
+        while True:
+            together = course.send(replies)  # type: ignore[arg-type]  # None begins
+            if len(together) == 1:
+                replies = [await outcome_async(alone, together[0])]
+                continue
+            try:
+                replies = await pipelined(together)
+            except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
+                replies = [error] * len(together)
+    except StopIteration as stop:
+        return [_explained(reply, options) for reply in stop.value]
+
+
+def _explained(reply: Any, options: Options) -> Any:
+    if not isinstance(reply, Exception):
+        return reply
+    error = explained(reply, options.where, options.password)
+    if error is not reply:
+        error.__cause__ = reply
+    return error
+
+
+# --- redis-py and valkey-py ---------------------------------------------------------------------------------------
+
+
+def pipelined(client: Any, commands: list[Command]) -> list[Any]:
+    """The replies to the commands, in one round trip for each node that has some of the keys."""
+    if not is_cluster(client):
+        return send_over_one(client, [_words(command) for command in commands])
+    connected = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
+    replies: list[Any] = [None] * len(commands)
+    for node, numbers in _by_node(client, commands):
+        words = [_words(commands[number]) for number in numbers]
+        try:
+            got = send_over_one(connected(node), words)
+        except Exception as error:  # noqa: BLE001  # the reply to each
+            got = [error] * len(numbers)
+        replies_to(numbers, got, replies)
+    return replies
+
+
+async def pipelined_async(client: Any, commands: list[Command]) -> list[Any]:
+    """The twin of `pipelined`; a cluster's nodes are asked at the same time."""
+    if not is_cluster(client):
+        async with client.pipeline(transaction=False) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*_words(command))
+            got: list[Any] = await pipeline.execute(raise_on_error=False)
+        return got
+    import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
+
+    await client.initialize()
+    replies: list[Any] = [None] * len(commands)
+
+    async def ask(node: Any, numbers: list[int]) -> None:
+        try:
+            got = await send_to_node(node, [_words(commands[number]) for number in numbers])
+        except Exception as error:  # noqa: BLE001  # the reply to each
+            got = [error] * len(numbers)
+        replies_to(numbers, got, replies)
+
+    await asyncio.gather(*(ask(node, numbers) for node, numbers in _by_node(client, commands)))
+    return replies
+
+
+def _by_node(client: Any, commands: list[Command]) -> list[tuple[Any, list[int]]]:
+    found: dict[str, tuple[Any, list[int]]] = {}
+    for number, command in enumerate(commands):
+        node = client.get_node_from_key(command.key)
+        found.setdefault(node.name, (node, []))[1].append(number)
+    return list(found.values())
+
+
+def _words(command: Command) -> tuple[Any, ...]:
+    return ("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
+
+
+# --- valkey-glide -------------------------------------------------------------------------------------------------
+
+
+def glide_batch(client: Any, commands: list[Command]) -> Any:
+    """The replies to the commands, or what is to be awaited for them; in a cluster the client asks each node."""
+    cls = next(cls for cls in type(client).__mro__ if cls.__module__.startswith("glide"))
+    module = importlib.import_module(cls.__module__.partition(".")[0])
+    config = getattr(client, "config", None) or getattr(client, "_config", None)
+    timeout = (getattr(config, "request_timeout", None) or GLIDE_TIMEOUT_MS) + GLIDE_COMMAND_MS * len(commands)
+    batch: Any
+    if any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__):
+        batch, options = module.ClusterBatch(is_atomic=False), module.ClusterBatchOptions(timeout=timeout)
+    else:
+        batch, options = module.Batch(is_atomic=False), module.BatchOptions(timeout=timeout)
+    for command in commands:
+        batch.custom_command([str(word) for word in _words(command)])
+    return client.exec(batch, raise_on_error=False, options=options)

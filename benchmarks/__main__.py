@@ -11,7 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
-from benchmarks import cache, dynamodb, imports, large_payload, memory, profiles, sqlite
+from benchmarks import batch, cache, dynamodb, imports, large_payload, memory, profiles, sqlite
 from benchmarks.figures import Figure, as_json, table
 from rich.console import Console
 
@@ -20,6 +20,7 @@ SECTIONS = {
     "sqlite": sqlite,
     "cache": cache,
     "dynamodb": dynamodb,
+    "batch": batch,
     "imports": imports,
     "large_payload": large_payload,
 }

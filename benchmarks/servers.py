@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from servers import DynamoDBServer, RedisServer, programs  # found only now
+from servers.dynamodb import dynamodb_local as make_dynamodb_local
 from servers.dynamodb import dynoxide as make_dynoxide
 from servers.processes import end_guard
 
@@ -33,6 +34,18 @@ def valkey() -> Iterator[RedisServer]:
 def dynoxide() -> Iterator[DynamoDBServer]:
     """The fastest server that speaks DynamoDB's interface, so that it hides least."""
     server = make_dynoxide()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        end_guard()
+
+
+@contextlib.contextmanager
+def dynamodb_local() -> Iterator[DynamoDBServer]:
+    """DynamoDB Local, AWS's own."""
+    server = make_dynamodb_local()
     server.start()
     try:
         yield server

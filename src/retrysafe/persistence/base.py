@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from retrysafe.clock import SYSTEM_CLOCK, Clock
-from retrysafe.persistence.many import one_by_one, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +147,8 @@ class BasePersistenceLayer(_Layer):
         Raises:
             Exception: What is not known of any: which of them were carried out is not known either.
         """
+        from retrysafe.persistence.many import one_by_one  # noqa: PLC0415  # needed by batches alone
+
         return one_by_one(self, operation, arguments)
 
     def close(self) -> None:
@@ -208,6 +209,8 @@ class AsyncBasePersistenceLayer(_Layer):
 
     async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         """See `BasePersistenceLayer._for_each`. The default calls the method for some of them at the same time."""
+        from retrysafe.persistence.many import side_by_side  # noqa: PLC0415  # needed by batches alone
+
         return await side_by_side(self, operation, arguments)
 
     async def close(self) -> None:

@@ -137,7 +137,7 @@ class Batch:
         self.interruption: BaseException | None = None
         for item in items:
             if item.ending is not None:
-                self._note_failure(item)
+                self._note_failure(item, item.ending)
             elif item.call is None:
                 self._coming.append(item)
             elif item.call.idempotency_key in self._same_key:
@@ -220,6 +220,7 @@ class Batch:
             return
         if isinstance(item.op, Invoke):
             item.is_running, item.has_run = False, True
+            self._note_failure(item, answer)
         elif isinstance(answer, DataRecord):
             item.stands = answer
         elif answer is None:
@@ -320,7 +321,7 @@ class Batch:
         self.claimed.pop(item.index, None)
         self._live.pop(item.index, None)
         self._succeeded.append(item)
-        self._note_failure(item)
+        self._note_failure(item, ending)
         if isinstance(ending, Raised) and self.interruption is None and not isinstance(ending.error, self._own_errors):
             raise ending.error
 
@@ -338,8 +339,8 @@ class Batch:
 
     # --- items after a failure -------------------------------------------------------------------------------------
 
-    def _note_failure(self, item: Item) -> None:
-        if not self._stop_at_failure or not isinstance(item.ending, Raised):
+    def _note_failure(self, item: Item, ending: Ending | None) -> None:
+        if not self._stop_at_failure or not isinstance(ending, Raised):
             return
         if self._failed_at is None or item.index < self._failed_at:
             self._failed_at = item.index

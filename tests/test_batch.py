@@ -29,8 +29,10 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, UNAVAILABLE
 from retrysafe.testing import AsyncFailingLayer, FailingLayer
+from support.flavours import FLAVOURS
 
 BY_ID = IdempotencyConfig(event_key_jmespath="id")
+SYNC = [flavour for flavour in FLAVOURS if not flavour.is_async]
 
 
 class DeclinedError(Exception):
@@ -143,22 +145,17 @@ def test_a_duplicate_of_an_item_that_failed_is_a_retry_as_it_is_one_by_one(flavo
     assert work.runs == [1, 2, 1]
 
 
+@pytest.mark.parametrize("flavour", SYNC, ids=lambda flavour: flavour.name)
 def test_an_item_that_runs_elsewhere_is_reported_and_hinders_no_other(flavour):
     layer, work = flavour.layer(), Work()
     charge = over_many(flavour, work, layer)
-    elsewhere = []
-
-    def within(order):
-        elsewhere.append(over_many(flavour, work, layer)(orders(1, 2)) if not flavour.is_async else None)
-
-    if flavour.is_async:
-        pytest.skip("the sync flavours hold the key by a call inside of a call")
-    one_at_a_time(flavour, within, layer)({"id": 1})
-    (result,) = elsewhere
+    results = []
+    one_at_a_time(flavour, lambda order: results.append(charge(orders(1, 2))), layer)({"id": 1})
+    (result,) = results
     assert statuses(result) == ["in_progress", "returned"]
     assert isinstance(result[0].error, IdempotencyAlreadyInProgressError)
     assert result[0].error.retry_after > 0
-    assert charge(orders(1))[0].status == "replayed"
+    assert statuses(charge(orders(1))) == ["replayed"]
 
 
 def test_the_same_key_with_another_payload_is_refused_by_itself_also_within_a_batch(flavour):
@@ -317,9 +314,8 @@ def test_a_key_whose_lease_ended_before_its_turn_is_claimed_anew(flavour, clock)
     assert layer.calls["put"] > 3
 
 
+@pytest.mark.parametrize("flavour", SYNC, ids=lambda flavour: flavour.name)
 def test_a_key_that_another_took_over_before_its_turn_does_not_run_here(flavour, clock):
-    if flavour.is_async:
-        pytest.skip("the rival is a sync call")
     layer, work, rival = flavour.layer(clock=clock), Work(), Work()
 
     def standing_still(order):
@@ -470,10 +466,6 @@ def test_an_item_that_runs_elsewhere_is_waited_for_after_the_others_have_run():
         leave.wait(30)
         return "paid elsewhere"
 
-    holder = threading.Thread(
-        target=idempotent_function(hold, persistence_store=layer, config=BY_ID, key_prefix="charge"),
-        kwargs={"order": {"id": 1}},
-    )
     holder = threading.Thread(
         target=lambda: idempotent_function(
             hold, data_keyword_argument="order", persistence_store=layer, config=BY_ID, key_prefix="charge"

@@ -113,15 +113,12 @@ class BatchRun:
 
     def _run(self, item: Item) -> None:
         arguments = (item.value, *self._args)
-        try:
-            # Straight to where an interruption, wherever it strikes, finds that the function has run.
-            if isinstance(item.op, Invoke):
-                beat = self._keeper.start_beat
-                item.answer = invoke(item.op, self._store, self._function, arguments, self._kwargs, beat)
-            else:
-                item.answer = self._plainly(item)
-        finally:
-            item.is_running = False
+        # Straight to where an interruption, wherever it strikes, finds that the function has run.
+        if isinstance(item.op, Invoke):
+            beat = self._keeper.start_beat
+            item.answer = invoke(item.op, self._store, self._function, arguments, self._kwargs, beat)
+        else:
+            item.answer = self._plainly(item)
         self._batch.answer(item, item.answer)
 
     def _plainly(self, item: Item) -> Ending:
@@ -230,6 +227,7 @@ class AsyncBatchRun:
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
 
         self._running[asyncio.get_running_loop().create_task(self._run(item))] = item
+        item.is_running = True
         return True
 
     async def _run(self, item: Item) -> Ending:

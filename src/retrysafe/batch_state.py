@@ -47,7 +47,7 @@ class Item:
         claim: The record that claims its key, once it may run.
         lease_end_ms: End of its lease as last renewed.
         is_lost: Whether a renewal found that the key passed to another call.
-        is_running: Whether its function is under way.
+        is_running: Whether its function is under way beside the batch, in a task.
         has_run: Whether its function has ended.
         due: When its pause is over, on the monotonic clock, in seconds.
         stands: What was last known to stand under its key.
@@ -186,7 +186,6 @@ class Batch:
             if self._is_left_out(item):
                 self._free(item)
             elif item.may_run():
-                item.is_running = True
                 return item
             else:
                 for each in (item, *(each for each in self.ready if not each.may_run())):
@@ -212,13 +211,12 @@ class Batch:
         Raises:
             BaseException: An interruption ended it.
         """
-        if item.ending is not None:
-            return
         if item.call is None:
             item.is_running, item.has_run = False, True
             self._ended(item, answer)
             return
-        if isinstance(item.op, Invoke):
+        has_run = isinstance(item.op, Invoke)
+        if has_run:
             item.is_running, item.has_run = False, True
             self._note_failure(item, answer)
         elif isinstance(answer, DataRecord):
@@ -227,6 +225,8 @@ class Batch:
             item.stands = item.op.record if isinstance(item.op, Complete) else None
         self._step(item, answer)
         self._begin_successors()
+        if has_run:
+            self._let_through(answer)
 
     def stop(self, error: BaseException) -> None:
         """An interruption: nothing more begins; each item that has begun goes on to what it owes to the store.
@@ -322,6 +322,10 @@ class Batch:
         self._live.pop(item.index, None)
         self._succeeded.append(item)
         self._note_failure(item, ending)
+        self._let_through(ending)
+
+    def _let_through(self, ending: Ending | None) -> None:
+        """Raise what is no item's own, but an interruption of them all."""
         if isinstance(ending, Raised) and self.interruption is None and not isinstance(ending.error, self._own_errors):
             raise ending.error
 

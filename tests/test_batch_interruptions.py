@@ -1,4 +1,4 @@
-"""Batches that are interrupted: what has run is recorded, what has not is free, and the interruption reaches the caller."""
+"""Batches that are interrupted: what has run is recorded, what has not is free, and the caller is interrupted too."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_interruption_while_keys_are_claimed_frees_them_all_and_nothing_runs(
     layer, runs = FailingLayer(inner), []
     layer.fail("put", call=number, applied=applied, error=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        over_many(lambda order: runs.append(order), layer)(orders(1, 2, 3))
+        over_many(runs.append, layer, None)(orders(1, 2, 3))
     assert (runs, len(inner)) == ([], 0)
 
 
@@ -311,4 +311,3 @@ def test_after_the_death_of_the_process_only_what_was_not_recorded_runs_again(tm
         result = over_many(lambda order: runs.append(order["id"]), layer, config)(orders(*range(6)))
     assert all(each.ok for each in result)
     assert sorted(runs) == list(range(4 - lost, 6))
-

@@ -14,7 +14,7 @@ from retrysafe.persistence._cache_clients import (
     wrong_colour,
 )
 from retrysafe.persistence._cache_errors import explained
-from retrysafe.persistence._cache_pipelines import glide_batch, pipelined_async, run_all_async
+from retrysafe.persistence._cache_pipelines import glide_together_async, pipelined_async, run_all_async
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
     carry_out_async,
@@ -149,7 +149,10 @@ class AsyncGlideBackend:
 
     async def run_all(self, commands: list[Command]) -> list[Any]:
         """See `AsyncBackend`."""
-        return await run_all_async(commands, self._options, self.run, lambda several: glide_batch(self.client, several))
+        return await run_all_async(commands, self._options, self.run, self._together)
+
+    async def _together(self, commands: list[Command]) -> list[Any]:
+        return await glide_together_async(self.client, self._scripts, commands)
 
     async def _run_replicated(self, command: Command) -> list[Any]:
         batches, key = self._batches, command.key

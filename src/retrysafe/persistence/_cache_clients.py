@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_errors import explained
-from retrysafe.persistence._cache_pipelines import glide_batch, pipelined, run_all
+from retrysafe.persistence._cache_pipelines import glide_together, pipelined, run_all
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
     carry_out,
@@ -182,7 +182,10 @@ class GlideBackend:
 
     def run_all(self, commands: list[Command]) -> list[Any]:
         """See `Backend`."""
-        return run_all(commands, self._options, self.run, lambda several: glide_batch(self.client, several))
+        return run_all(commands, self._options, self.run, self._together)
+
+    def _together(self, commands: list[Command]) -> list[Any]:
+        return glide_together(self.client, self._scripts, commands)
 
     def _run_replicated(self, command: Command) -> list[Any]:
         batches, key = self._batches, command.key

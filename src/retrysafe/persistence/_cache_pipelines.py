@@ -1,18 +1,17 @@
-"""Many scripts in one round trip: a pipeline of redis-py or valkey-py, for each node of a cluster, or a batch of glide.
+"""Many scripts in one round trip: one script for many keys, or in a cluster, whose scripts have one key, pipelines.
 
-Each command has its own reply, or its own error. What a pipeline cannot do for a command is left to that command by
-itself: to teach a server a script, to follow a key to another node, to wait for replicas, to carry what is large.
-`sending(...)` is the course of it, without I/O.
+Each command has its own reply, or its own error. What does not go together is left to the command by itself: to follow
+a key to another node, to wait for replicas, to carry what is large. `sending(...)` is the course of it, without I/O.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_replicas import (
     is_cluster,
+    is_glide_cluster,
     is_gone,
     is_unknown_script,
     send_over_one,
@@ -23,8 +22,8 @@ from retrysafe.persistence.many import outcome, outcome_async
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from retrysafe.persistence._cache_clients import Options
-    from retrysafe.persistence._cache_commands import Command
+    from retrysafe.persistence._cache_clients import GlideScripts, Options
+    from retrysafe.persistence._cache_commands import Command, Script
 
 MOST_TOGETHER: Final = 128
 """How many commands a pipeline has at most, so that the server is not kept from others for long."""
@@ -158,13 +157,67 @@ def _explained(reply: Any, options: Options) -> Any:
     return error
 
 
+# --- one script for many keys -------------------------------------------------------------------------------------
+
+
+class ScriptFailedError(Exception):
+    """What a script raised for one of many keys, in the server's words."""
+
+
+class Together:
+    """Commands with the same script as one.
+
+    Args:
+        script: The script for many keys.
+        numbers: Which of the commands.
+        commands: All of them.
+
+    Attributes:
+        keys: Their keys.
+        arguments: Their arguments, each time after how many there are.
+        words: All that follows the script in EVALSHA and EVAL.
+    """
+
+    __slots__ = ("_numbers", "arguments", "keys", "script", "words")
+
+    def __init__(self, script: Script, numbers: list[int], commands: list[Command]) -> None:
+        self.script = script
+        self._numbers = numbers
+        self.keys = [commands[number].key for number in numbers]
+        self.arguments: list[str] = []
+        for number in numbers:
+            self.arguments.append(str(len(commands[number].arguments)))
+            self.arguments += commands[number].arguments
+        self.words = (len(self.keys), *self.keys, *self.arguments)
+
+    def put(self, got: Any, replies: list[Any]) -> None:
+        """Put the replies in their places, or what was raised instead of them."""
+        if isinstance(got, Exception):
+            got = [got] * len(self._numbers)
+        for number, reply in zip(self._numbers, got, strict=True):
+            replies[number] = _failure(reply) if type(reply) is list else reply
+
+
+def together(commands: list[Command]) -> list[Together]:
+    """The commands, by their scripts; mostly it is one."""
+    by_script: dict[Script, list[int]] = {}
+    for number, command in enumerate(commands):
+        by_script.setdefault(command.script, []).append(number)
+    return [Together(script.for_many(), numbers, commands) for script, numbers in by_script.items()]
+
+
+def _failure(reply: Any) -> ScriptFailedError:
+    (said,) = reply
+    return ScriptFailedError(said.decode() if isinstance(said, bytes) else said)
+
+
 # --- redis-py and valkey-py ---------------------------------------------------------------------------------------
 
 
 def pipelined(client: Any, commands: list[Command]) -> list[Any]:
     """The replies to the commands, in one round trip for each node that has some of the keys."""
     if not is_cluster(client):
-        return send_over_one(client, [_words(command) for command in commands])
+        return _as_one(client.execute_command, commands)
     connected = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
     replies: list[Any] = [None] * len(commands)
     for node, numbers in _by_node(client, commands):
@@ -180,11 +233,7 @@ def pipelined(client: Any, commands: list[Command]) -> list[Any]:
 async def pipelined_async(client: Any, commands: list[Command]) -> list[Any]:
     """The twin of `pipelined`; a cluster's nodes are asked at the same time."""
     if not is_cluster(client):
-        async with client.pipeline(transaction=False) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*_words(command))
-            got: list[Any] = await pipeline.execute(raise_on_error=False)
-        return got
+        return await _as_one_async(client.execute_command, commands)
     import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
 
     await client.initialize()
@@ -198,6 +247,26 @@ async def pipelined_async(client: Any, commands: list[Command]) -> list[Any]:
         replies_to(numbers, got, replies)
 
     await asyncio.gather(*(ask(node, numbers) for node, numbers in _by_node(client, commands)))
+    return replies
+
+
+def _as_one(execute: Callable[..., Any], commands: list[Command]) -> list[Any]:
+    replies: list[Any] = [None] * len(commands)
+    for each in together(commands):
+        got = outcome(lambda words: execute(*words), ("EVALSHA", each.script.sha, *each.words))
+        if _is_unknown(got):
+            got = outcome(lambda words: execute(*words), ("EVAL", each.script.text, *each.words))
+        each.put(got, replies)
+    return replies
+
+
+async def _as_one_async(execute: Callable[..., Awaitable[Any]], commands: list[Command]) -> list[Any]:
+    replies: list[Any] = [None] * len(commands)
+    for each in together(commands):
+        got = await outcome_async(lambda words: execute(*words), ("EVALSHA", each.script.sha, *each.words))
+        if _is_unknown(got):
+            got = await outcome_async(lambda words: execute(*words), ("EVAL", each.script.text, *each.words))
+        each.put(got, replies)
     return replies
 
 
@@ -216,17 +285,35 @@ def _words(command: Command) -> tuple[Any, ...]:
 # --- valkey-glide -------------------------------------------------------------------------------------------------
 
 
-def glide_batch(client: Any, commands: list[Command]) -> Any:
-    """The replies to the commands, or what is to be awaited for them; in a cluster the client asks each node."""
-    cls = next(cls for cls in type(client).__mro__ if cls.__module__.startswith("glide"))
-    module = importlib.import_module(cls.__module__.partition(".")[0])
+def glide_together(client: Any, scripts: GlideScripts, commands: list[Command]) -> list[Any]:
+    """The replies to the commands; in a cluster the client asks each node."""
+    if is_glide_cluster(client):
+        got: list[Any] = _glide_batch(client, scripts.module, commands)
+        return got
+    replies: list[Any] = [None] * len(commands)
+    for each in together(commands):
+        script = scripts.of(each.script)
+        each.put(client.invoke_script(script, keys=each.keys, args=each.arguments), replies)
+    return replies
+
+
+async def glide_together_async(client: Any, scripts: GlideScripts, commands: list[Command]) -> list[Any]:
+    """The twin of `glide_together`."""
+    if is_glide_cluster(client):
+        got: list[Any] = await _glide_batch(client, scripts.module, commands)
+        return got
+    replies: list[Any] = [None] * len(commands)
+    for each in together(commands):
+        script = scripts.of(each.script)
+        each.put(await client.invoke_script(script, keys=each.keys, args=each.arguments), replies)
+    return replies
+
+
+def _glide_batch(client: Any, module: Any, commands: list[Command]) -> Any:
+    """The replies, or what is to be awaited for them."""
     config = getattr(client, "config", None) or getattr(client, "_config", None)
     timeout = (getattr(config, "request_timeout", None) or GLIDE_TIMEOUT_MS) + GLIDE_COMMAND_MS * len(commands)
-    batch: Any
-    if any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__):
-        batch, options = module.ClusterBatch(is_atomic=False), module.ClusterBatchOptions(timeout=timeout)
-    else:
-        batch, options = module.Batch(is_atomic=False), module.BatchOptions(timeout=timeout)
+    batch = module.ClusterBatch(is_atomic=False)
     for command in commands:
         batch.custom_command([str(word) for word in _words(command)])
-    return client.exec(batch, raise_on_error=False, options=options)
+    return client.exec(batch, raise_on_error=False, options=module.ClusterBatchOptions(timeout=timeout))

@@ -75,6 +75,11 @@ def is_cluster(client: Any) -> bool:
     return hasattr(client, "get_node_from_key")
 
 
+def is_glide_cluster(client: Any) -> bool:
+    """Whether it is a cluster client of valkey-glide."""
+    return any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__)
+
+
 # --- redis-py and valkey-py ---------------------------------------------------------------------------------------
 
 
@@ -178,7 +183,7 @@ class GlideBatches:
     def __init__(self, client: Any, module: Any, reply_timeout_ms: int) -> None:
         self._client = client
         self._module = module
-        self._cluster = any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__)
+        self._cluster = is_glide_cluster(client)
         self._timeout_ms = reply_timeout_ms
 
     def send(self, key: str, pair: Pair) -> Any:

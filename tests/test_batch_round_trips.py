@@ -10,6 +10,7 @@ import redis
 import redis.asyncio
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_batch
+from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
 from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
@@ -171,6 +172,30 @@ def test_a_record_that_cannot_be_read_fails_its_item_alone(valkey_91):
         valkey_91.command("SET", spoilt, b"\xff\xfe")
         result = shop.charge(batch)
     assert [each.status for each in result] == ["replayed"] * 3 + ["raised"] + ["replayed"] * 2
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("server_name", ["valkey_91", "redis_62", "redis_cluster"])
+def test_what_is_no_text_under_a_key_fails_its_item_alone(name, server_name, request):
+    server = request.getfixturevalue(server_name)
+
+    async def use(layer):
+        shop = Shop(layer, key_prefix=f"no text {name}")
+        batch = orders("order", 6)
+        assert {each.status for each in await settled(shop.charge(batch))} == {"returned"}
+        record = (await settled(layer._for_each("get", [f"no text {name}#{digest('order-3')}"])))[0]
+        holder = server.master_of(record.idempotency_key) if isinstance(server, RedisCluster) else server
+        holder.command("DEL", record.idempotency_key)
+        holder.command("LPUSH", record.idempotency_key, "a list")
+        result = await settled(shop.charge(batch))
+        assert [each.status for each in result] == ["replayed"] * 3 + ["raised"] + ["replayed"] * 2
+        assert isinstance(result[3].error, IdempotencyPersistenceConsistencyError)
+
+    asyncio.run(with_client(CLIENTS[name], server, use))
+
+
+def digest(order_id):
+    return IdempotencyConfig().keys.key_hash({"id": order_id})
 
 
 def test_answers_too_large_to_go_with_others_go_by_themselves(valkey_91):

@@ -215,18 +215,18 @@ class Batch:
             item.is_running, item.has_run = False, True
             self._ended(item, answer)
             return
-        has_run = isinstance(item.op, Invoke)
-        if has_run:
+        ending: Ending | None = None
+        if isinstance(item.op, Invoke):
+            ending = answer
             item.is_running, item.has_run = False, True
-            self._note_failure(item, answer)
+            self._note_failure(item, ending)
         elif isinstance(answer, DataRecord):
             item.stands = answer
         elif answer is None:
             item.stands = item.op.record if isinstance(item.op, Complete) else None
         self._step(item, answer)
         self._begin_successors()
-        if has_run:
-            self._let_through(answer)
+        self._let_through(ending)
 
     def stop(self, error: BaseException) -> None:
         """An interruption: nothing more begins; each item that has begun goes on to what it owes to the store.

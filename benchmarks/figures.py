@@ -50,7 +50,7 @@ class Figure:
             return self.value >= self.at_least
         return None
 
-    def rate(self, *, at_least: float) -> Figure:
+    def rate(self, *, at_least: float | None) -> Figure:
         """The same with rates compared instead of times."""
         spread = None if self.spread is None else (1 / self.spread[1], 1 / self.spread[0])
         return replace(self, value=1 / self.value, spread=spread, at_least=at_least)

@@ -1,8 +1,9 @@
 """Batches of 500 messages, and of 10: `idempotent_batch` beside `idempotent_function`, called for one after the other.
 
 Rates are compared: batched / one by one. All messages are new, and what they do is nothing, so that only the traffic
-with the store is timed, on the wall; each round times the one and then the other. A server on the same machine answers sooner than any other does, and takes a
-processor away from its client; "away" puts it at the distance of a machine in the same data centre.
+with the store is timed, on the wall; each round times the one and then the other. A server on the same machine answers
+sooner than any other does, and takes a processor away from its client; "away" puts it at the distance of a machine in
+the same data centre.
 """
 
 from __future__ import annotations

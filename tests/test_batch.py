@@ -266,20 +266,33 @@ def test_an_outcome_that_the_store_did_not_take_is_tried_again(flavour):
     assert statuses(charge(orders(1, 2))) == ["replayed", "replayed"]
 
 
-def test_while_an_outcome_cannot_be_stored_nothing_more_runs_and_the_answer_is_not_lost(flavour, clock):
-    layer = failing(flavour, clock=clock)
-    layer.fail("update")
-    runs = []
+@pytest.mark.parametrize("record_after_seconds", [0, 3600])
+def test_while_an_outcome_cannot_be_stored_nothing_more_runs(flavour, record_after_seconds):
+    layer = failing(flavour)
+    for call in (1, 2, 3):
+        layer.fail("update", call=call)
+    completions = []
 
     def work(order):
-        runs.append(order["id"])
+        completions.append(layer.calls["update"])
+        return "paid"
+
+    charge = over_many(flavour, work, layer, record_after_seconds=record_after_seconds, claimed_at_once=1)
+    assert statuses(charge(orders(1, 2))) == ["returned", "returned"]
+    assert completions == [0, 4]
+
+
+def test_an_answer_that_could_not_be_stored_travels_with_the_error(flavour, clock):
+    layer = failing(flavour, clock=clock)
+    layer.fail("update")
+
+    def work(order):
         clock.advance(29.99)  # so that the lease is as good as over
         return {"paid": order["id"]}
 
-    result = over_many(flavour, work, layer, record_after_seconds=0)(orders(1, 2))
+    result = over_many(flavour, work, layer)(orders(1))
     assert isinstance(result[0].error, IdempotencyPersistenceLayerError)
     assert result[0].error.response == {"paid": 1}
-    assert layer.calls["update"] >= runs.index(1) + 2  # tried again, before the next one ran
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------

@@ -199,9 +199,10 @@ class AsyncBatchRun:
         """Do what comes next; False when nothing does."""
         batch, keeper = self._batch, self._keeper
         self._take_ended()
-        now = time.monotonic()
         if batch.paused:
-            batch.take_due(now)
+            batch.take_due(time.monotonic())
+        keeper.ended()
+        now = time.monotonic()
         if batch.asking:
             await self._done(keeper.ask())
             keeper.claimed()
@@ -247,7 +248,6 @@ class AsyncBatchRun:
             item.is_running = False
             # A task that was cancelled before it began has run nothing.
             self._batch.answer(item, Raised(_cancelled()) if task.cancelled() else task.result())
-            self._keeper.ended()
 
     async def _done(self, work: Coroutine[Any, Any, list[tuple[Item, Any]]]) -> None:
         """Carry out wishes to their end, in a task of its own: a cancellation may come again at every await."""

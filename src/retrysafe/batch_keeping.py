@@ -130,7 +130,7 @@ class Keeper:
 
     def is_recording_due(self) -> bool:
         """Whether an outcome has waited long enough."""
-        return bool(self._batch.writing) and self._record_due <= monotonic()
+        return bool(self._batch.writing) and (self._batch.is_urgent or self._record_due <= monotonic())
 
     def is_recording(self) -> bool:
         """Whether the heartbeat's thread is recording."""
@@ -179,7 +179,8 @@ class Keeper:
 
     def _record(self) -> None:
         with self._recording:
-            self._record_due = inf  # before they are taken, so that one that comes meanwhile sets it anew
+            # Before they are taken, so that one that comes meanwhile says so anew.
+            self._record_due, self._batch.is_urgent = inf, False
             items: list[Item] = []
             while self._batch.writing:
                 items.append(self._batch.writing.popleft())
@@ -219,7 +220,7 @@ class AsyncKeeper:
 
     async def record(self) -> list[tuple[Item, Any]]:
         """Record what has ended; each item with its answer."""
-        self.record_due = inf
+        self.record_due, self._batch.is_urgent = inf, False
         items = list(self._batch.writing)
         self._batch.writing.clear()
         return await self._carried_out(items)
@@ -231,8 +232,8 @@ class AsyncKeeper:
 
     def ended(self) -> None:
         """A function has ended: see that its outcome is recorded in time."""
-        if self.record_due == inf and self._batch.writing:
-            self.record_due = monotonic() + self._record_after
+        if self._batch.writing and (self.record_due == inf or self._batch.is_urgent):
+            self.record_due = monotonic() + (0.0 if self._batch.is_urgent else self._record_after)
 
     def start_beat(self, running: Running) -> Leases:
         """Tell a run of its lease."""

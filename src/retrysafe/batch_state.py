@@ -49,7 +49,7 @@ class Item:
         is_lost: Whether a renewal found that the key passed to another call.
         is_running: Whether its function is under way beside the batch, in a task.
         has_run: Whether its function has ended.
-        due: When its pause is over, on the monotonic clock, in seconds.
+        due: When its pause is over, on the monotonic clock, in seconds; 0 for one that never paused.
         stands: What was last known to stand under its key.
         ending: How it ended; None until then, and where it was left out.
     """
@@ -109,6 +109,7 @@ class Batch:
         writing: Those that have an outcome or a release for it. Whoever carries them out takes them from here.
         ready: Those whose function is to run, in the order of the batch.
         paused: Those that wait.
+        is_urgent: Whether one of them was tried before.
         claimed: All whose claim stands, by index: to be renewed until they are over.
         interruption: What ends the batch early.
     """
@@ -131,6 +132,7 @@ class Batch:
         self._live: dict[int, Item] = {}
         self.asking: list[Item] = []
         self.writing: deque[Item] = deque()
+        self.is_urgent = False
         self.ready: list[Item] = []
         self.paused: list[Item] = []
         self.claimed: dict[int, Item] = {}
@@ -310,6 +312,7 @@ class Batch:
             item.due = monotonic() + op.seconds
             self.paused.append(item)
         else:
+            self.is_urgent = self.is_urgent or bool(item.due)
             self.writing.append(item)
 
     def _is_ready(self, item: Item) -> None:

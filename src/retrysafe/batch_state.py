@@ -301,12 +301,13 @@ class Batch:
         self._enqueue(item, op)
 
     def _enqueue(self, item: Item, op: Op[Any]) -> None:
+        kind = type(op)  # looked at once; two or three of each item's wishes come by here
         if isinstance(op, Invoke):
             item.claim = op.claim
             item.lease_end_ms = op.claim.in_progress_expiry_timestamp
             self.claimed[item.index] = item
             self._is_ready(item)
-        elif isinstance(op, Claim | Fetch):
+        elif kind is Claim or kind is Fetch:
             self.asking.append(item)
         elif isinstance(op, Pause):
             item.due = monotonic() + op.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import subprocess
 import sys
 import textwrap
@@ -117,9 +118,11 @@ def torn_at(number, batch):
                 sys.setprofile(None)
                 raise Torn
 
+    # A run that is torn at its very end stays the current one of its context.
+    context = contextvars.copy_context()
     sys.setprofile(strike)
     try:
-        batch()
+        context.run(batch)
     except Torn:
         return True
     finally:

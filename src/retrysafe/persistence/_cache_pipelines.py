@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_replicas import (
     is_cluster,
@@ -48,9 +49,19 @@ def sending(commands: list[Command]) -> Course:
         replies_to(portion, got, replies)
         if len(portion) == 1:
             continue
+        lost: IdempotencyPersistenceConnectionError | None = None
         for number in portion:
-            if isinstance(replies[number], UnicodeDecodeError) or _is_moved(replies[number]):
+            if isinstance(replies[number], UnicodeDecodeError):
                 (replies[number],) = yield [commands[number]]
+            elif _is_moved(replies[number]):
+                # Where the client does not find its way by itself either, it would look for it as long for each.
+                if lost is None:
+                    (replies[number],) = yield [commands[number]]
+                    lost = (
+                        replies[number] if isinstance(replies[number], IdempotencyPersistenceConnectionError) else None
+                    )
+                else:
+                    replies[number] = lost
         unknown = [number for number in portion if _is_unknown(replies[number])]
         while unknown:
             # The first one teaches its server the script. In a cluster the others may stand elsewhere.

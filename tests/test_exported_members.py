@@ -116,7 +116,7 @@ SURFACE = {
 }
 
 # Names of the package whose module is loaded when they are asked for.
-LAZY = {"DynamoDBPersistenceLayer"}
+LAZY = {"BatchResult", "DynamoDBPersistenceLayer", "ItemResult", "idempotent_batch"}
 
 # Without an underscore, for the library's own modules; nobody is told of them.
 INTERNAL = {

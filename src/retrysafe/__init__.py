@@ -2,7 +2,6 @@
 
 import typing as _typing
 
-from retrysafe.batch import BatchResult, ItemResult, idempotent_batch
 from retrysafe.block import idempotent_block
 from retrysafe.config import IdempotencyConfig
 from retrysafe.execution import Execution, current_execution
@@ -14,6 +13,7 @@ from retrysafe.persistence.datarecord import DataRecord
 from retrysafe.persistence.memory import AsyncMemoryPersistenceLayer, MemoryPersistenceLayer
 
 if _typing.TYPE_CHECKING:
+    from retrysafe.batch import BatchResult, ItemResult, idempotent_batch
     from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 
 __version__ = "0.1.0"
@@ -41,11 +41,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """The layers whose modules are loaded only when they are asked for."""
+    """What is loaded only when it is asked for."""
     if name == "DynamoDBPersistenceLayer":
         from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer  # noqa: PLC0415  # see above
 
         return DynamoDBPersistenceLayer
+    if name in ("BatchResult", "ItemResult", "idempotent_batch"):
+        from retrysafe import batch  # noqa: PLC0415  # see above
+
+        return getattr(batch, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -763,3 +763,37 @@ def test_switched_off_all_items_run_straight_through(flavour, monkeypatch):
     assert statuses(result) == ["returned", "raised", "returned"]
     assert work.runs == [1, 2, 1]
     assert stored(flavour, layer) == []
+
+
+# --- many batches at the same time ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_batches_of_several_consumers_that_overlap_run_each_item_once(blocking):
+    """Outcomes are recorded in both threads, as fast as they come, and items wait for those of other consumers."""
+    layer = Watched()
+    layer.blocking = blocking
+    config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait")
+    runs, failures = [], []
+
+    def work(order):
+        runs.append(order["id"])
+        return order["id"]
+
+    charge = idempotent_batch(
+        work, persistence_store=layer, config=config, key_prefix="charge", record_after_seconds=1e-6, claimed_at_once=7
+    )
+
+    def consume(seed):
+        chance = random.Random(seed)  # noqa: S311  # a simulation
+        for _ in range(10):
+            ids = [chance.randrange(60) for _ in range(20)]
+            failures.extend(each for each, id_ in zip(charge(orders(*ids)), ids, strict=True) if each.answer != id_)
+
+    consumers = [threading.Thread(target=consume, args=(seed,)) for seed in range(4)]
+    for consumer in consumers:
+        consumer.start()
+    for consumer in consumers:
+        consumer.join()
+    assert failures == []
+    assert len(runs) == len(set(runs))

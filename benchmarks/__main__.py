@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    batch,
     cache,
     cold_start,
     dynamodb,
@@ -35,6 +36,7 @@ SECTIONS = {
     "sqlite": sqlite,
     "cache": cache,
     "dynamodb": dynamodb,
+    "batch": batch,
     "imports": imports,
     "large_payload": large_payload,
     "sqlite_threads": sqlite_threads,

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def write(directory: Path, figures: Sequence[Figure], rounds: int) -> None:
-    """Write the report into a directory, in the place of what was there."""
+    """Write the report into a directory. Of what was there, sections that were not measured now stay."""
     directory.mkdir(parents=True, exist_ok=True)
+    figures = [*_kept(directory, {figure.section for figure in figures}), *figures]
     machine = {"python": platform.python_version(), "machine": platform.machine(), "processors": os.cpu_count()}
     report = {**machine, "rounds": rounds, "figures": as_json(figures)}
     (directory / "figures.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -30,3 +31,16 @@ def write(directory: Path, figures: Sequence[Figure], rounds: int) -> None:
     for drawn in plots.draw(figures, directory):
         page += f"\n![{drawn.stem}]({drawn.name})\n"
     (directory / "figures.md").write_text(page, encoding="utf-8")
+
+
+def _kept(directory: Path, measured: set[str]) -> list[Figure]:
+    try:
+        text = (directory / "figures.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    figures: list[Figure] = []
+    for fields in json.loads(text)["figures"]:
+        del fields["met"]
+        fields["spread"] = fields["spread"] and tuple(fields["spread"])
+        figures.append(Figure(**fields))
+    return [figure for figure in figures if figure.section not in measured]

@@ -22,20 +22,24 @@ SURFACE = {
         "AsyncBasePersistenceLayer",
         "AsyncMemoryPersistenceLayer",
         "BasePersistenceLayer",
+        "BatchResult",
         "DataRecord",
         "DynamoDBPersistenceLayer",
         "Execution",
         "IdempotencyConfig",
         "IdempotentHookFunction",
+        "ItemResult",
         "MemoryPersistenceLayer",
         "async_layer_from_url",
         "current_execution",
         "idempotent",
+        "idempotent_batch",
         "idempotent_block",
         "idempotent_function",
         "layer_from_url",
     },
     "retrysafe.base": {"AsyncIdempotencyHandler", "IdempotencyHandler"},
+    "retrysafe.batch": {"BatchResult", "ItemResult", "idempotent_batch"},
     "retrysafe.config": {"IdempotencyConfig"},
     "retrysafe.clock": {"Clock", "SystemClock"},
     "retrysafe.events": {
@@ -116,7 +120,7 @@ SURFACE = {
 }
 
 # Names of the package whose module is loaded when they are asked for.
-LAZY = {"DynamoDBPersistenceLayer"}
+LAZY = {"BatchResult", "DynamoDBPersistenceLayer", "ItemResult", "idempotent_batch"}
 
 # Without an underscore, for the library's own modules; nobody is told of them.
 INTERNAL = {

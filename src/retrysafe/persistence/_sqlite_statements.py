@@ -24,7 +24,7 @@ _NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 +
 # blobs above every number; a fraction would pass, so the types are asked for.
 _KNOWN: Final = ", ".join(f"'{status}'" for status in sorted(STORED_STATUSES))
 
-_GONE: Final = f"""(
+GONE: Final = f"""(
     typeof(expiration) = 'integer' AND expiration < {_NOW} / 1000 AND status IN ({_KNOWN})
     AND (
         status <> '{INPROGRESS}'
@@ -44,7 +44,7 @@ Command = tuple[str, tuple[object, ...]]
 """One statement and its values."""
 
 
-def _placed(sql: str) -> str:
+def placed(sql: str) -> str:
     """The statement with `?` for its `:names`: values bind fastest by place, in the order of the names."""
     return re.sub(r":[a-z_]+", "?", sql)
 
@@ -53,10 +53,11 @@ class Statements:
     """The statements for one table, whose name has been checked."""
 
     def __init__(self, table: str) -> None:
-        self._look = _placed(f"""
+        self.table = table
+        self._look = placed(f"""
             SELECT status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {_NOW}
             FROM "{table}" WHERE id = :id""")
-        self._claim = _placed(f"""
+        self._claim = placed(f"""
             INSERT INTO "{table}"
                 (id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data)
             VALUES
@@ -66,21 +67,21 @@ class Statements:
                 in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
                 attempt = excluded.attempt, validation = excluded.validation, types = excluded.types,
                 data = excluded.data
-            WHERE {_GONE} OR {_REPLACED}""")
+            WHERE {GONE} OR {_REPLACED}""")
         # `owner = NULL` is never true, so what a peer wrote is nobody's to complete, renew or release.
-        self._complete = _placed(f"""
+        self._complete = placed(f"""
             UPDATE "{table}" SET
                 status = :status, expiration = :window, in_progress_expiration = NULL,
                 validation = COALESCE(NULLIF(:validation, ''), validation), types = :types, data = :data
             WHERE id = :id AND owner = :owner""")
-        self._release = _placed(f"""
+        self._release = placed(f"""
             DELETE FROM "{table}" WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
-        self._renew = _placed(f"""
+        self._renew = placed(f"""
             UPDATE "{table}" SET expiration = :window, in_progress_expiration = :lease
             WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
-        self._sweep = _placed(f"""
+        self._sweep = placed(f"""
             DELETE FROM "{table}"
-            WHERE rowid IN (SELECT rowid FROM "{table}" WHERE {_GONE} LIMIT :limit)""")
+            WHERE rowid IN (SELECT rowid FROM "{table}" WHERE {GONE} LIMIT :limit)""")
 
     def all(self) -> list[Command]:
         """Each statement once, with values that fit, so that a table can be checked against them."""

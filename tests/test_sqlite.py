@@ -269,7 +269,7 @@ class TestRenewal:
 class TestClock:
     def test_sqlites_own_clock_judges_unless_one_is_given(self, path):
         with SQLitePersistenceLayer(path, synchronous="off") as layer:
-            layer._put_record(claim())
+            layer._put_record(claim(now_ms=time.time_ns() // 1_000_000))
             for _ in range(300):
                 before = time.time_ns() // 1_000_000
                 now = layer._get_record("key").read_at_ms

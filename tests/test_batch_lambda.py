@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.payments import Gate, Payments, message
+from support.payments import Gate, Payments, message, start_both
 from support.runtime_api import now_ms
 
 FUNCTION = "batch_orders.charge_records"
@@ -19,9 +19,7 @@ FUNCTION = "batch_orders.charge_records"
 def payments(request, tmp_path_factory):
     server = request.param and request.getfixturevalue(request.param)
     with Payments(tmp_path_factory.mktemp("payments"), server) as payments:
-        queue = payments["batch_orders.handler"]
-        queue.provision()
-        queue.invoke(batch(message({"payment_id": "first", "amount": 1})), timeout_seconds=60)
+        start_both(payments["batch_orders.handler"], Gate(tmp_path_factory.mktemp("start") / "gate"))
         yield payments
 
 

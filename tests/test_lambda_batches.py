@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.payments import Gate, Payments, message
+from support.payments import Gate, Payments, message, start_both
 from support.runtime_api import now_ms
 
 FUNCTION = "queue_orders.charge_record"
@@ -23,16 +23,6 @@ def payments(request, tmp_path_factory):
     with Payments(tmp_path_factory.mktemp("payments"), server) as payments:
         start_both(payments["queue_orders.handler"], Gate(tmp_path_factory.mktemp("start") / "gate"))
         yield payments
-
-
-def start_both(queue, gate):
-    """Let both processes come up and open their clients, so that the tests' times are not theirs."""
-    queue.provision()
-    held = queue.start(batch(message({"payment_id": "first", "amount": 1} | gate.stop("before"))), timeout_seconds=60)
-    gate.wait_reached(held)
-    queue.invoke(batch(message({"payment_id": "second", "amount": 1})), timeout_seconds=60)
-    gate.open()
-    held.result()
 
 
 @pytest.fixture

@@ -143,3 +143,15 @@ def message(order: dict[str, object], *, received: int = 1) -> dict[str, object]
         "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:orders",
         "awsRegion": "eu-central-1",
     }
+
+
+def start_both(queue, gate):
+    """Let two processes of a queue's handler come up and open their clients, so that a test's times are not theirs."""
+    queue.provision()
+    held = queue.start(
+        {"Records": [message({"payment_id": "first", "amount": 1} | gate.stop("before"))]}, timeout_seconds=60
+    )
+    gate.wait_reached(held)
+    queue.invoke({"Records": [message({"payment_id": "second", "amount": 1})]}, timeout_seconds=60)
+    gate.open()
+    held.result()

@@ -7,8 +7,10 @@ from collections import Counter as Tally
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from faults import checker
+from faults.checker_report import Options, Report
 from faults.crew import Crew
-from faults.history import Answered, Began, Called, Event, Fault, Ledger, Refused, read
+from faults.history import FAILOVER, Event, Ledger, Refused, read
 from faults.keys import Counter, keys_until
 from faults.nemesis import StoreLane, WorkerLane
 from faults.plan import OF_CLOCKS, OF_WORKERS
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 SLOTS = 6
 _POLL_SECONDS = 0.1
+# What hangs is found out about after the client's own timeout, and tried once more.
+SETTLE_MS = 2_500
 # After so many times the planned time it is over, with as much as there is.
 _OVERTIME = 3.0
 
@@ -60,48 +64,27 @@ class Outcome:
 
     Attributes:
         store: The name of the store.
+        asynchronous: Whether a failover may forget what was acknowledged.
         size: What was planned.
         seconds: How long it took.
+        directory: Where the history is.
         events: The history.
         log: What workers complained of.
     """
 
     store: str
+    asynchronous: bool
     size: Size
     seconds: float
+    directory: Path
     events: list[Event]
     log: str
 
     @property
-    def faults(self) -> Tally[str]:
-        """How often each kind happened."""
-        return Tally(event.kind for event in self.events if isinstance(event, Fault))
-
-    @property
-    def calls(self) -> int:
-        return sum(isinstance(event, Called) for event in self.events)
-
-    @property
-    def executions(self) -> int:
-        return sum(isinstance(event, Began) for event in self.events)
-
-    @property
-    def answers(self) -> int:
-        return sum(isinstance(event, Answered) for event in self.events)
-
-    @property
-    def keys(self) -> int:
-        return len({event.key for event in self.events if isinstance(event, Called)})
-
-    @property
-    def refusals(self) -> Tally[str]:
-        """How often each error came."""
-        return Tally(event.error for event in self.events if isinstance(event, Refused))
-
-    @property
     def unexpected(self) -> dict[str, int]:
-        """Errors that no fault explains."""
-        return {error: count for error, count in self.refusals.items() if error not in REFUSALS}
+        """Errors that no fault explains, and how often they came."""
+        refused = Tally(event.error for event in self.events if isinstance(event, Refused))
+        return {error: count for error, count in refused.items() if error not in REFUSALS}
 
 
 def run(store: Store, directory: Path, size: Size) -> Outcome:
@@ -113,7 +96,6 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
     store.open_slots(SLOTS)
     counter = Counter(directory / "calls")
     ledger = Ledger(directory, "nemesis")
-    began = time.monotonic()
     job = Job(
         worker="",
         directory=str(directory),
@@ -121,7 +103,7 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
         is_async=False,
         lanes=0,
         seed=size.seed,
-        began=began,
+        began=0.0,
         calls_per_second=size.calls / size.seconds,
         judged_by_own_clock=store.judged_by_own_clock,
     )
@@ -129,8 +111,7 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
     of_workers = size.faults - of_store
     weights = OF_WORKERS | OF_CLOCKS | store.connections
     with Crew(store, job, SLOTS) as crew:
-        for slot in crew.slots:
-            crew.fork(slot)
+        began = crew.begin()
         lanes = (
             WorkerLane(ledger, size.seed, of_workers, size.seconds / of_workers, weights, crew, store),
             StoreLane(ledger, size.seed, of_store, size.seconds / max(of_store, 1), store),
@@ -151,4 +132,11 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
         crew.audit(keys_until(counter.value))
         log = crew.logs
     ledger.close()
-    return Outcome(store.name, size, time.monotonic() - began, read(directory), log)
+    seconds = time.monotonic() - began
+    return Outcome(store.name, store.asynchronous, size, seconds, directory, read(directory), log)
+
+
+def check(outcome: Outcome) -> Report:
+    """What the checker says."""
+    options = Options(forgetful=frozenset({FAILOVER}) if outcome.asynchronous else frozenset(), settle_ms=SETTLE_MS)
+    return checker.check(outcome.events, options=options)

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -90,6 +91,13 @@ class Crew:
     def pid(self, slot: int) -> int:
         """Its process."""
         return self._working[slot][1]
+
+    def begin(self) -> float:
+        """Let all begin to work: since when they do, as `time.monotonic` has it."""
+        self._job = dataclasses.replace(self._job, began=time.monotonic())
+        for slot in self.slots:
+            self.fork(slot)
+        return self._job.began
 
     def fork(self, slot: int) -> None:
         """A new worker for the slot."""

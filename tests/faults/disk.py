@@ -15,6 +15,15 @@ _SOUND = 0
 _STATES = {DISK_FULL: 1, FAILING_FSYNC: 2}
 
 
+def is_reachable() -> bool:
+    """Whether this Python's SQLite lets its disk be replaced."""
+    try:
+        Disk()
+    except RuntimeError:
+        return False
+    return True
+
+
 class SharedState:
     """The byte.
 

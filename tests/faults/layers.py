@@ -46,7 +46,8 @@ def make_layer(spec: dict[str, Any], *, is_async: bool) -> BasePersistenceLayer 
         from faults.disk import SharedDisk  # noqa: PLC0415  # each store's own
         from retrysafe.persistence import sqlite  # noqa: PLC0415  # the same
 
-        SharedDisk(Path(spec["disk"])).__enter__()  # until this process ends
+        if spec["disk"] is not None:
+            SharedDisk(Path(spec["disk"])).__enter__()  # until this process ends
         return (sqlite.AsyncSQLitePersistenceLayer if is_async else sqlite.SQLitePersistenceLayer)(spec["path"])
     if spec["kind"] == "cache":
         from retrysafe.persistence import cache  # noqa: PLC0415  # the same

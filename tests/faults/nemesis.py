@@ -149,7 +149,10 @@ class WorkerLane(Lane):
 
     def do(self, step: Step) -> None:
         slots = self._crew.clocked_slots if step.kind == CLOCK else self._crew.slots
-        self._do[step.kind](slots[int(step.target * len(slots))], step)
+        slot = slots[int(step.target * len(slots))]
+        for proxy in self._store.proxies(slot):
+            proxy.forget_requests()  # nobody looks at them
+        self._do[step.kind](slot, step)
 
     def _kill(self, slot: int, _: Step) -> None:
         at, worker = now(), self._crew.worker(slot)
@@ -199,7 +202,6 @@ class WorkerLane(Lane):
                 return
             for proxy in proxies:
                 proxy.disarm()
-                proxy.forget_requests()
             if struck:
                 self.tell(step.kind, at, worker)
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faults.disk import SharedState
+from faults.disk import SharedState, is_reachable
 from faults.history import DISK_FULL, FAILING_FSYNC, FAILOVER, SERVER_KILL
 from faults.plan import OF_CONNECTIONS
 from servers import Proxy, RedisCluster, RedisSentinel, RedisServer, programs
@@ -70,9 +70,9 @@ class Store:
 
 
 class SQLiteStore(Store):
-    """A file, on a disk that is full now and then, or fails to sync."""
+    """A file, on a disk that is full now and then, or fails to sync: where this Python's SQLite can be reached for it."""
 
-    faults: Mapping[str, int] = {DISK_FULL: 2, FAILING_FSYNC: 1}
+    faults: Mapping[str, int] = {DISK_FULL: 2, FAILING_FSYNC: 1} if is_reachable() else {}
     connections: Mapping[str, int] = {}
     judged_by_own_clock = True
     share = 0.1
@@ -82,7 +82,8 @@ class SQLiteStore(Store):
         self._disk = SharedState(self._directory / "disk")
 
     def spec(self, slot: int) -> dict[str, Any]:
-        return {"kind": "sqlite", "path": str(self._directory / "records.db"), "disk": str(self._directory / "disk")}
+        disk = str(self._directory / "disk") if self.faults else None
+        return {"kind": "sqlite", "path": str(self._directory / "records.db"), "disk": disk}
 
     def suffer(self, kind: str, size: float) -> Callable[[], None]:
         self._disk.set(kind)

@@ -81,9 +81,30 @@ class Refused:
     response: Any
 
 
+# What the nemesis does to one worker. From KILL on it is dead, during STOP it does nothing.
+KILL = "kill"
+STOP = "stop"
+CLOCK = "clock"
+TIME_ZONE = "time zone"
+# To one worker's connections. After LOST_REPLY and HALF_OPEN the store has done what the worker was not told of.
+LOST_REPLY = "lost reply"
+HALF_OPEN = "half open"
+CUT = "cut"
+DELAY = "delay"
+PARTITION = "partition"
+# To the store, and so to all workers. During these it may be out of reach.
+SERVER_KILL = "server kill"
+FAILOVER = "failover"
+DISK_FULL = "disk full"
+FAILING_FSYNC = "failing fsync"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The nemesis did `kind` to a worker, or, where that is None, to the server, from `at` to `until`."""
+    """The nemesis did `kind` to a worker, or, where that is None, to the server, from `at` to `until`.
+
+    CLOCK with None is the clock of the machine on which all run, moved on.
+    """
 
     at: int
     until: int

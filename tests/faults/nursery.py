@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import faulthandler
 import gc
 import json
 import os
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _TESTS = Path(__file__).parents[1]
 _PR_SET_PDEATHSIG = 1
+# Longer than any call takes that is under way.
+LONGEST_END_SECONDS = 60.0
+_POLL_SECONDS = 0.002
 
 
 class Nursery:
@@ -92,12 +96,13 @@ class Nursery:
 def main() -> None:
     """Serve the requests on standard input."""
     _sleep_by_select()
-    from faults import layers, worker  # noqa: F401, PLC0415  # the campaign's own process needs none of it
+    from faults import layers, worker  # noqa: PLC0415  # the campaign's own process needs none of it
 
     layers.prepare(json.loads(sys.argv[1]))
     # What is loaded now is never freed: looking through it would copy it in every worker.
     gc.collect()
     gc.freeze()
+    signal.pthread_sigmask(signal.SIG_BLOCK, worker.SIGNALS)
     children: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
@@ -108,13 +113,27 @@ def main() -> None:
             pid = request["pid"]
             if request["do"] == "kill":
                 os.kill(pid, signal.SIGKILL)
-            reply = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            reply = _end_of(pid)
             children.discard(pid)
         sys.stdout.write(f"{reply}\n")
         sys.stdout.flush()
     for pid in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _end_of(pid: int) -> int:
+    """How it ended. One that hangs says where, and is killed."""
+    deadline = time.monotonic() + LONGEST_END_SECONDS
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(_POLL_SECONDS)
+    os.kill(pid, signal.SIGUSR2)
+    time.sleep(1)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _fork(job: dict[str, Any]) -> int:
@@ -128,6 +147,7 @@ def _fork(job: dict[str, Any]) -> int:
         if os.getppid() != parent:
             return 0  # it died before it could be said to die with us
         _leave_pipes()
+        faulthandler.register(signal.SIGUSR2, all_threads=True)
         from faults.worker import Job, main  # noqa: PLC0415  # loaded by now
 
         main(Job(**job))

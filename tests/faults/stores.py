@@ -70,7 +70,7 @@ class Store:
 
 
 class SQLiteStore(Store):
-    """A file, on a disk that is full now and then, or fails to sync: where this Python's SQLite can be reached for it."""
+    """A file, on a disk that is full now and then, or fails to sync; where this Python's SQLite lets it be replaced."""
 
     faults: Mapping[str, int] = {DISK_FULL: 2, FAILING_FSYNC: 1} if is_reachable() else {}
     connections: Mapping[str, int] = {}

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ WINDOW_SECONDS = 30 * 86_400
 WAIT_SECONDS = 10.0
 # After SIGTERM a call is not tried again for longer than that.
 PATIENCE_SECONDS = 15.0
+# What a worker is told by; to be blocked until it listens.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 _LEASE_NS = int(LEASE_SECONDS * 1e9)
 _WAITING_SHARE = 0.6
@@ -105,14 +107,19 @@ class Worker:
         self._stopped_at: float | None = None
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGUSR1, _let_summer_end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     # --- sync ---------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """All calls, by threads."""
         with ThreadPoolExecutor(self._job.lanes) as threads:
-            for lane in [threads.submit(self._lane, lane) for lane in range(self._job.lanes)]:
-                lane.result()
+            lanes = [threads.submit(self._lane, lane) for lane in range(self._job.lanes)]
+            # A signal may reach any thread, and its handler runs when the main one does.
+            while wait(lanes, timeout=_LONGEST_PAUSE).not_done:
+                pass
+        for lane in lanes:
+            lane.result()
         self._layer.close()
 
     def _lane(self, lane: int) -> None:

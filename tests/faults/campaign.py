@@ -114,7 +114,7 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
         began = crew.begin()
         lanes = (
             WorkerLane(ledger, size.seed, of_workers, size.seconds / of_workers, weights, crew, store),
-            StoreLane(ledger, size.seed, of_store, size.seconds / max(of_store, 1), store),
+            StoreLane(ledger, size.seed, of_store, size.seconds / (of_store + 1), store),
         )
         for lane in lanes:
             lane.start()

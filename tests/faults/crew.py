@@ -94,6 +94,8 @@ class Crew:
 
     def begin(self) -> float:
         """Let all begin to work: since when they do, as `time.monotonic` has it."""
+        for home in set(self._homes.values()):
+            home.nursery.wait()
         self._job = dataclasses.replace(self._job, began=time.monotonic())
         for slot in self.slots:
             self.fork(slot)

@@ -64,6 +64,10 @@ class Nursery:
             )
         guard().started(self._process.pid)
 
+    def wait(self) -> None:
+        """Wait until all is loaded."""
+        self._ask(do="nothing")
+
     def fork(self, job: Job) -> int:
         """A worker that does this job: its number."""
         return self._ask(do="fork", job=dataclasses.asdict(job))
@@ -106,7 +110,9 @@ def main() -> None:
     children: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
-        if request["do"] == "fork":
+        if request["do"] == "nothing":
+            reply = 0
+        elif request["do"] == "fork":
             reply = _fork(request["job"])
             children.add(reply)
         else:

@@ -43,6 +43,8 @@ LASTS: dict[str, tuple[float, float]] = {
     FAILING_FSYNC: (0.05, 0.5),
 }
 
+_LONGEST_PAUSE = 3.0
+
 OF_WORKERS: dict[str, int] = {KILL: 40, STOP: 14, TIME_ZONE: 4}
 OF_CLOCKS: dict[str, int] = {CLOCK: 8}
 OF_CONNECTIONS: dict[str, int] = {LOST_REPLY: 16, HALF_OPEN: 4, CUT: 8, DELAY: 4, PARTITION: 3}
@@ -78,7 +80,7 @@ def steps(seed: int, lane: str, weights: Mapping[str, int]) -> Iterator[Step]:
     for kind in itertools.chain(first, _drawn(random_, weights)):
         shortest, longest = LASTS.get(kind, (0.0, 0.0))
         yield Step(
-            pause=random_.expovariate(1),
+            pause=min(random_.expovariate(1), _LONGEST_PAUSE),
             kind=kind,
             target=random_.random(),
             seconds=random_.uniform(shortest, longest),

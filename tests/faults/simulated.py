@@ -1,4 +1,4 @@
-"""Workers on one key, simulated: commands in, a history out, by a store that is right or has a planted bug.
+"""Workers on one key, simulated: bytes in, a history out, by a store that is right or has a planted bug.
 
 Three workers call, one call each at a time. Time passes in ticks, in which whoever is not stopped looks again, renews
 its lease and ends what it has begun; only functions run until they are told to end.
@@ -14,8 +14,11 @@ from faults.written import ABANDONED, HELD, LEASE_MS, LOST, STORE
 
 WORKERS = 3
 _LEASE = LEASE_MS * 1_000_000
+_PATIENCE = 4 * _LEASE
 _TICK = 50_000_000
 _STEP = 1_000
+# Steps far more often than anything else, so that calls get somewhere.
+_COMMANDS = ("step",) * 9 + ("pass",) * 3 + ("stop",) * 2 + ("kill", "cut")
 
 
 @dataclass
@@ -117,8 +120,8 @@ class Worker:
     name: str
     at: str = ""
     call: str = ""
-    waits: bool = False
     raises: bool = False
+    gives_up_at: int = 0
     lease_end: int = 0
     lost: bool = False
     reply: Event | None = None
@@ -141,11 +144,13 @@ class Machine:
         self._numbers = itertools.count()
         self._workers = [self._fresh() for _ in range(WORKERS)]
 
-    def carry_out(self, commands: list[tuple[str, int, int]]) -> list[Event]:
-        """The history of these commands: (which, for which worker, a number that means something to some)."""
-        for command, index, number in commands:
+    def carry_out(self, commands: bytes) -> list[Event]:
+        """The history of these commands. Each byte is one: which, for whom, and a number that some of them need."""
+        for byte in commands:
+            rest, kind = divmod(byte, len(_COMMANDS))
+            number, index = divmod(rest, WORKERS)
             self._now += _STEP
-            getattr(self, f"_{command}")(index, number)
+            getattr(self, f"_{_COMMANDS[kind]}")(index, number)
         for index in range(WORKERS):
             self._go_on(self._workers[index])
         while any(worker.at for worker in self._workers):
@@ -161,8 +166,8 @@ class Machine:
         worker = self._workers[index]
         if not worker.at and worker.stopped_at is None:
             worker.call = f"{worker.name}-{next(self._numbers)}"
-            worker.waits, worker.raises, worker.lost = number in (0, 1), number == 0, False
-            worker.at = "claim"
+            worker.raises, worker.lost = number == 0, False
+            worker.at, worker.gives_up_at = "claim", self._now + _PATIENCE if number < 3 else 0
             self._tell(Called(self._now, worker.name, worker.call, "key", self._on_abandoned, LEASE_MS))
         else:
             self._take_step(worker)
@@ -242,7 +247,7 @@ class Machine:
                 self._at_write(worker)
         elif found.answer is not None:
             worker.at, worker.reply = "reply", Answered(0, worker.name, worker.call, "key", found.answer)
-        elif not worker.waits or self._store.is_over(found, self._now):
+        elif self._now >= worker.gives_up_at or self._store.is_over(found, self._now):
             error = ABANDONED if self._on_abandoned == "raise" and self._store.is_over(found, self._now) else HELD
             worker.at, worker.reply = "reply", self._refusal(worker, error)
 

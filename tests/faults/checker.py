@@ -69,14 +69,14 @@ class _Verdict:
         self._options = options
         self._report = report
         self._reasons = Reasons(faults, options)
-        # Calls whose runs are due to the store's having forgotten something.
+        # Calls that show that the store has forgotten something, in a fault that allows it.
         self._forgotten: set[str] = set()
 
     def give(self) -> None:
         """Count what happened, and check every rule."""
         self._count()
         broken = [*self._runs(), *self._held_after_answer(), *self._recovery()]
-        self._report.lost_acknowledgements += len(self._forgotten)
+        self._report.lost_acknowledgements += bool(self._forgotten)
         if not self._forgotten:
             broken += self._answers()
             # The search says no more than that something is wrong; where a rule says what, that is better.

@@ -6,7 +6,8 @@
 3. Runs whose lease never lapsed are never at the same time as another of their key; and each run after a key's first is
    explained: what ran before it raised, died, lost its lease (see `checker_reasons`), and was not answered.
 4. Where a person decides (`on_abandoned="raise"`), another run follows only one that raised, which frees its key.
-5. Nothing acknowledged is forgotten: no run begins that claimed the key after a caller was given the answer.
+5. Nothing acknowledged is forgotten: once a caller was given the answer, no run claims the key, and nobody is told that
+   it is held.
 6. No key stays locked longer than its dead owner's lease and a second; see `checker_recovery`.
 7. All calls can be put into an order in which they obey the record's state machine; see `linearizability`.
 
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from faults.checker_calls import FOREVER, Faults, Story, stories_of, text_of
 from faults.checker_reasons import Reason, Reasons
-from faults.checker_recovery import recoveries
+from faults.checker_recovery import HELD, recoveries
 from faults.checker_report import NS_PER_MS, Options, Report, Violation, readable
 from faults.linearizability import UNDECIDED, linearize, steps_of
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from faults.checker_calls import Call
     from faults.history import Event, Fault
+
+_FORGOTTEN = "what was acknowledged is not forgotten"
 
 
 def check(events: Iterable[Event], *, options: Options | None = None) -> Report:
@@ -66,14 +69,14 @@ class _Verdict:
         self._options = options
         self._report = report
         self._reasons = Reasons(faults, options)
-        # Calls whose runs are due to the store's having forgotten something.
+        # Calls that show that the store has forgotten something, in a fault that allows it.
         self._forgotten: set[str] = set()
 
     def give(self) -> None:
         """Count what happened, and check every rule."""
         self._count()
-        broken = [*self._runs(), *self._recovery()]
-        self._report.lost_acknowledgements += len(self._forgotten)
+        broken = [*self._runs(), *self._held_after_answer(), *self._recovery()]
+        self._report.lost_acknowledgements += bool(self._forgotten)
         if not self._forgotten:
             broken += self._answers()
             # The search says no more than that something is wrong; where a rule says what, that is better.
@@ -147,6 +150,21 @@ class _Verdict:
             "what was acknowledged is not forgotten",
             f"{_name(run)} began {late:.3f} ms after {_name(first)}'s answer",
         )
+
+    def _held_after_answer(self) -> Iterator[tuple[str, str]]:
+        answers = self._story.answers
+        if not answers:
+            return
+        first = answers[0]
+        assert first.answered is not None
+        for call in self._story.calls:
+            refused = call.refused
+            if refused is None or refused.error not in HELD or call.called.at <= first.answered.at:
+                continue
+            if not self._reasons.may_be_forgotten(first.answered.at, refused.at):
+                yield _FORGOTTEN, f"{_name(call)} was told after {_name(first)}'s answer that the key is held"
+                return
+            self._forgotten.add(_name(call))
 
     def _after_abandoned(self, earlier: list[Call], run: Call) -> tuple[str, str] | None:
         """Where a person decides, nothing else does."""

@@ -106,22 +106,23 @@ class Reasons:
 
     def _lapsed(self, run: Call, by: int) -> Reason | None:
         """Why its lease may have been over by this moment, if it has run for a lease by then."""
-        ended, refused = run.ended, run.refused
-        silence = int(run.lease_ns * _SHORTEST_SILENCE)
         if run.died and run.died_at <= by:
             return Reason.CRASH
+        ended, refused = run.ended, run.refused
+        silence = int(run.lease_ns * _SHORTEST_SILENCE)
+        unstored = run.returned and refused is not None and refused.error != LEASE_LOST
+        known = ended is not None and ended.lapsed
         struck = any(by - fault.at >= silence for fault in self._struck(run, by))
-        if ended is not None and ended.error is None and not ended.lapsed:
+        if not known and not struck:
             # Its lease was running at its end, so whoever took it over had to wait for what was left of it.
-            if refused is not None and refused.error != LEASE_LOST:
-                return Reason.UNSTORED if by - ended.at >= silence else None
-            heard_at = by if refused is None else min(by, refused.at)
-            if heard_at - ended.at < silence or not (struck or run.died or refused is not None):
+            if ended is None or ended.error is not None or not (run.died or refused is not None):
                 return None
-        elif not struck and (ended is None or not ended.lapsed):
-            return None
-        stopped = any(fault.kind == STOP for fault in self._faults.striking(run.worker, run.called.at, by))
-        return Reason.STOP if stopped else Reason.LAPSE
+            heard_at = by if refused is None or unstored else min(by, refused.at)
+            if heard_at - ended.at < silence:
+                return None
+        if any(fault.kind == STOP for fault in self._faults.striking(run.worker, run.called.at, by)):
+            return Reason.STOP
+        return Reason.UNSTORED if unstored else Reason.LAPSE
 
     def _struck(self, call: Call, until: int) -> list[Fault]:
         return [fault for fault in self._faults.concerning(call.worker, call.called.at, until) if _is_felt(fault)]

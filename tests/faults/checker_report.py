@@ -73,7 +73,7 @@ class Report:
         executions: How often the function began.
         further: The executions of a key after its first, by why they were due.
         faults: By kind.
-        lost_acknowledgements: How often the store forgot something acknowledged in a fault that allows it.
+        lost_acknowledgements: Keys of which the store forgot something acknowledged, in a fault that allows it.
         undecided: Keys whose search was given up.
         recoveries: How often a key was seen locked by a dead owner and freed again.
         worst_recovery_ms: The longest of these, from the owner's death; None where there is none.

@@ -238,6 +238,14 @@ def test_a_run_that_was_called_before_an_answer_and_began_after_it_is_found(hist
     assert "what was acknowledged is not forgotten" in broken(history)
 
 
+@pytest.mark.parametrize("error", [HELD, ABANDONED])
+def test_a_caller_that_is_told_after_an_answer_that_the_key_is_held_is_found(history, error):
+    runs(history, "a", 0)
+    history.fault(CUT, 4, 9, worker="B")
+    history.call("b", 5).refused(8, error)
+    assert broken(history) == ["what was acknowledged is not forgotten"]
+
+
 def test_what_a_failover_forgets_is_counted_where_replication_is_asynchronous(history):
     runs(history, "a", 0)
     history.fault(FAILOVER, 5, 900)

@@ -153,12 +153,12 @@ def test_a_search_that_would_go_on_too_long_says_so():
     assert linearize([*rivals, replay("r", 0, 1000, "x")], lambda *_: False, limit=100) == UNDECIDED
 
 
-def test_100_000_calls_are_checked_without_giving_up_on_any_key():
+def test_20_000_calls_are_checked_without_giving_up_on_any_key():
     history = Written()
-    for number in range(20_000):
+    for number in range(4_000):
         key, at = f"key-{number}", number
         history.call(f"{number}a", at, key=key).began(at + 1).returned(at + 2).answered(at + 4)
         for duplicate in "bcde":
             history.call(f"{number}{duplicate}", at + 3, key=key).answered(at + 5, f"by {number}a")
     report = check(history.events)
-    assert (report.violations, report.undecided, report.calls) == ([], [], 100_000)
+    assert (report.violations, report.undecided, report.calls) == ([], [], 20_000)

@@ -106,9 +106,12 @@ class Reasons:
 
     def _lapsed(self, run: Call, by: int) -> Reason | None:
         """Why its lease may have been over by this moment, if it has run for a lease by then."""
+        ended, refused = run.ended, run.refused
+        left = None if ended is None or ended.lapsed else ended.lease_until
+        if left is not None and by < left - self._options.clock_slack_ms * NS_PER_MS:
+            return None  # it was sure to be running, whatever struck
         if run.died and run.died_at <= by:
             return Reason.CRASH
-        ended, refused = run.ended, run.refused
         silence = int(run.lease_ns * _SHORTEST_SILENCE)
         unstored = run.returned and refused is not None and refused.error != LEASE_LOST
         known = ended is not None and ended.lapsed
@@ -118,7 +121,7 @@ class Reasons:
             if ended is None or ended.error is not None or not (run.died or refused is not None):
                 return None
             heard_at = by if refused is None or unstored else min(by, refused.at)
-            if heard_at - ended.at < silence:
+            if left is None and heard_at - ended.at < silence:
                 return None
         if any(fault.kind == STOP for fault in self._faults.striking(run.worker, run.called.at, by)):
             return Reason.STOP

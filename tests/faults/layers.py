@@ -7,6 +7,7 @@ Sentinels tell is translated.
 from __future__ import annotations
 
 import functools
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ from faults.history import now
 
 if TYPE_CHECKING:
     from retrysafe import AsyncBasePersistenceLayer, BasePersistenceLayer
+
+# Older is no request, but one that was dated by a clock that has been moved since.
+_LONGEST_AGE_MS = 5_000
 
 REGION = "eu-central-1"
 # Short, so that what hangs is found out about in a fraction of a campaign.
@@ -129,8 +133,8 @@ def _translate(through: dict[int, int]) -> None:
 class Leases:
     """Since when the lease of each run of this process is sure to run, at the least.
 
-    It begins when the store does as told, so not before the request was sent: by the monotonic clock, which no fault
-    moves, and which goes on while a process is stopped.
+    It begins when the store does as told, or when the request was made, which is earlier: by the monotonic clock, which
+    no fault moves, and which goes on while a process is stopped.
     """
 
     def __init__(self) -> None:
@@ -148,7 +152,7 @@ class Leases:
 
     def _noting(self, send: Any) -> Any:
         def noting(record: Any) -> None:
-            at = now()
+            at = _made_at(record)
             # Where the reply is lost, the first try may be what got through.
             self._since.setdefault(record.owner, at)
             send(record)
@@ -158,9 +162,15 @@ class Leases:
 
     def _noting_async(self, send: Any) -> Any:
         async def noting(record: Any) -> None:
-            at = now()
+            at = _made_at(record)
             self._since.setdefault(record.owner, at)
             await send(record)
             self._since[record.owner] = at
 
         return noting
+
+
+def _made_at(record: Any) -> int:
+    """When this was, by the monotonic clock; the clock by which the record is dated may have been moved since."""
+    age_ms = time.time_ns() // 1_000_000 - record.made_at_ms
+    return now() - (age_ms * 1_000_000 if 0 < age_ms < _LONGEST_AGE_MS else 0)

@@ -252,10 +252,12 @@ class Worker:
         value, error = f"{run.key.name} by {run.owner}", None
         if self._random.random() < run.key.raises:
             value, error = None, BodyFailedError.__name__
-        lapsed = current_execution().lease_lost or now() > self._leases.take(run.owner) + _LEASE_NS
+        lease_until = self._leases.take(run.owner) + _LEASE_NS
+        lapsed = current_execution().lease_lost or now() > lease_until
         if self._job.judged_by_own_clock and abs(_wall_against_monotonic() - run.clock) > _LEASE_NS // 10:
             lapsed = True
-        self._ledger.append(Ended(now(), self._job.worker, run.call, run.key.name, run.owner, value, error, lapsed))
+        names = self._job.worker, run.call, run.key.name
+        self._ledger.append(Ended(now(), *names, run.owner, value, error, lapsed, lease_until))
         if error is not None:
             raise BodyFailedError
         return value

@@ -3,7 +3,7 @@
 A run holds its key from its claim, which is made after its call began and before the run did. It loses the key by
 raising, or when its lease is over; and a lease is over only when it has not been renewed for as long as it is. So
 nobody can have taken it over earlier than a lease after the call began, whatever happened to the run; and that it was
-not renewed must show: it died, or it knew by its end, or something had struck it, or its end took too long to arrive.
+not renewed must show: it died, or it knew by its end, or something had struck it; or its end was not told in time.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Reasons:
             ended = run.ended
             if ended is not None and ended.error is not None and ended.at <= by:
                 return Reason.RAISED
-            if self._clock_moved(run, rival, by):
-                return Reason.CLOCK
             if by >= run.called.at + run.lease_ns - self._options.clock_slack_ms * NS_PER_MS:
                 reason = self._lapsed(run, by)
                 if reason is not None:
                     return reason
+            if self._clock_moved(run, rival, by):
+                return Reason.CLOCK
         return Reason.FORGOTTEN if self.may_be_forgotten(run.called.at, by) else None
 
     def may_be_forgotten(self, start: int, end: int) -> bool:
@@ -117,11 +117,9 @@ class Reasons:
         known = ended is not None and ended.lapsed
         struck = any(by - fault.at >= silence for fault in self._struck(run, by))
         if not known and not struck:
-            # Its lease was running at its end, so whoever took it over had to wait for what was left of it.
-            if ended is None or ended.error is not None or not (run.died or refused is not None):
-                return None
-            heard_at = by if refused is None or unstored else min(by, refused.at)
-            if left is None and heard_at - ended.at < silence:
+            # Its lease was running at its end, however little was left of it; its answer came too late.
+            late = run.returned and ended is not None and by >= ended.at and (run.died or refused is not None)
+            if not late:
                 return None
         if any(fault.kind == STOP for fault in self._faults.striking(run.worker, run.called.at, by)):
             return Reason.STOP

@@ -65,15 +65,13 @@ def recoveries(story: Story, faults: Faults, reasons: Reasons, options: Options)
     if not ends:
         return
     start, last = calls[0].called.at, max(event.at for call in calls for event in call.events())
-    if any(reasons.clocks_moved(call, start, last) for call in calls):
-        return
     answered_at = min((call.answered.at for call in calls if call.answered is not None), default=FOREVER)
     progress = [(call.began.at, call) for call in story.runs if call.began is not None and call.began.at < answered_at]
     for (until, following), before in zip(
         [*progress, (min(answered_at, last), None)], [start, *(at for at, _ in progress)], strict=True
     ):
         gone = [end for end in ends if before <= end[0] < until]
-        if gone:
+        if gone and not any(reasons.clocks_moved(call, before, until) for call in calls):
             end, owner, lease_ns = gone[-1]
             took = _locked(story, faults, options, end, end + lease_ns, until, following)
             yield Recovery(owner, lease_ns, took, freed=following is not None)

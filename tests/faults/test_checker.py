@@ -162,6 +162,13 @@ def test_a_run_after_one_whose_answer_could_not_be_stored_is_in_order(history):
     assert further(history) == {"answer not stored": 1}
 
 
+def test_a_run_that_ended_in_time_and_whose_answer_came_too_late_is_followed_by_another(history):
+    """The store was slow: its claim and its answer have both taken most of a lease."""
+    history.call("a", 0).began(700).returned(800).refused(1500, LOST, response="by a")
+    runs(history, "b", 1010)
+    assert further(history) == {"lapse": 1}
+
+
 def test_the_end_of_summer_time_explains_nothing(history):
     history.fault(TIME_ZONE, 2, 3, worker="A")
     history.call("a", 0).began(1).returned(2000).refused(2001, LOST, response="by a")

@@ -67,7 +67,7 @@ def _campaign(layer: str, size: Size) -> Outcome:
 
 def _show(console: Console, outcome: Outcome, checked: report.Report) -> None:
     console.print(
-        f"{outcome.store}: {len(checked.violations)} violations with seed {outcome.size.seed}", style="bold red"
+        f"{outcome.store.name}: {len(checked.violations)} violations with seed {outcome.size.seed}", style="bold red"
     )
     for violation in checked.violations[:_SHOWN_VIOLATIONS]:
         console.print(str(violation), markup=False, highlight=False)

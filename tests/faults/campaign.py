@@ -63,8 +63,7 @@ class Outcome:
     """What happened.
 
     Attributes:
-        store: The name of the store.
-        asynchronous: Whether a failover may forget what was acknowledged.
+        store: The store.
         size: What was planned.
         seconds: How long it took.
         directory: Where the history is.
@@ -72,8 +71,7 @@ class Outcome:
         log: What workers complained of.
     """
 
-    store: str
-    asynchronous: bool
+    store: Store
     size: Size
     seconds: float
     directory: Path
@@ -102,6 +100,7 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
         store={},
         is_async=False,
         lanes=0,
+        lease_seconds=store.lease_seconds,
         seed=size.seed,
         began=0.0,
         calls_per_second=size.calls / size.seconds,
@@ -133,10 +132,15 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
         log = crew.logs
     ledger.close()
     seconds = time.monotonic() - began
-    return Outcome(store.name, store.asynchronous, size, seconds, directory, read(directory), log)
+    return Outcome(store, size, seconds, directory, read(directory), log)
 
 
 def check(outcome: Outcome) -> Report:
     """What the checker says."""
-    options = Options(forgetful=frozenset({FAILOVER}) if outcome.asynchronous else frozenset(), settle_ms=SETTLE_MS)
+    store = outcome.store
+    options = Options(
+        forgetful=frozenset({FAILOVER}) if store.asynchronous else frozenset(),
+        clock_slack_ms=store.clock_slack_ms,
+        settle_ms=SETTLE_MS,
+    )
     return checker.check(outcome.events, options=options)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from faults.plan import LEASE_SECONDS
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,12 +35,14 @@ class Key:
     Args:
         name: As the function is given it.
         seconds: How long the function takes.
+        leases: How long it takes beyond that, in leases.
         raises: How probable it is that a run raises.
         on_abandoned: Of its config.
     """
 
     name: str
     seconds: float
+    leases: float
     raises: float
     on_abandoned: str
 
@@ -52,15 +52,11 @@ def key_at(seed: int, index: int) -> Key:
     """The key at this place."""
     random_ = random.Random(f"{seed} key {index}")  # noqa: S311  # to be repeated
     share = random_.random()
-    if share < _LONG_SHARE:
-        seconds = random_.uniform(1.2, 1.8) * LEASE_SECONDS
-    elif share < _LONG_SHARE + _SHORT_SHARE:
-        seconds = 0.0
-    else:
-        seconds = random_.uniform(0, _LONGEST_SECONDS)
+    leases = random_.uniform(1.2, 1.8) if share < _LONG_SHARE else 0.0
+    seconds = 0.0 if share < _LONG_SHARE + _SHORT_SHARE else random_.uniform(0, _LONGEST_SECONDS)
     raises = 0.5 if random_.random() < _RAISING_SHARE else 0.0
     on_abandoned = "raise" if random_.random() < _ON_ABANDONED_RAISE_SHARE else "retry"
-    return Key(f"key-{index}", seconds, raises, on_abandoned)
+    return Key(f"key-{index}", seconds, leases, raises, on_abandoned)
 
 
 class Counter:

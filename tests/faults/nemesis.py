@@ -170,7 +170,7 @@ class WorkerLane(Lane):
             # It was killed meanwhile, or stopped a second time and let go on by the first.
             self.tell(STOP, at, worker)
 
-        self.later(step.seconds, go_on)
+        self.later(step.seconds * self._store.lease_seconds, go_on)
 
     def _let_summer_end(self, slot: int, _: Step) -> None:
         at, worker = now(), self._crew.worker(slot)

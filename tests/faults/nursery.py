@@ -52,6 +52,7 @@ class Nursery:
     def __init__(self, directory: Path, store: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
         self._lock = threading.Lock()
         self.log = directory / f"workers-{id(self)}.log"
+        path = filter(None, (str(_TESTS), os.environ.get("PYTHONPATH")))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "faults.nursery", json.dumps(store)],
@@ -59,7 +60,7 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": str(_TESTS), **(environment or {})},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **(environment or {})},
                 start_new_session=True,
             )
         guard().started(self._process.pid)

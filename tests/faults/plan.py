@@ -30,13 +30,12 @@ from faults.history import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-LEASE_SECONDS = 1.0
 # After that long a worker that is told so is in winter time.
 FOLD_SECONDS = 1.0
 
-# From when to when a fault goes on, in seconds. A stop is longer than a lease, by its whole purpose.
+# From when to when a fault goes on, in seconds; a stop in leases, as it is to be longer than one.
 LASTS: dict[str, tuple[float, float]] = {
-    STOP: (1.1 * LEASE_SECONDS, 2.5 * LEASE_SECONDS),
+    STOP: (1.1, 2.0),
     DELAY: (0.3, 1.0),
     PARTITION: (0.2, 2.0),
     DISK_FULL: (0.05, 1.5),
@@ -61,7 +60,7 @@ class Step:
         pause: How long after the one before, in units of the average pause.
         kind: What.
         target: Whom, as a part of all there are: from 0 to 1.
-        seconds: How long, for what lasts.
+        seconds: How long, for what lasts; a stop in leases.
         size: How much, from 0 to 1: of delays and of moved clocks.
     """
 

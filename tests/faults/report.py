@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from faults.plan import LEASE_SECONDS
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 _COLUMNS = (
     *("layer", "faults", "calls", "keys", "executions", "violations", "lost acknowledgements"),
-    *("worst recovery", "duration", "seed"),
+    *("lease", "worst recovery", "duration", "seed"),
 )
 
 Result = dict[str, Any]
@@ -32,7 +30,7 @@ def result_of(outcome: Outcome, report: Report) -> Result:
         "seed": outcome.size.seed,
         "seconds": round(outcome.seconds),
         "python": platform.python_version(),
-        "lease_seconds": LEASE_SECONDS,
+        "lease_seconds": outcome.store.lease_seconds,
         "calls": report.calls,
         "answers": report.answers,
         "refusals": dict(sorted(report.refusals.items())),
@@ -44,7 +42,7 @@ def result_of(outcome: Outcome, report: Report) -> Result:
         "violations": len(report.violations),
         "unexpected_errors": outcome.unexpected,
         "undecided": len(report.undecided),
-        "lost_acknowledgements": report.lost_acknowledgements if outcome.asynchronous else None,
+        "lost_acknowledgements": report.lost_acknowledgements if outcome.store.asynchronous else None,
         "recoveries": report.recoveries,
         "worst_recovery_seconds": None
         if report.worst_recovery_ms is None
@@ -94,6 +92,7 @@ def _rows(results: dict[str, Result]) -> list[list[str]]:
             f"{result['executions']:,}",
             f"{result['violations']:,}",
             "" if result["lost_acknowledgements"] is None else f"{result['lost_acknowledgements']:,}",
+            f"{result['lease_seconds']} s",
             "" if result["worst_recovery_seconds"] is None else f"{result['worst_recovery_seconds']:.2f} s",
             f"{result['seconds'] / 60:.1f} min",
             str(result["seed"]),

@@ -35,12 +35,16 @@ class Store:
         connections: The faults of connections, likewise.
         asynchronous: Whether a failover may forget what was acknowledged.
         judged_by_own_clock: Whether leases are judged by the clock of the workers' machine.
+        lease_seconds: Of the functions.
+        clock_slack_ms: How far the clock by which leases are judged may be off.
         share: How many of all faults are to be of the store.
     """
 
     faults: Mapping[str, int] = {}
     connections: Mapping[str, int] = OF_CONNECTIONS
     asynchronous = False
+    lease_seconds = 1.0
+    clock_slack_ms = 20
     share = 0.04
     judged_by_own_clock = False
 
@@ -275,9 +279,15 @@ class SentinelStore(ReplicatedStore):
 
 
 class DynamoDBStore(ServerStore):
-    """One table, in files of the server's."""
+    """One table, in files of the server's.
+
+    It is by the `Date` of replies, in whole seconds, that workers know how wrong their clocks are. So a lease must have
+    more than a second left when it is renewed.
+    """
 
     faults: Mapping[str, int] = {SERVER_KILL: 1}
+    lease_seconds = 2.5
+    clock_slack_ms = 1_200
     share = 0.015
 
     def __init__(self, name: str, server: DynamoDBLocal | Dynoxide) -> None:

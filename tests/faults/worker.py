@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from faults.history import Answered, Began, Called, Ended, Ledger, Refused, now
 from faults.keys import Counter, Key, choose, key_at
 from faults.layers import Leases, make_layer
-from faults.plan import FOLD_SECONDS, LEASE_SECONDS
-from retrysafe import IdempotencyConfig, current_execution, idempotent_function
+from faults.plan import FOLD_SECONDS
+from retrysafe import IdempotencyConfig, current_execution, exceptions, idempotent_function
 from retrysafe.exceptions import IdempotencyAbandonedError, IdempotencyBaseError
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ PATIENCE_SECONDS = 15.0
 # What a worker is told by; to be blocked until it listens.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
-_LEASE_NS = int(LEASE_SECONDS * 1e9)
 _WAITING_SHARE = 0.6
 _LONGEST_PAUSE = 0.1
 
@@ -57,6 +56,7 @@ class Job:
         store: What `layers.make_layer` needs.
         is_async: Whether it is tasks that call.
         lanes: How many calls it has under way at most.
+        lease_seconds: Of its functions.
         seed: The campaign's.
         began: When the campaign began, as `time.monotonic` has it.
         calls_per_second: How many calls all workers together are to make.
@@ -69,6 +69,7 @@ class Job:
     store: dict[str, Any]
     is_async: bool
     lanes: int
+    lease_seconds: float
     seed: int
     began: float
     calls_per_second: float
@@ -95,6 +96,7 @@ class Worker:
         self._counter = Counter(Path(job.directory, "calls"))
         self._random = random.Random(f"{job.seed} {job.worker}")  # noqa: S311  # no secret
         self._numbers = itertools.count()
+        self._lease_ns = int(job.lease_seconds * 1e9)
         self._leases = Leases()
         self._layer = make_layer(job.store, is_async=job.is_async)
         self._leases.watch(self._layer, is_async=job.is_async)
@@ -142,8 +144,8 @@ class Worker:
         @idempotent_function(**self._options(in_progress, abandoned))
         def work(key: str, call: str, traits: Key) -> str:
             run = self._begin(traits, call)
-            if traits.seconds:
-                time.sleep(traits.seconds)
+            if takes := self._takes(traits):
+                time.sleep(takes)
             return self._end(run)
 
         return work
@@ -176,8 +178,8 @@ class Worker:
         @idempotent_function(**self._options(in_progress, abandoned))
         async def work(key: str, call: str, traits: Key) -> str:
             run = self._begin(traits, call)
-            if traits.seconds:
-                await asyncio.sleep(traits.seconds)
+            if takes := self._takes(traits):
+                await asyncio.sleep(takes)
             return self._end(run)
 
         return work
@@ -191,7 +193,7 @@ class Worker:
             "key_prefix": "faults",
             "config": IdempotencyConfig(
                 expires_after_seconds=WINDOW_SECONDS,
-                in_progress_expires_after_seconds=LEASE_SECONDS,
+                in_progress_expires_after_seconds=self._job.lease_seconds,
                 on_in_progress=in_progress,
                 wait_timeout_seconds=WAIT_SECONDS,
                 on_abandoned=abandoned,
@@ -221,7 +223,7 @@ class Worker:
     def _called(self, key: Key) -> str:
         call = f"{self._job.worker}-{next(self._numbers)}"
         self._ledger.append(
-            Called(now(), self._job.worker, call, key.name, key.on_abandoned, int(LEASE_SECONDS * 1000))
+            Called(now(), self._job.worker, call, key.name, key.on_abandoned, int(self._job.lease_seconds * 1000))
         )
         return call
 
@@ -231,7 +233,7 @@ class Worker:
     def _refused(self, key: Key, call: str, error: Exception) -> float | None:
         response = getattr(error, "response", None)
         self._ledger.append(
-            Refused(now(), self._job.worker, call, key.name, type(error).__name__, response is not None, response)
+            Refused(now(), self._job.worker, call, key.name, _name_of(error), response is not None, response)
         )
         if not isinstance(error, IdempotencyBaseError | BodyFailedError):
             traceback.print_exception(error)
@@ -240,7 +242,11 @@ class Worker:
         if self._stopped_at is not None and time.monotonic() > self._stopped_at + PATIENCE_SECONDS:
             return None
         jitter = self._random.uniform(0, _LONGEST_PAUSE)
-        return min(getattr(error, "retry_after", None) or 0.0, LEASE_SECONDS) + jitter
+        return min(getattr(error, "retry_after", None) or 0.0, self._job.lease_seconds) + jitter
+
+    def _takes(self, key: Key) -> float:
+        """How many seconds the function takes."""
+        return key.seconds + key.leases * self._job.lease_seconds
 
     def _begin(self, key: Key, call: str) -> Run:
         execution = current_execution()
@@ -252,9 +258,9 @@ class Worker:
         value, error = f"{run.key.name} by {run.owner}", None
         if self._random.random() < run.key.raises:
             value, error = None, BodyFailedError.__name__
-        lease_until = self._leases.take(run.owner) + _LEASE_NS
+        lease_until = self._leases.take(run.owner) + self._lease_ns
         lapsed = current_execution().lease_lost or now() > lease_until
-        if self._job.judged_by_own_clock and abs(_wall_against_monotonic() - run.clock) > _LEASE_NS // 10:
+        if self._job.judged_by_own_clock and abs(_wall_against_monotonic() - run.clock) > self._lease_ns // 10:
             lapsed = True
         names = self._job.worker, run.call, run.key.name
         self._ledger.append(Ended(now(), *names, run.owner, value, error, lapsed, lease_until))
@@ -264,6 +270,12 @@ class Worker:
 
     def _stop(self, *_: object) -> None:
         self._stopped_at = time.monotonic()
+
+
+def _name_of(error: Exception) -> str:
+    """Its class, or the nearest that users know."""
+    known = (each for each in type(error).__mro__ if each.__module__ == exceptions.__name__)
+    return next(known, type(error)).__name__
 
 
 def _wall_against_monotonic() -> int:

@@ -106,9 +106,12 @@ class Reasons:
 
     def _lapsed(self, run: Call, by: int) -> Reason | None:
         """Why its lease may have been over by this moment, if it has run for a lease by then."""
+        ended, refused = run.ended, run.refused
+        left = None if ended is None or ended.lapsed else ended.lease_until
+        if left is not None and by < left - self._options.clock_slack_ms * NS_PER_MS:
+            return None  # it was sure to be running, whatever struck
         if run.died and run.died_at <= by:
             return Reason.CRASH
-        ended, refused = run.ended, run.refused
         silence = int(run.lease_ns * _SHORTEST_SILENCE)
         unstored = run.returned and refused is not None and refused.error != LEASE_LOST
         known = ended is not None and ended.lapsed

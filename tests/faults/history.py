@@ -45,7 +45,10 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The function is about to return `value`, or to raise `error`. `lapsed`: its lease was over, or taken, by then."""
+    """The function is about to return `value`, or to raise `error`. `lapsed`: its lease was over, or taken, by then.
+
+    `lease_until` is the moment up to which its lease is sure to run, as its worker knows it; None: it does not.
+    """
 
     at: int
     worker: str
@@ -55,6 +58,7 @@ class Ended:
     value: Any
     error: str | None
     lapsed: bool
+    lease_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

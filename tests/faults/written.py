@@ -51,9 +51,11 @@ class WrittenCall:
         self._events.append(Began(_ns(at), *self._names, f"owner of {self._names[1]}", attempt))
         return self
 
-    def returned(self, at: float, value: Any = None, *, lapsed: bool = False) -> WrittenCall:
+    def returned(
+        self, at: float, value: Any = None, *, lapsed: bool = False, lease_until: float | None = None
+    ) -> WrittenCall:
         self._value = f"by {self._names[1]}" if value is None else value
-        return self._ended(at, self._value, None, lapsed=lapsed)
+        return self._ended(at, self._value, None, lapsed=lapsed, lease_until=lease_until)
 
     def raised(self, at: float, *, lapsed: bool = False) -> WrittenCall:
         return self._ended(at, None, "ValueError", lapsed=lapsed)
@@ -66,8 +68,11 @@ class WrittenCall:
         self._events.append(Refused(_ns(at), *self._names, error, response is not None, response))
         return self
 
-    def _ended(self, at: float, value: Any, error: str | None, *, lapsed: bool) -> WrittenCall:
-        self._events.append(Ended(_ns(at), *self._names, f"owner of {self._names[1]}", value, error, lapsed))
+    def _ended(
+        self, at: float, value: Any, error: str | None, *, lapsed: bool, lease_until: float | None = None
+    ) -> WrittenCall:
+        until = None if lease_until is None else _ns(lease_until)
+        self._events.append(Ended(_ns(at), *self._names, f"owner of {self._names[1]}", value, error, lapsed, until))
         return self
 
 

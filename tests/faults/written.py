@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from faults.checker import check
+from faults.checker_report import Options
 from faults.history import Answered, Began, Called, Ended, Fault, Refused
 
 if TYPE_CHECKING:
@@ -74,6 +76,23 @@ class WrittenCall:
         until = None if lease_until is None else _ns(lease_until)
         self._events.append(Ended(_ns(at), *self._names, f"owner of {self._names[1]}", value, error, lapsed, until))
         return self
+
+
+def runs(history: Written, name: str, at: float, **options: Any) -> None:
+    """A call that runs, and is answered."""
+    history.call(name, at, **options).began(at + 1).returned(at + 2).answered(at + 3)
+
+
+def broken(history: Written, **options: Any) -> list[str]:
+    """The rules that are broken."""
+    return [violation.rule for violation in check(history.events, options=Options(**options)).violations]
+
+
+def further(history: Written, **options: Any) -> dict[str, int]:
+    """How the runs after the first are explained; nothing is broken."""
+    report = check(history.events, options=Options(**options))
+    assert not report.violations
+    return dict(report.further)
 
 
 def _ns(ms: float) -> int:

@@ -250,6 +250,14 @@ def test_what_a_failover_forgets_is_counted_where_replication_is_asynchronous(hi
     assert "what was acknowledged is not forgotten" in broken(history)
 
 
+def test_a_failover_does_not_excuse_an_answer_that_no_run_returned(history):
+    runs(history, "a", 0)
+    history.fault(FAILOVER, 5, 900)
+    runs(history, "b", 1000)
+    history.call("c", 1010).answered(1011, "something else")
+    assert broken(history, forgetful=frozenset({FAILOVER})) == ["an answer was returned by a run"]
+
+
 def test_a_failover_does_not_excuse_what_was_forgotten_before_it(history):
     runs(history, "a", 0)
     runs(history, "b", 1000)
@@ -280,24 +288,3 @@ def test_a_violation_shows_the_history_of_its_key(history):
     assert "FAULT cut" in text
     assert "ANSWERED 'by b'" in text
     assert "another" not in text
-
-
-# --- what is no history -----------------------------------------------------------------------------------------------
-
-
-def test_a_history_of_a_call_that_was_never_made_is_refused(history):
-    history.call("a", 0).began(1)
-    del history.events[0]
-    with pytest.raises(ValueError, match="a was never called"):
-        check(history.events)
-
-
-def test_a_history_that_tells_an_end_twice_is_refused(history):
-    history.call("a", 0).began(1).returned(2).returned(3)
-    with pytest.raises(ValueError, match="told twice"):
-        check(history.events)
-
-
-def test_a_call_that_neither_ends_nor_dies_is_counted(history):
-    history.call("a", 0)
-    assert check(history.events).unfinished == 1

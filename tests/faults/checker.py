@@ -77,10 +77,10 @@ class _Verdict:
         self._count()
         broken = [*self._runs(), *self._held_after_answer(), *self._recovery()]
         self._report.lost_acknowledgements += bool(self._forgotten)
-        if not self._forgotten:
-            broken += self._answers()
-            # The search says no more than that something is wrong; where a rule says what, that is better.
-            broken = broken or list(self._order())
+        broken += self._answers()
+        # The search says no more than that something is wrong; where a rule says what, that is better.
+        if not broken and not self._forgotten:
+            broken += self._order()
         for rule, details in broken:
             self._report.violations.append(Violation(rule, self._story.key, details, self._history()))
 
@@ -106,7 +106,7 @@ class _Verdict:
             if not any(_returned(run, text, call.answered.at) for run in self._story.runs):
                 yield "an answer was returned by a run", f"{_name(call)} was given {text}, which no run had returned"
             given.setdefault(text, call)
-        if len(given) > 1:
+        if len(given) > 1 and not self._forgotten:
             told = ", ".join(f"{_name(call)} was given {text}" for text, call in given.items())
             yield "all callers get the same answer", told
         for run in self._story.runs:

@@ -170,7 +170,7 @@ def _began_at(call: Call) -> int:
     return FOREVER if call.began is None else call.began.at
 
 
-def _note(call: Call, event: Event) -> None:
+def _note(call: Call, event: Began | Ended | Answered | Refused) -> None:
     if event.key != call.called.key:
         raise ValueError(f"{call.called.call} was called with {call.called.key}: {event}")
     if isinstance(event, Began) and call.began is not None:

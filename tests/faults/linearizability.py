@@ -190,8 +190,10 @@ class _Search:
             # The last is tried first: whatever is optional comes after what must be.
             for index in sorted(ready, key=lambda index: not self._steps[index].optional):
                 after = self._after(state, self._steps[index])
+                if after is None:
+                    continue
                 following = taken | 1 << index, after
-                if after is not None and following not in seen:
+                if following not in seen:
                     seen.add(following)
                     pending.append(following)
             if len(seen) > limit:

@@ -262,7 +262,8 @@ class Machine:
     def _at_run(self, worker: Worker) -> None:
         lapsed = worker.lost or self._now > worker.lease_end
         value, error = (None, "ValueError") if worker.raises else (_answer(worker), None)
-        self._tell(Ended(self._now, worker.name, worker.call, "key", worker.call, value, error, lapsed))
+        names = worker.name, worker.call, "key", worker.call
+        self._tell(Ended(self._now, *names, value, error, lapsed, worker.lease_end))
         worker.at = "end"
 
     def _at_end(self, worker: Worker) -> None:

@@ -7,30 +7,7 @@ import pytest
 from faults.checker import check
 from faults.checker_report import Options
 from faults.history import CLOCK, CUT, FAILOVER, KILL, SERVER_KILL, STOP, TIME_ZONE
-from faults.written import ABANDONED, HELD, LOST, STORE, Written
-
-
-@pytest.fixture
-def history():
-    return Written()
-
-
-def broken(history, **options):
-    """The rules that are broken."""
-    return [violation.rule for violation in check(history.events, options=Options(**options)).violations]
-
-
-def further(history, **options):
-    """How the runs after the first are explained; nothing is broken."""
-    report = check(history.events, options=Options(**options))
-    assert not report.violations
-    return dict(report.further)
-
-
-def runs(history, name, at, **options):
-    """A call that runs, and is answered."""
-    return history.call(name, at, **options).began(at + 1).returned(at + 2).answered(at + 3)
-
+from faults.written import ABANDONED, HELD, LOST, STORE, broken, further, runs
 
 # --- answers ----------------------------------------------------------------------------------------------------------
 
@@ -169,6 +146,15 @@ def test_a_run_that_ended_in_time_and_whose_answer_came_too_late_is_followed_by_
     assert further(history) == {"lapse": 1}
 
 
+def test_nobody_takes_over_while_a_lease_is_sure_to_run(history):
+    history.fault(CUT, 100, 900, worker="A")
+    history.call("a", 0).began(1).returned(1300, lease_until=1900).refused(2500, LOST, response="by a")
+    taken = history.call("b", 1000).began(1870)
+    assert broken(history) == ["a further run is explained"]
+    taken.returned(1890).answered(2600)
+    assert broken(history, clock_slack_ms=40) == []
+
+
 def test_the_end_of_summer_time_explains_nothing(history):
     history.fault(TIME_ZONE, 2, 3, worker="A")
     history.call("a", 0).began(1).returned(2000).refused(2001, LOST, response="by a")
@@ -264,82 +250,19 @@ def test_what_a_failover_forgets_is_counted_where_replication_is_asynchronous(hi
     assert "what was acknowledged is not forgotten" in broken(history)
 
 
+def test_a_failover_does_not_excuse_an_answer_that_no_run_returned(history):
+    runs(history, "a", 0)
+    history.fault(FAILOVER, 5, 900)
+    runs(history, "b", 1000)
+    history.call("c", 1010).answered(1011, "something else")
+    assert broken(history, forgetful=frozenset({FAILOVER})) == ["an answer was returned by a run"]
+
+
 def test_a_failover_does_not_excuse_what_was_forgotten_before_it(history):
     runs(history, "a", 0)
     runs(history, "b", 1000)
     history.fault(FAILOVER, 1100, 2000)
     assert "what was acknowledged is not forgotten" in broken(history, forgetful=frozenset({FAILOVER}))
-
-
-# --- recovery ---------------------------------------------------------------------------------------------------------
-
-
-def died(history, at=100):
-    """A run that died; its lease is over 1000 ms later."""
-    history.call("a", at - 10).began(at - 9)
-    history.fault(KILL, at, worker="A")
-
-
-def test_how_long_a_waiting_caller_took_to_get_a_dead_ones_key_is_measured(history):
-    died(history)
-    history.call("b", 50).began(1250, attempt=2).returned(1251).answered(1252)
-    report = check(history.events)
-    assert report.violations == []
-    assert (report.recoveries, report.worst_recovery_ms, report.worst_recovery_key) == (1, 1150, "key")
-
-
-def test_a_waiting_caller_that_gets_a_dead_ones_key_too_late_is_found(history):
-    died(history)
-    history.call("b", 50).began(2150, attempt=2).returned(2151).answered(2152)
-    assert broken(history) == ["no key stays locked by the dead"]
-    assert broken(history, recovery_slack_ms=1100) == []
-
-
-def test_a_caller_that_is_refused_too_late_is_found(history):
-    died(history)
-    history.call("b", 2110).refused(2111, HELD)
-    runs(history, "c", 2200)
-    assert broken(history) == ["no key stays locked by the dead"]
-
-
-def test_a_key_that_is_never_freed_is_found(history):
-    died(history)
-    for at in range(150, 2500, 50):
-        history.call(f"b{at}", at).refused(at + 1, HELD)
-    assert broken(history) == ["no key stays locked by the dead"]
-
-
-def test_time_in_which_nobody_asks_does_not_count(history):
-    died(history)
-    history.call("b", 500).refused(501, HELD)
-    runs(history, "c", 60_000)
-    report = check(history.events)
-    assert report.violations == []
-    assert report.worst_recovery_ms == 402  # until the refusal's beginning, and as long as it and the claim took
-
-
-def test_time_in_which_the_store_is_down_does_not_count(history):
-    died(history)
-    history.fault(SERVER_KILL, 900, 4000)
-    history.call("b", 50).began(4200, attempt=2).returned(4201).answered(4202)
-    assert broken(history) == []
-
-
-def test_a_refusal_by_one_that_lives_is_no_lock_of_the_dead(history):
-    history.call("dead", 0)
-    history.call("a", 1).began(2).returned(5000).answered(5001)
-    history.fault(KILL, 10, worker="DEAD")
-    for at in range(100, 4900, 100):
-        history.call(f"b{at}", at).refused(at + 1, HELD)
-    assert broken(history) == []
-
-
-def test_a_call_that_is_stopped_and_holds_the_key_is_as_good_as_dead(history):
-    history.call("a", 0).began(1)
-    history.fault(STOP, 10, 5000, worker="A")
-    for at in range(50, 2500, 50):
-        history.call(f"b{at}", at).refused(at + 1, HELD)
-    assert broken(history) == ["no key stays locked by the dead"]
 
 
 # --- the search -------------------------------------------------------------------------------------------------------
@@ -365,24 +288,3 @@ def test_a_violation_shows_the_history_of_its_key(history):
     assert "FAULT cut" in text
     assert "ANSWERED 'by b'" in text
     assert "another" not in text
-
-
-# --- what is no history -----------------------------------------------------------------------------------------------
-
-
-def test_a_history_of_a_call_that_was_never_made_is_refused(history):
-    history.call("a", 0).began(1)
-    del history.events[0]
-    with pytest.raises(ValueError, match="a was never called"):
-        check(history.events)
-
-
-def test_a_history_that_tells_an_end_twice_is_refused(history):
-    history.call("a", 0).began(1).returned(2).returned(3)
-    with pytest.raises(ValueError, match="told twice"):
-        check(history.events)
-
-
-def test_a_call_that_neither_ends_nor_dies_is_counted(history):
-    history.call("a", 0)
-    assert check(history.events).unfinished == 1

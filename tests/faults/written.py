@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from faults.checker import check
+from faults.checker_report import Options
 from faults.history import Answered, Began, Called, Ended, Fault, Refused
 
 if TYPE_CHECKING:
@@ -51,9 +53,11 @@ class WrittenCall:
         self._events.append(Began(_ns(at), *self._names, f"owner of {self._names[1]}", attempt))
         return self
 
-    def returned(self, at: float, value: Any = None, *, lapsed: bool = False) -> WrittenCall:
+    def returned(
+        self, at: float, value: Any = None, *, lapsed: bool = False, lease_until: float | None = None
+    ) -> WrittenCall:
         self._value = f"by {self._names[1]}" if value is None else value
-        return self._ended(at, self._value, None, lapsed=lapsed)
+        return self._ended(at, self._value, None, lapsed=lapsed, lease_until=lease_until)
 
     def raised(self, at: float, *, lapsed: bool = False) -> WrittenCall:
         return self._ended(at, None, "ValueError", lapsed=lapsed)
@@ -66,9 +70,29 @@ class WrittenCall:
         self._events.append(Refused(_ns(at), *self._names, error, response is not None, response))
         return self
 
-    def _ended(self, at: float, value: Any, error: str | None, *, lapsed: bool) -> WrittenCall:
-        self._events.append(Ended(_ns(at), *self._names, f"owner of {self._names[1]}", value, error, lapsed))
+    def _ended(
+        self, at: float, value: Any, error: str | None, *, lapsed: bool, lease_until: float | None = None
+    ) -> WrittenCall:
+        until = None if lease_until is None else _ns(lease_until)
+        self._events.append(Ended(_ns(at), *self._names, f"owner of {self._names[1]}", value, error, lapsed, until))
         return self
+
+
+def runs(history: Written, name: str, at: float, **options: Any) -> None:
+    """A call that runs, and is answered."""
+    history.call(name, at, **options).began(at + 1).returned(at + 2).answered(at + 3)
+
+
+def broken(history: Written, **options: Any) -> list[str]:
+    """The rules that are broken."""
+    return [violation.rule for violation in check(history.events, options=Options(**options)).violations]
+
+
+def further(history: Written, **options: Any) -> dict[str, int]:
+    """How the runs after the first are explained; nothing is broken."""
+    report = check(history.events, options=Options(**options))
+    assert not report.violations
+    return dict(report.further)
 
 
 def _ns(ms: float) -> int:

@@ -228,11 +228,10 @@ def _closing(kind: Any) -> Any:
     would go back into its pool, and give its late reply to whoever sends the next command: a stranger's answer.
     """
 
-    class Closing(kind):  # type: ignore[misc]  # a class of the one library or the other
-        def read_response(self, *args: Any, disconnect_on_error: bool = True, **options: Any) -> Any:
-            return super().read_response(*args, disconnect_on_error=disconnect_on_error, **options)
+    def read_response(self: Any, *args: Any, disconnect_on_error: bool = True, **options: Any) -> Any:
+        return kind.read_response(self, *args, disconnect_on_error=disconnect_on_error, **options)
 
-    return Closing
+    return type(kind.__name__, (kind,), {"read_response": read_response})
 
 
 def _library(address: Address) -> ModuleType:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from faults.stores import Store
 
-SLOTS = 6
 _POLL_SECONDS = 0.1
 # What hangs is found out about after the client's own timeout, and tried once more.
 SETTLE_MS = 2_500
@@ -50,12 +49,16 @@ class Size:
         faults: How many faults at least.
         seconds: In how much time, about.
         seed: What decides about the plan.
+        slots: How many workers there are at a time, every other one async.
+        clocked: How many of them have a clock of their own that is moved, where the store judges.
     """
 
     calls: int
     faults: int
     seconds: float
     seed: int
+    slots: int = 6
+    clocked: int = 2
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
     Raises:
         WorkerFailedError: A worker ended by itself.
     """
-    store.open_slots(SLOTS)
+    store.open_slots(size.slots)
     counter = Counter(directory / "calls")
     ledger = Ledger(directory, "nemesis")
     job = Job(
@@ -109,7 +112,7 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
     of_store = max(len(store.faults), round(size.faults * store.share)) if store.faults else 0
     of_workers = size.faults - of_store
     weights = OF_WORKERS | OF_CLOCKS | store.connections
-    with Crew(store, job, SLOTS) as crew:
+    with Crew(store, job, size.slots, size.clocked) as crew:
         began = crew.begin()
         lanes = (
             WorkerLane(ledger, size.seed, of_workers, size.seconds / of_workers, weights, crew, store),

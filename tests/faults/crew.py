@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 SYNC_LANES = 3
 ASYNC_LANES = 6
-# Where the store judges, only some workers have a clock that is moved, and the others show that theirs need not agree.
-CLOCKED_SLOTS = 2
 
 
 class WorkerFailedError(Exception):
@@ -50,13 +48,14 @@ class Crew:
         store: Where they keep their records.
         job: What each does, save what is its own.
         slots: How many.
+        clocked: How many of them have a clock of their own that is moved, where the store judges.
     """
 
-    def __init__(self, store: Store, job: Job, slots: int) -> None:
+    def __init__(self, store: Store, job: Job, slots: int, clocked: int) -> None:
         self._store = store
         self._job = job
         self.slots = range(slots)
-        self.clocked_slots = self.slots if store.judged_by_own_clock else self.slots[:CLOCKED_SLOTS]
+        self.clocked_slots = self.slots if store.judged_by_own_clock else self.slots[:clocked]
         self._numbers = itertools.count()
         self._working: dict[int, tuple[str, int]] = {}
         self._homes: dict[int, Home] = {}

@@ -18,7 +18,7 @@ LAYERS = ["sqlite", "valkey", "valkey-cluster", "redis-sentinel-async", "dynoxid
 @pytest.mark.parametrize("layer", LAYERS)
 def test_no_fault_breaks_a_promise(layer, start, tmp_path):
     store = start(STORES[layer]())
-    outcome = run(store, tmp_path, Size(calls=300, faults=30, seconds=2, seed=SEED))
+    outcome = run(store, tmp_path, Size(calls=300, faults=30, seconds=2, seed=SEED, slots=4, clocked=1))
     report = check(outcome)
     assert not report.violations, "\n".join(map(str, report.violations))
     assert not outcome.unexpected, outcome.log

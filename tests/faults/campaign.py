@@ -138,12 +138,18 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
     return Outcome(store, size, seconds, directory, read(directory), log)
 
 
-def check(outcome: Outcome) -> Report:
-    """What the checker says."""
+def check(outcome: Outcome, *, recovery_slack_ms: int = 1_000) -> Report:
+    """What the checker says.
+
+    Args:
+        outcome: The campaign.
+        recovery_slack_ms: How long a key may stay locked beyond the lease of its dead owner.
+    """
     store = outcome.store
     options = Options(
         forgetful=frozenset({FAILOVER}) if store.asynchronous else frozenset(),
         clock_slack_ms=store.clock_slack_ms,
         settle_ms=SETTLE_MS,
+        recovery_slack_ms=recovery_slack_ms,
     )
     return checker.check(outcome.events, options=options)

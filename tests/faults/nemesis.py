@@ -158,6 +158,10 @@ class WorkerLane(Lane):
         at, worker = now(), self._crew.worker(slot)
         self._crew.kill(slot)
         self.tell(KILL, at, worker)
+        # What was done to its connections was done to it alone.
+        for proxy in self._store.proxies(slot):
+            proxy.disarm()
+            proxy.heal()
         self._crew.fork(slot)
 
     def _stop(self, slot: int, step: Step) -> None:

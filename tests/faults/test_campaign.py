@@ -11,6 +11,8 @@ from faults.plan import OF_STORES, OF_WORKERS, steps
 from faults.stores import STORES
 
 SEED = 20
+# A machine that is busy with other tests may free a key late; how late it is without them is for `make faults`.
+BUSY_MS = 20_000
 # One of a kind; `make faults` has them all.
 LAYERS = ["sqlite", "valkey", "valkey-cluster", "redis-sentinel-async", "dynoxide"]
 
@@ -19,7 +21,7 @@ LAYERS = ["sqlite", "valkey", "valkey-cluster", "redis-sentinel-async", "dynoxid
 def test_no_fault_breaks_a_promise(layer, start, tmp_path):
     store = start(STORES[layer]())
     outcome = run(store, tmp_path, Size(calls=300, faults=30, seconds=2, seed=SEED, slots=4, clocked=1))
-    report = check(outcome)
+    report = check(outcome, recovery_slack_ms=BUSY_MS)
     assert not report.violations, "\n".join(map(str, report.violations))
     assert not outcome.unexpected, outcome.log
     assert report.unfinished == 0

@@ -19,7 +19,7 @@ from faults.worker import Job
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from faults.stores import Store
+    from faults.store import Store
 
 _POLL_SECONDS = 0.1
 # What hangs is found out about after the client's own timeout, and tried once more.

@@ -16,7 +16,7 @@ from servers import ServerClock, programs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from faults.stores import Store
+    from faults.store import Store
     from faults.worker import Job
 
 SYNC_LANES = 3

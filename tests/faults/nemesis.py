@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from faults.crew import Crew
     from faults.plan import Step
-    from faults.stores import Store
+    from faults.store import Store
 
 # Within that time a request comes, or there is no fault.
 _STRIKES_SECONDS = 2.0

@@ -147,7 +147,8 @@ def check(outcome: Outcome, *, recovery_slack_ms: int = 1_000) -> Report:
     """
     store = outcome.store
     options = Options(
-        forgetful=frozenset({FAILOVER}) if store.asynchronous else frozenset(),
+        forgetful=frozenset({FAILOVER}) if store.replicated else frozenset(),
+        confirms=store.confirms,
         clock_slack_ms=store.clock_slack_ms,
         settle_ms=SETTLE_MS,
         recovery_slack_ms=recovery_slack_ms,

@@ -142,7 +142,11 @@ class _Verdict:
             return None
         if run.called.at <= answered_at and self._reasons.lost(run, first, answered_at):
             return None  # it had the key before, and lost it before it began
-        if self._reasons.may_be_forgotten(answered_at, run.began.at):
+        confirmed = self._options.confirms and any(
+            call.began is not None and call.answered is not None and call.answered.at <= run.began.at
+            for call in answers
+        )
+        if not confirmed and self._reasons.may_be_forgotten(answered_at, run.began.at):
             self._forgotten.add(_name(run))
             return None
         late = (run.began.at - answered_at) / NS_PER_MS
@@ -175,7 +179,7 @@ class _Verdict:
             ended = before.ended
             if ended is not None and ended.error is not None and ended.at <= run.began.at:
                 continue
-            if self._reasons.may_be_forgotten(before.called.at, run.began.at):
+            if self._reasons.claims_may_be_forgotten(before.called.at, run.began.at):
                 self._forgotten.add(_name(run))
                 continue
             return 'on_abandoned="raise" runs nothing again', f"{_name(run)} began after {_name(before)}"

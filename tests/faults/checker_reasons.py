@@ -78,7 +78,11 @@ class Reasons:
                     return reason
             if self._clock_moved(run, rival, by):
                 return Reason.CLOCK
-        return Reason.FORGOTTEN if self.may_be_forgotten(run.called.at, by) else None
+        return Reason.FORGOTTEN if self.claims_may_be_forgotten(run.called.at, by) else None
+
+    def claims_may_be_forgotten(self, start: int, end: int) -> bool:
+        """The same for the claims of functions that ran."""
+        return not self._options.confirms and self.may_be_forgotten(start, end)
 
     def may_be_forgotten(self, start: int, end: int) -> bool:
         """Whether the store may have forgotten between the two what it had acknowledged."""

@@ -23,6 +23,8 @@ class Options:
     Args:
         forgetful: The kinds of faults at which the store may forget what it acknowledged: failovers, where replication
             is asynchronous. What is forgotten then is counted, and no violation.
+        confirms: Whether the store lets replicas confirm what it acknowledges to the call that ran: then only what
+            nobody else was told may be forgotten, such as an answer that was read before replicas had it.
         worker_clocks: Whether leases are judged by the workers' own clocks, so that a worker whose clock was moved may
             take over what lives. A moved clock of the whole machine (a CLOCK of no worker) is always believed to.
         clock_slack_ms: How far the clock that judges leases may be off against the one of the history.
@@ -32,6 +34,7 @@ class Options:
     """
 
     forgetful: frozenset[str] = frozenset()
+    confirms: bool = False
     worker_clocks: bool = False
     clock_slack_ms: int = 20
     settle_ms: int = 1_500

@@ -30,11 +30,12 @@ class ReplicatedStore(ServerStore):
 
     faults: Mapping[str, int] = {FAILOVER: 1}
     share = 0.03
+    replicated = True
 
     def __init__(self, name: str, min_replicas: int) -> None:
         super().__init__(name)
         self._min_replicas = min_replicas
-        self.asynchronous = min_replicas == 0
+        self.confirms = min_replicas > 0
 
     def master(self, size: float) -> RedisServer:
         """The one that is to die."""

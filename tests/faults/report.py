@@ -42,7 +42,7 @@ def result_of(outcome: Outcome, report: Report) -> Result:
         "violations": len(report.violations),
         "unexpected_errors": outcome.unexpected,
         "undecided": len(report.undecided),
-        "lost_acknowledgements": report.lost_acknowledgements if outcome.store.asynchronous else None,
+        "lost_acknowledgements": report.lost_acknowledgements if outcome.store.replicated else None,
         "recoveries": report.recoveries,
         "worst_recovery_seconds": None
         if report.worst_recovery_ms is None

@@ -23,7 +23,8 @@ class Store:
     Attributes:
         faults: The faults of the store itself that it can be made to suffer, and how often each comes.
         connections: The faults of connections, likewise.
-        asynchronous: Whether a failover may forget what was acknowledged.
+        replicated: Whether a failover may forget what was acknowledged,
+        confirms: and not what the call was told that ran, as replicas had to confirm it.
         judged_by_own_clock: Whether leases are judged by the clock of the workers' machine.
         lease_seconds: Of the functions.
         clock_slack_ms: How far the clock by which leases are judged may be off.
@@ -32,7 +33,8 @@ class Store:
 
     faults: Mapping[str, int] = {}
     connections: Mapping[str, int] = OF_CONNECTIONS
-    asynchronous = False
+    replicated = False
+    confirms = False
     lease_seconds = 1.0
     clock_slack_ms = 20
     share = 0.04

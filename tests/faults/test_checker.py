@@ -265,6 +265,22 @@ def test_a_failover_does_not_excuse_what_was_forgotten_before_it(history):
     assert "what was acknowledged is not forgotten" in broken(history, forgetful=frozenset({FAILOVER}))
 
 
+def test_where_replicas_confirm_what_the_run_was_told_is_never_forgotten(history):
+    runs(history, "a", 0)
+    history.fault(FAILOVER, 5, 900)
+    runs(history, "b", 1000)
+    assert "what was acknowledged is not forgotten" in broken(history, forgetful=frozenset({FAILOVER}), confirms=True)
+
+
+def test_where_replicas_confirm_an_answer_read_before_they_did_may_be_forgotten(history):
+    history.call("a", 0).began(1).returned(2)
+    history.call("b", 3).answered(4, "by a")
+    history.fault(FAILOVER, 5, 900)
+    history.fault(KILL, 6, worker="A")
+    runs(history, "c", 1100)
+    assert further(history, forgetful=frozenset({FAILOVER}), confirms=True) == {"forgotten in a failover": 1}
+
+
 # --- the search -------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from faults.nursery import Nursery
+from faults.plan import CLOCK_SECONDS
 from servers import ServerClock, programs
 
 if TYPE_CHECKING:
@@ -23,14 +24,28 @@ SYNC_LANES = 3
 ASYNC_LANES = 6
 
 
+# Longer than any call takes that is under way, and than it takes to call every key once.
+LONGEST_CALL_SECONDS = 60.0
+LONGEST_AUDIT_SECONDS = 900.0
+
+
 class WorkerFailedError(Exception):
     """A worker ended by itself, which none does unless something is wrong with it."""
 
 
 class Home:
-    """Where the workers of some slots come from, and the clock that they share."""
+    """Where the workers of some slots come from, and the clock that they share.
 
-    def __init__(self, directory: Path, spec: dict[str, Any], clock: ServerClock | None) -> None:
+    Args:
+        directory: Of the campaign.
+        spec: Of the store.
+        clock: The clock; None for the machine's.
+        shared: Whether it is all workers' clock, and so must show the same to all.
+    """
+
+    def __init__(
+        self, directory: Path, spec: dict[str, Any], clock: ServerClock | None, *, shared: bool = False
+    ) -> None:
         self.clock = clock
         self.ahead = 0.0
         environment = {}
@@ -38,6 +53,10 @@ class Home:
             # The kind that is made for threads.
             library = programs.libfaketime().with_name("libfaketimeMT.so.1")
             environment = {**clock.environment, "LD_PRELOAD": str(library)}
+            if not shared:
+                # Programs that ask for the time at every turn are slowed down by looking into the file each time.
+                del environment["FAKETIME_NO_CACHE"]
+                environment["FAKETIME_CACHE_DURATION"] = str(CLOCK_SECONDS)
         self.nursery = Nursery(directory, spec, environment)
 
 
@@ -66,7 +85,7 @@ class Crew:
     def _settle(self) -> Iterator[Home]:
         directory, spec = Path(self._job.directory), self._store.spec(0)
         if self._store.judged_by_own_clock:
-            yield from itertools.repeat(Home(directory, spec, ServerClock()))
+            yield from itertools.repeat(Home(directory, spec, ServerClock(), shared=True))
         for _ in self.clocked_slots:
             yield Home(directory, spec, ServerClock())
         yield from itertools.repeat(Home(directory, spec, None))
@@ -124,16 +143,16 @@ class Crew:
         for _, pid in self._working.values():
             os.kill(pid, signal.SIGTERM)
         for slot, (worker, pid) in self._working.items():
-            self._finish(slot, worker, pid)
+            self._finish(slot, worker, pid, LONGEST_CALL_SECONDS)
 
     def audit(self, keys: int) -> None:
         """Call every key once more, half of them sync and half of them async."""
-        middle = keys // 2
-        for slot, (first, last) in enumerate([(0, middle), (middle, keys)]):
+        middle, slots = keys // 2, self.slots[-2:]
+        for slot, (first, last) in zip(slots, [(0, middle), (middle, keys)], strict=True):
             self._job = dataclasses.replace(self._job, audit=(first, last))
             self.fork(slot)
-        for slot in (0, 1):
-            self._finish(slot, *self._working[slot])
+        for slot in slots:
+            self._finish(slot, *self._working[slot], LONGEST_AUDIT_SECONDS)
 
     def clock_ahead(self, slot: int) -> float:
         """How far the clock of this slot is ahead, in seconds."""
@@ -146,7 +165,7 @@ class Crew:
         home.clock.advance(ahead - home.ahead, ())
         home.ahead = ahead
 
-    def _finish(self, slot: int, worker: str, pid: int) -> None:
-        code = self._homes[slot].nursery.end(pid)
+    def _finish(self, slot: int, worker: str, pid: int, seconds: float) -> None:
+        code = self._homes[slot].nursery.end(pid, seconds)
         if code:
             raise WorkerFailedError(f"{worker} ended with {code}: {self.logs[-4000:]}")

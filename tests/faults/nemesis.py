@@ -24,7 +24,7 @@ from faults.history import (
     Ledger,
     now,
 )
-from faults.plan import FOLD_SECONDS, steps
+from faults.plan import CLOCK_SECONDS, FOLD_SECONDS, steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -182,14 +182,15 @@ class WorkerLane(Lane):
         self.tell(TIME_ZONE, at, worker, until=at + int(FOLD_SECONDS * _NS))
 
     def _move_clock(self, slot: int, step: Step) -> None:
-        at, worker = now(), self._crew.worker(slot)
+        at, worker, until = now(), self._crew.worker(slot), None
         if self._store.judged_by_own_clock:
             # All workers' clock, as they are on one machine: back it would only make leases longer.
             self._crew.move_clock(slot, self._crew.clock_ahead(slot) + 2 + step.size * _LONGEST_CLOCK_SECONDS)
             worker = None
         else:
             self._crew.move_clock(slot, (2 * step.size - 1) * _LONGEST_CLOCK_SECONDS)
-        self.tell(CLOCK, at, worker)
+            until = at + CLOCK_SECONDS * _NS
+        self.tell(CLOCK, at, worker, until)
 
     def _strike(self, slot: int, step: Step) -> None:
         at, worker, proxies = now(), self._crew.worker(slot), self._store.proxies(slot)

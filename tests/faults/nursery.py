@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 _TESTS = Path(__file__).parents[1]
 _PR_SET_PDEATHSIG = 1
-# Longer than any call takes that is under way.
-LONGEST_END_SECONDS = 60.0
+_DYING_SECONDS = 60.0
 _POLL_SECONDS = 0.002
 
 
@@ -75,11 +74,11 @@ class Nursery:
 
     def kill(self, pid: int) -> int:
         """End it as a crash does: how it ended, which is -9 unless it had ended by itself."""
-        return self._ask(do="kill", pid=pid)
+        return self._ask(do="kill", pid=pid, seconds=_DYING_SECONDS)
 
-    def end(self, pid: int) -> int:
-        """Wait until it has ended by itself, after SIGTERM if it is to: its exit code, or minus the signal."""
-        return self._ask(do="end", pid=pid)
+    def end(self, pid: int, seconds: float) -> int:
+        """Wait until it has ended by itself: its exit code, or minus the signal."""
+        return self._ask(do="end", pid=pid, seconds=seconds)
 
     def close(self) -> None:
         """End all its workers, and itself."""
@@ -120,7 +119,7 @@ def main() -> None:
             pid = request["pid"]
             if request["do"] == "kill":
                 os.kill(pid, signal.SIGKILL)
-            reply = _end_of(pid)
+            reply = _end_of(pid, request["seconds"])
             children.discard(pid)
         sys.stdout.write(f"{reply}\n")
         sys.stdout.flush()
@@ -129,9 +128,9 @@ def main() -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _end_of(pid: int) -> int:
-    """How it ended. One that hangs says where, and is killed."""
-    deadline = time.monotonic() + LONGEST_END_SECONDS
+def _end_of(pid: int, seconds: float) -> int:
+    """How it ended. One that has not by then says where it is, and is killed."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # After that long a worker that is told so is in winter time.
 FOLD_SECONDS = 1.0
+# After that long a worker whose clock is moved has seen it.
+CLOCK_SECONDS = 1
 
 # From when to when a fault goes on, in seconds; a stop in leases, as it is to be longer than one.
 LASTS: dict[str, tuple[float, float]] = {

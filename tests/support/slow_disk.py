@@ -63,7 +63,8 @@ class Disk:
     The attributes may be changed at any time, also for files that are open.
 
     Args:
-        fsync_seconds: How long each sync takes, in addition to what it takes by itself.
+        fsync_seconds: How long each sync takes instead of what it takes by itself. Nothing but the death of the
+            machine tells such a sync from a real one. Default: each is a real one.
         fails_fsync: Whether each sync fails, as on a broken disk (`SQLITE_IOERR_FSYNC`).
         is_full: Whether each write fails (`SQLITE_FULL`).
 
@@ -72,7 +73,7 @@ class Disk:
         on_sync: Called at each sync, in the thread that syncs, before anything else happens there.
     """
 
-    def __init__(self, *, fsync_seconds: float = 0.0, fails_fsync: bool = False, is_full: bool = False) -> None:
+    def __init__(self, *, fsync_seconds: float | None = None, fails_fsync: bool = False, is_full: bool = False) -> None:
         self.fsync_seconds = fsync_seconds
         self.fails_fsync = fails_fsync
         self.is_full = is_full
@@ -118,9 +119,10 @@ class Disk:
                     self.on_sync()
                     if self.fails_fsync:
                         return sqlite3.SQLITE_IOERR_FSYNC
-                    if self.fsync_seconds:
-                        time.sleep(self.fsync_seconds)
-                    return sync(file, flags)
+                    if self.fsync_seconds is None:
+                        return sync(file, flags)
+                    time.sleep(self.fsync_seconds)
+                    return sqlite3.SQLITE_OK
 
                 def obey_write(file: int, data: int, length: int, at: int) -> int:
                     return sqlite3.SQLITE_FULL if self.is_full else write(file, data, length, at)

@@ -25,7 +25,7 @@ demo: .venv/.installed ## charge 6,000 payments out of 10,000 deliveries with fo
 	@$(BIN)/python examples/payments.py
 
 test: setup lint types ## run all checks and tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 3 --dist loadscope
 
 lint: .venv/.installed ## check style and format
 	$(BIN)/ruff check
@@ -35,8 +35,8 @@ types: .venv/.installed ## check types, with mypy and with pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: .venv/.bench ## measure the library beside Powertools
-	$(BIN)/python -m benchmarks
+bench: .venv/.bench ## measure the library beside Powertools, idemkit and bare commands, and write benchmarks/results
+	$(BIN)/python -m benchmarks --results benchmarks/results
 
 faults: setup ## put every layer through 2,000 faults, for an hour or two; ARGS="--layer sqlite --seconds 60" for less
 	PYTHONPATH=tests $(BIN)/python -m faults --write $(ARGS)

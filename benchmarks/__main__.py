@@ -6,13 +6,29 @@ A missed goal is printed as missed; it is no failure of the program.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from pathlib import Path
 
-from benchmarks import cache, dynamodb, imports, large_payload, memory, profiles, sqlite
-from benchmarks.figures import Figure, as_json, table
+from benchmarks import (
+    batch,
+    cache,
+    cold_start,
+    dynamodb,
+    growth,
+    imports,
+    large_payload,
+    memory,
+    per_call,
+    profiles,
+    results,
+    sqlite,
+    sqlite_threads,
+    throughput,
+    waiters,
+    workflows,
+)
+from benchmarks.figures import Figure, table
 from rich.console import Console
 
 SECTIONS = {
@@ -20,8 +36,16 @@ SECTIONS = {
     "sqlite": sqlite,
     "cache": cache,
     "dynamodb": dynamodb,
+    "batch": batch,
     "imports": imports,
     "large_payload": large_payload,
+    "sqlite_threads": sqlite_threads,
+    "workflows": workflows,
+    "per_call": per_call,
+    "throughput": throughput,
+    "waiters": waiters,
+    "growth": growth,
+    "cold_start": cold_start,
 }
 WIDTH = 180  # of a report that goes into a file
 
@@ -30,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default: all")
     parser.add_argument("--rounds", type=int, default=60, metavar="N", help="rounds per figure (default: 60)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--results", type=Path, metavar="DIRECTORY", help="write the report there too")
     parser.add_argument("--profile", choices=("first", "replay"), help="show where the time of such calls goes instead")
     parser.add_argument("--importtime", action="store_true", help="show the slowest imports instead")
     given = parser.parse_args()
@@ -50,9 +74,8 @@ def main() -> None:
         figures.extend(SECTIONS[name].measure(given.rounds))
     console.print(table(figures))
     console.print(f"Python {platform.python_version()}, {platform.machine()}, {given.rounds} rounds per figure")
-    if given.json is not None:
-        report = {"python": sys.version, "rounds": given.rounds, "figures": as_json(figures)}
-        given.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if given.results is not None:
+        results.write(given.results, figures, given.rounds)
 
 
 if __name__ == "__main__":

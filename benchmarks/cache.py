@@ -69,6 +69,11 @@ def _sync_figures(server: RedisServer, rounds: int) -> Iterator[Figure]:
         persistence_store=peer.RedisCachePersistenceLayer(client=client),
         config=peer.config("", LambdaContext()),
     )
+    recording = _Recording(host=server.host, port=server.port)
+    recording.scripts = []
+    through = retrysafe.idempotent_function(
+        answer, data_keyword_argument="data", persistence_store=CachePersistenceLayer(client=recording)
+    )
     subjects: dict[str, Protected] = {
         "ours": lambda data: ours(data=data),
         "Powertools": lambda data: theirs(data=data),
@@ -78,11 +83,15 @@ def _sync_figures(server: RedisServer, rounds: int) -> Iterator[Figure]:
             who: partial(_calls, client, protected, replayed=phase == "replay") for who, protected in subjects.items()
         }
         batches["bare commands"] = partial(bare, client)
+        scripts = partial(_scripts, client, recording, lambda data: through(data=data), replayed=phase == "replay")
         for other, goal in (("bare commands", BARE_GOAL), ("Powertools", PEER_GOALS[phase])):
             pairs = compare(batches["ours"], batches[other], calls=CALLS, rounds=rounds, clock=time.perf_counter_ns)
             what = "first call" if phase == "first" else "replay"
             yield of_pairs(SECTION, f"{what}, redis-py", other, pairs, at_most=goal)
+        pairs = compare(scripts, batches["bare commands"], calls=CALLS, rounds=rounds, clock=time.perf_counter_ns)
+        yield of_pairs(SECTION, f"{what}, redis-py, only its scripts", "bare commands", pairs)
     client.close()
+    recording.close()
 
 
 def _calls(client: redis.Redis, protected: Protected, *, replayed: bool) -> Batch:
@@ -97,6 +106,33 @@ def _calls(client: redis.Redis, protected: Protected, *, replayed: bool) -> Batc
 def _each(protected: Callable[[Payload], Any], given: list[Payload]) -> None:
     for payload in given:
         protected(payload)
+
+
+class _Recording(redis.Redis):
+    """Remembers the scripts that it was told to run."""
+
+    scripts: list[tuple[Any, ...]]
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if args[0] == "EVALSHA":
+            self.scripts.append(args)
+        return super().execute_command(*args, **options)
+
+
+def _scripts(client: redis.Redis, recording: _Recording, protected: Protected, *, replayed: bool) -> Batch:
+    """What such calls send, sent again by itself."""
+    calls = _calls(client, protected, replayed=replayed)
+    recording.scripts = []
+    calls()
+    if not replayed:
+        client.flushdb()
+    execute, commands = client.execute_command, recording.scripts
+
+    def batch() -> None:
+        for command in commands:
+            execute(*command)
+
+    return batch
 
 
 def _bare_first(client: redis.Redis) -> Batch:

@@ -1,4 +1,6 @@
-"""DynamoDB (dynoxide), one client for all: whole calls beside boto3's bare requests and beside Powertools.
+"""DynamoDB (dynoxide): whole calls beside boto3's bare requests and beside Powertools.
+
+Beside Powertools, once on one client that both are given, and once on a client that each opens by itself.
 
 Bare means: a conditional `put_item` and an `update_item` for a first call, a `put_item` that fails its condition for a
 replay, through the same boto3 client, their parameters ready. boto3 itself takes most of the time, so the processor's
@@ -8,6 +10,7 @@ time tells what is added to it; the wall clock tells what a caller waits.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,7 +27,7 @@ import retrysafe
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SECTION = "DynamoDB"
 CALLS = 20
@@ -40,16 +43,28 @@ def measure(rounds: int) -> Iterator[Figure]:
     with dynoxide() as server:
         table = "benchmarks"
         server.create_table(table)
-        client = boto3.client("dynamodb", **server.client_arguments)
-        subjects = _subjects(client, table)
+        given = boto3.client("dynamodb", **server.client_arguments)
+        os.environ |= environment(server.client_arguments)  # for clients that the layers open
         for phase, what in (("first", "first call"), ("replay", "replay")):
-            ours = partial(subjects["ours"], phase)
             for name, clock in (("processor", time.process_time_ns), ("wall", time.perf_counter_ns)):
-                for other in ("bare requests", "Powertools"):
-                    goal = NO_SLOWER
-                    if other != "Powertools":
-                        goal = PROCESSOR_GOAL if name == "processor" else WALL_GOALS[phase]
-                    yield _figure(ours, partial(subjects[other], phase), f"{what}, {name}", other, goal, rounds, clock)
+                bare_goal = PROCESSOR_GOAL if name == "processor" else WALL_GOALS[phase]
+                for client, whose in ((given, "a given client"), (None, "its own client")):
+                    ours = partial(_ours(client, table), phase)
+                    label = f"{what}, {name}, {whose}"
+                    bare = partial(_bare, given, table, phase)
+                    yield _figure(ours, bare, label, "bare requests", bare_goal, rounds, clock)
+                    theirs = partial(_powertools(client, table), phase)
+                    yield _figure(ours, theirs, label, "Powertools", NO_SLOWER, rounds, clock)
+
+
+def environment(arguments: dict[str, str]) -> dict[str, str]:
+    """What tells a client of boto3 the same as these arguments."""
+    return {
+        "AWS_ENDPOINT_URL_DYNAMODB": arguments["endpoint_url"],
+        "AWS_DEFAULT_REGION": arguments["region_name"],
+        "AWS_ACCESS_KEY_ID": arguments["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": arguments["aws_secret_access_key"],
+    }
 
 
 def _figure(ours: Subject, theirs: Subject, what: str, other: str, goal: float, rounds: int, clock: Clock) -> Figure:
@@ -57,23 +72,23 @@ def _figure(ours: Subject, theirs: Subject, what: str, other: str, goal: float, 
     return of_pairs(SECTION, what, other, pairs, at_most=goal)
 
 
-def _subjects(client: Any, table: str) -> dict[str, Any]:
-    ours = retrysafe.idempotent_function(
+def _ours(client: Any, table: str) -> Callable[[str], Batch]:
+    protected = retrysafe.idempotent_function(
         answer,
         data_keyword_argument="data",
         persistence_store=DynamoDBPersistenceLayer(table, boto3_client=client),
     )
-    theirs = peer.idempotent_function(
+    return partial(_protected, lambda data: protected(data=data))
+
+
+def _powertools(client: Any, table: str) -> Callable[[str], Batch]:
+    protected = peer.idempotent_function(
         answer,
         data_keyword_argument="data",
         persistence_store=peer.DynamoDBPersistenceLayer(table, boto3_client=client),
         config=peer.config("", LambdaContext()),
     )
-    return {
-        "ours": partial(_protected, lambda data: ours(data=data)),
-        "Powertools": partial(_protected, lambda data: theirs(data=data)),
-        "bare requests": partial(_bare, client, table),
-    }
+    return partial(_protected, lambda data: protected(data=data))
 
 
 def _protected(protected: Protected, phase: str) -> Batch:
@@ -91,8 +106,8 @@ def _each(protected: Protected, given: list[Payload]) -> None:
 def _bare(client: Any, table: str, phase: str) -> Batch:
     now = int(time.time())
     keys = [f"test-func.benchmarks.memory.answer#{next(NUMBERS):032x}" for _ in range(CALLS)]
-    claims = [_claim(table, key, now) for key in keys]
-    outcomes = [_outcome(table, key, now) for key in keys]
+    claims = [claim(table, key, now) for key in keys]
+    outcomes = [outcome(table, key, now, DATA) for key in keys]
 
     def first() -> None:
         for claim, outcome in zip(claims, outcomes, strict=True):
@@ -114,7 +129,8 @@ def _bare(client: Any, table: str, phase: str) -> Batch:
     return replay
 
 
-def _claim(table: str, key: str, now: int) -> dict[str, Any]:
+def claim(table: str, key: str, now: int) -> dict[str, Any]:
+    """The parameters of a claim by hand."""
     return {
         "TableName": table,
         "Item": {
@@ -130,14 +146,15 @@ def _claim(table: str, key: str, now: int) -> dict[str, Any]:
     }
 
 
-def _outcome(table: str, key: str, now: int) -> dict[str, Any]:
+def outcome(table: str, key: str, now: int, data: str) -> dict[str, Any]:
+    """Those of storing its answer."""
     return {
         "TableName": table,
         "Key": {"id": {"S": key}},
         "UpdateExpression": "SET #data = :data, #expiry = :expiry, #status = :status",
         "ExpressionAttributeNames": {"#data": "data", "#expiry": "expiration", "#status": "status"},
         "ExpressionAttributeValues": {
-            ":data": {"S": DATA},
+            ":data": {"S": data},
             ":expiry": {"N": str(now + WINDOW_SECONDS)},
             ":status": {"S": "COMPLETED"},
         },

@@ -1,4 +1,4 @@
-"""The figures: one line of the report each, with the goal that it meets or misses, as a table and as JSON."""
+"""The figures: one line of the report each, with the goal that it meets or misses; as a table, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ class Figure:
         spread: The quartiles around it, where it is a ratio of pairs.
         at_most: The goal: the largest value that is good enough. None: no goal.
         at_least: The goal: the smallest value that is good enough. None: no goal.
+        plot: The plot that it belongs on, if it does.
+        line: The line of that.
+        at: Where on that line it stands: so many callers.
     """
 
     section: str
@@ -40,6 +43,9 @@ class Figure:
     spread: tuple[float, float] | None = None
     at_most: float | None = None
     at_least: float | None = None
+    plot: str = ""
+    line: str = ""
+    at: int | None = None
 
     @property
     def met(self) -> bool | None:
@@ -50,7 +56,7 @@ class Figure:
             return self.value >= self.at_least
         return None
 
-    def rate(self, *, at_least: float) -> Figure:
+    def rate(self, *, at_least: float | None = None) -> Figure:
         """The same with rates compared instead of times."""
         spread = None if self.spread is None else (1 / self.spread[1], 1 / self.spread[0])
         return replace(self, value=1 / self.value, spread=spread, at_least=at_least)
@@ -93,12 +99,29 @@ def table(figures: Iterable[Figure]) -> Table:
             f"{figure.other:.1f} {figure.unit}",
             figure.other_name,
             _number(figure.value),
-            "" if figure.spread is None else f"{_number(figure.spread[0])} - {_number(figure.spread[1])}",
+            _spread(figure),
             _goal(figure),
             {None: "", True: "[green]met[/]", False: "[red]missed[/]"}[figure.met],
         )
         previous = figure.section
     return shown
+
+
+def as_markdown(figures: Iterable[Figure]) -> str:
+    """The report for a page; what a line is about stands in its first cell, and nowhere else."""
+    lines = ["| what | ours | other | value | quartiles | goal | |", "|---|---:|---:|---:|---:|---:|---|"]
+    for figure in figures:
+        cells = (
+            f"{figure.section}: {figure.what}; beside {figure.other_name}",
+            f"{figure.ours:.1f} {figure.unit}",
+            f"{figure.other:.1f} {figure.unit}",
+            _number(figure.value),
+            _spread(figure),
+            _goal(figure),
+            {None: "", True: "met", False: "missed"}[figure.met],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def as_json(figures: Iterable[Figure]) -> list[dict[str, Any]]:
@@ -112,6 +135,10 @@ def _goal(figure: Figure) -> str:
     if figure.at_least is not None:
         return f">= {figure.at_least:.3g}"
     return ""
+
+
+def _spread(figure: Figure) -> str:
+    return "" if figure.spread is None else f"{_number(figure.spread[0])} - {_number(figure.spread[1])}"
 
 
 def _number(value: float) -> str:

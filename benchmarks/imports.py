@@ -20,7 +20,7 @@ from benchmarks.figures import Figure
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SECTION = "import"
 GOAL_MS = 40.0
@@ -32,7 +32,7 @@ IMPORTTIME_RUNS = 10
 
 
 def measure(rounds: int) -> Iterator[Figure]:
-    with _ready() as environment:
+    with ready_environment() as environment:
         times = [
             tuple(_milliseconds(statement, environment) for statement in ("pass", OURS, PEER))
             for _ in range(min(rounds, MOST_ROUNDS))
@@ -55,7 +55,7 @@ def slowest() -> Table:
     """The imports that take longest by themselves: for each module the smallest of several `-X importtime`s."""
     own: dict[str, int] = {}
     total: dict[str, int] = {}
-    with _ready() as environment:
+    with ready_environment() as environment:
         command = [sys.executable, "-X", "importtime", "-c", OURS]
         runs = [
             subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stderr
@@ -75,12 +75,12 @@ def slowest() -> Table:
 
 
 @contextmanager
-def _ready() -> Iterator[dict[str, str]]:
-    """The environment of processes that find the bytecode of both in a directory of its own."""
+def ready_environment(statements: Sequence[str] = (OURS, PEER)) -> Iterator[dict[str, str]]:
+    """The environment of processes that find the bytecode of all these in a directory of its own."""
     with tempfile.TemporaryDirectory() as bytecode:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        for statement in (OURS, PEER):
+        for statement in statements:
             _milliseconds(statement, environment)
         yield environment
 

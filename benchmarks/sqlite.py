@@ -23,7 +23,7 @@ from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from retrysafe.persistence._sqlite_connections import Synchronous
+    from retrysafe.persistence._sqlite_opening import Synchronous
 
 SECTION = "SQLite"
 CALLS = 20
@@ -74,7 +74,7 @@ class Database:
     def through_layer(self) -> Batch:
         """A round of the layer's two methods, with records made before."""
         self._empty()
-        return partial(_through_layer, self.layer, [_records(key) for key in _keys()])
+        return partial(_through_layer, self.layer, [records_of(key) for key in _keys()])
 
     def decorated(self) -> Batch:
         """A round of decorated calls."""
@@ -113,7 +113,8 @@ def _keys() -> list[str]:
     return [f"benchmarks.memory.answer#{number:032x}" for number in range(CALLS)]
 
 
-def _records(key: str) -> tuple[retrysafe.DataRecord, retrysafe.DataRecord]:
+def records_of(key: str) -> tuple[retrysafe.DataRecord, retrysafe.DataRecord]:
+    """A claim and the answer to it."""
     now = time.time_ns() // 1_000_000
     window = now // 1000 + WINDOW_SECONDS
     claim = retrysafe.DataRecord(

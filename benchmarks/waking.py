@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import threading
-import time
 from typing import TYPE_CHECKING
 
+from benchmarks import waiters
 from benchmarks.servers import valkey
+from benchmarks.waiters import RUN_SECONDS
 
-from retrysafe import IdempotencyConfig, idempotent_function
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 
 if TYPE_CHECKING:
     from benchmarks.servers import RedisServer
 
-WAIT = IdempotencyConfig(on_in_progress="wait", wait_timeout_seconds=60)
-RUN_SECONDS = 3.0
 ROUNDS = 5
 
 
@@ -44,53 +41,21 @@ def report(who: str, told: bool, results: list[tuple[list[float], int]]) -> None
 
 
 def in_threads(server: RedisServer, count: int, told: bool) -> tuple[list[float], int]:
-    ended = 0.0
-    waits: list[float] = []
-
-    def work(_: int) -> str:
-        nonlocal ended
-        time.sleep(RUN_SECONDS)
-        ended = time.perf_counter()
-        return "done"
-
-    def wait() -> None:
-        call(1)
-        waits.append(time.perf_counter() - ended)
-
     with CachePersistenceLayer(f"{server.url}?max_connections={count + 2}") as layer:
         if not told:
             layer._watch_record = not_told  # type: ignore[method-assign]
-        call = idempotent_function(work, persistence_store=layer, config=WAIT, key_prefix=f"waking {time.time_ns()}")
         before = steps_of(server)
-        threads = [threading.Thread(target=wait) for _ in range(count + 1)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return sorted(waits)[1:], steps_of(server) - before - len(threads) - 1
+        waits = waiters.in_threads(layer, count).waits
+    return waits, steps_of(server) - before - count - 2
 
 
 async def in_tasks(server: RedisServer, count: int, told: bool) -> tuple[list[float], int]:
-    ended = 0.0
-    waits: list[float] = []
-
-    async def work(_: int) -> str:
-        nonlocal ended
-        await asyncio.sleep(RUN_SECONDS)
-        ended = time.perf_counter()
-        return "done"
-
-    async def wait() -> None:
-        await call(1)
-        waits.append(time.perf_counter() - ended)
-
     async with AsyncCachePersistenceLayer(f"{server.url}?max_connections={count + 2}") as layer:
         if not told:
             layer._watch_record = not_told  # type: ignore[method-assign]
-        call = idempotent_function(work, persistence_store=layer, config=WAIT, key_prefix=f"waking {time.time_ns()}")
         before = steps_of(server)
-        await asyncio.gather(*(wait() for _ in range(count + 1)))
-    return sorted(waits)[1:], steps_of(server) - before - count - 2
+        waits = (await waiters.in_tasks(layer, count)).waits
+    return waits, steps_of(server) - before - count - 2
 
 
 def not_told(_: str) -> None:

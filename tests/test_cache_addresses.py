@@ -9,7 +9,6 @@ import pytest
 
 from retrysafe import async_layer_from_url, idempotent_function, layer_from_url
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
-from retrysafe.persistence import SCHEMES, _cache_addresses
 from retrysafe.persistence._cache_addresses import address_of, parse_url
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CacheConnection, CachePersistenceLayer
 
@@ -207,7 +206,6 @@ def test_a_wrong_argument_is_refused_when_the_layer_is_made(arguments, message):
 def test_a_url_opens_the_layer_of_either_kind():
     assert type(layer_from_url("redis://cache")) is CachePersistenceLayer
     assert type(async_layer_from_url("valkeys+cluster://cache")) is AsyncCachePersistenceLayer
-    assert {*_cache_addresses.SCHEMES} < {*SCHEMES}
 
 
 def test_the_layers_own_options_stand_in_the_query_too():

@@ -22,20 +22,24 @@ SURFACE = {
         "AsyncBasePersistenceLayer",
         "AsyncMemoryPersistenceLayer",
         "BasePersistenceLayer",
+        "BatchResult",
         "DataRecord",
         "DynamoDBPersistenceLayer",
         "Execution",
         "IdempotencyConfig",
         "IdempotentHookFunction",
+        "ItemResult",
         "MemoryPersistenceLayer",
         "async_layer_from_url",
         "current_execution",
         "idempotent",
+        "idempotent_batch",
         "idempotent_block",
         "idempotent_function",
         "layer_from_url",
     },
     "retrysafe.base": {"AsyncIdempotencyHandler", "IdempotencyHandler"},
+    "retrysafe.batch": {"BatchResult", "ItemResult", "idempotent_batch"},
     "retrysafe.config": {"IdempotencyConfig"},
     "retrysafe.clock": {"Clock", "SystemClock"},
     "retrysafe.events": {
@@ -104,15 +108,19 @@ SURFACE = {
     "retrysafe.serialization.pydantic": {"PydanticSerializer"},
     "retrysafe.testing": {
         "AsyncFailingLayer",
+        "CrashPoint",
+        "CrashPointsError",
+        "CrashReport",
         "FailingLayer",
         "ManualClock",
         "PersistenceLayerContract",
+        "crash_points",
         "idempotency_disabled",
     },
 }
 
 # Names of the package whose module is loaded when they are asked for.
-LAZY = {"DynamoDBPersistenceLayer"}
+LAZY = {"BatchResult", "DynamoDBPersistenceLayer", "ItemResult", "idempotent_batch"}
 
 # Without an underscore, for the library's own modules; nobody is told of them.
 INTERNAL = {
@@ -288,6 +296,7 @@ def test_only_their_own_modules_import_client_libraries():
         "jmespath": {"retrysafe.key_selection", "retrysafe.jmespath_functions"},
         "pydantic": {"retrysafe.exact.models", "retrysafe.serialization.pydantic"},
         "pydantic_core": {"retrysafe.exact.models"},
+        "pytest": {"retrysafe.testing.pytest_plugin"},
     }
     found = {}
     for name in FILES:

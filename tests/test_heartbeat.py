@@ -124,12 +124,17 @@ def test_after_the_function_nothing_is_renewed(kind):
     assert len(layer.counting.renewals) == count, "the heart went on to beat for another call, but not for this one"
 
 
+def heartbeats():
+    return {thread for thread in threading.enumerate() if thread.name == "retrysafe-heartbeat"}
+
+
 def test_many_sync_calls_share_one_thread():
     layer = SyncLayer()
+    before = heartbeats()  # of earlier tests
 
     def function(n):
         layer.counting.wait_for(12)
-        return sum(thread.name == "retrysafe-heartbeat" for thread in threading.enumerate())
+        return len(heartbeats() - before)
 
     call = idempotent_function(function, persistence_store=layer, config=SHORT)
     counts = []
@@ -138,7 +143,7 @@ def test_many_sync_calls_share_one_thread():
         thread.start()
     for thread in threads:
         thread.join()
-    assert counts == [1] * 6
+    assert max(counts) <= 1
     assert len({record.idempotency_key for record in layer.counting.renewals}) == 6
 
 

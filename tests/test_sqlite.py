@@ -295,6 +295,15 @@ class TestClock:
             write(made(now_ms=began, made_at_ms=began))
             assert layer._get_record("key") == made(now_ms=clock.ms)
 
+    def test_so_does_a_late_write_of_many_records(self, layer, clock):
+        keys = ["one", "two"]
+        for operation, made in [("put", claim), ("renew", claim), ("update", completed)]:
+            began = clock.ms
+            clock.ms += 2 * LEASE_MS + 5
+            records = [made(key, now_ms=began, made_at_ms=began) for key in keys]
+            assert layer._for_each(operation, records) == [None, None]
+            assert [layer._get_record(key) for key in keys] == [made(key, now_ms=clock.ms) for key in keys]
+
     def test_sqlites_own_clock_moves_them_too(self, path):
         long_ago = time.time_ns() // 1_000_000 - 3 * LEASE_MS
         with SQLitePersistenceLayer(path, synchronous="off") as layer:

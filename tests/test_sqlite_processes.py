@@ -182,7 +182,7 @@ class TestFork:
                         number += 1
                     counts.append((name, number))
 
-                threads = [threading.Thread(target=busy, args=(name,)) for name in ("x", "y")]
+                threads = [threading.Thread(target=busy, args=(name,)) for name in "uvwxyz"]
                 for thread in threads:
                     thread.start()
                 children = []

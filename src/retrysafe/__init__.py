@@ -13,6 +13,7 @@ from retrysafe.persistence.datarecord import DataRecord
 from retrysafe.persistence.memory import AsyncMemoryPersistenceLayer, MemoryPersistenceLayer
 
 if _typing.TYPE_CHECKING:
+    from retrysafe.batch import BatchResult, ItemResult, idempotent_batch
     from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 
 __version__ = "0.1.0"
@@ -21,15 +22,18 @@ __all__ = [
     "AsyncBasePersistenceLayer",
     "AsyncMemoryPersistenceLayer",
     "BasePersistenceLayer",
+    "BatchResult",
     "DataRecord",
     "DynamoDBPersistenceLayer",
     "Execution",
     "IdempotencyConfig",
     "IdempotentHookFunction",
+    "ItemResult",
     "MemoryPersistenceLayer",
     "async_layer_from_url",
     "current_execution",
     "idempotent",
+    "idempotent_batch",
     "idempotent_block",
     "idempotent_function",
     "layer_from_url",
@@ -37,11 +41,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """The layers whose modules are loaded only when they are asked for."""
+    """What is loaded only when it is asked for."""
     if name == "DynamoDBPersistenceLayer":
         from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer  # noqa: PLC0415  # see above
 
         return DynamoDBPersistenceLayer
+    if name in ("BatchResult", "ItemResult", "idempotent_batch"):
+        from retrysafe import batch  # noqa: PLC0415  # see above
+
+        return getattr(batch, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

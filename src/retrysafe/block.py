@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from retrysafe.call import Call
     from retrysafe.config import IdempotencyConfig
-    from retrysafe.execution import Execution
-    from retrysafe.heartbeat import Heart
+    from retrysafe.heartbeat import Beat
     from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencySerializer
 
@@ -138,9 +137,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         self._is_first, self._answer = True, None
         return None if switch.is_off() else self._plan.begin(self._payload)
 
-    def _entered(
-        self, step: Any, flow: Flow[Ending], store: AnyLayer, start_beat: Callable[[Execution], Heart | AsyncBeat]
-    ) -> None:
+    def _entered(self, step: Any, flow: Flow[Ending], store: AnyLayer, start_beat: Callable[[Running], Beat]) -> None:
         if isinstance(step, Invoke):
             running = Running()
             running.start(step, store, start_beat)

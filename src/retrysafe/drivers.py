@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from retrysafe.endings import interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
-from retrysafe.heartbeat import AsyncBeat, heart
+from retrysafe.heartbeat import AsyncBeat, heart, renew
 from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextvars import Token
 
     from retrysafe.call import Call
-    from retrysafe.heartbeat import Heart
+    from retrysafe.heartbeat import Beat
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 # --- the synchronous driver ---------------------------------------------------------------------------------------
@@ -92,21 +92,22 @@ class Running(Execution):
 
     __slots__ = ("_beat", "_token")
 
-    _beat: Heart | AsyncBeat | None
+    _beat: Beat | None
     _token: Token[Execution | None]
 
     def start(
         self,
         op: Invoke,
         store: BasePersistenceLayer | AsyncBasePersistenceLayer,
-        start_beat: Callable[[Execution], Heart | AsyncBeat],
+        start_beat: Callable[[Running], Beat],
     ) -> None:
         """The function is about to begin.
 
         Args:
             op: What runs.
             store: Where its record is kept.
-            start_beat: Starts the heartbeat: `heart.start` for a sync run, `AsyncBeat` for an async one.
+            start_beat: Starts the heartbeat: `heart.start` for a sync run, `AsyncBeat` for an async one; or joins the
+                one of a batch.
         """
         self.call = op.call
         self.claim = claim = op.claim
@@ -117,6 +118,10 @@ class Running(Execution):
         self.over = False
         self._beat = start_beat(self) if op.call.lease.renews else None
         self._token = current.set(self)
+
+    def beat(self) -> bool:
+        """Move the lease on; False when it is no longer this run's."""
+        return renew(self)
 
     def stop(self) -> None:
         """The function is over. The context may be another one than it began in; there is nothing to set back then."""
@@ -150,11 +155,12 @@ def invoke(
     function: Callable[..., Any],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    start_beat: Callable[[Running], Beat] | None = None,
 ) -> Ending:
-    """Run the function, once."""
+    """Run the function, once. The heartbeat is its own, unless something else is to start one."""
     running = Running()
     try:
-        running.start(op, store, heart.start)
+        running.start(op, store, heart.start if start_beat is None else start_beat)
     except BaseException as error:  # noqa: BLE001  # no heartbeat, no run: the protocol frees the key
         running.over = True
         return Raised(error)
@@ -224,10 +230,11 @@ async def invoke_async(
     function: Callable[..., Awaitable[Any]],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    start_beat: Callable[[Running], Beat] = AsyncBeat,
 ) -> Ending:
     """`invoke`, awaiting the function."""
     running = Running()
-    running.start(op, store, AsyncBeat)
+    running.start(op, store, start_beat)
     try:
         value = await answered(function(*args, **kwargs))
     except GeneratorExit:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from retrysafe.drivers import answered, run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.persistence import async_layer_from_url, layer_from_url
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.plan import plan_for
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from retrysafe.config import IdempotencyConfig
+    from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencySerializer
 
 
@@ -126,3 +128,12 @@ def awaitable_layer(store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> 
         # One for all callers of the layer, since it has threads of its own.
         threaded = vars(store).setdefault("_threaded", ThreadedPersistenceLayer(store))
     return cast("AsyncBasePersistenceLayer", threaded)
+
+
+def opened_layer(store: AnyLayer | str, function: Any) -> AnyLayer:
+    """The layer, opened from a URL if it is one, of the kind that the function needs."""
+    if not isinstance(store, str):
+        return store
+    from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for decorating alone
+
+    return async_layer_from_url(store) if is_async(function) else layer_from_url(store)

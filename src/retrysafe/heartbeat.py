@@ -12,7 +12,7 @@ import os
 import threading
 from _queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 from weakref import ref
 
 from retrysafe.events import logger
@@ -21,6 +21,7 @@ from retrysafe.exceptions import IdempotencyLeaseLostError
 if TYPE_CHECKING:
     import asyncio
 
+    from retrysafe.drivers import Running
     from retrysafe.execution import Execution
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
@@ -28,12 +29,20 @@ if TYPE_CHECKING:
 SOONER_AFTER_FAILURE = 4
 
 
+class Beat(Protocol):
+    """A heartbeat that was started for a run."""
+
+    def stop(self, execution: Running) -> None:
+        """No more renewals for this run."""
+        ...
+
+
 class AsyncBeat:
     """The renewals of an async call: a timer of its event loop, which starts a task for each renewal."""
 
     __slots__ = ("_execution", "_loop", "_stopped", "_store", "_task", "_timer")
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: Running) -> None:
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
 
         self._execution = execution
@@ -43,7 +52,7 @@ class AsyncBeat:
         self._timer = self._loop.call_later(execution.call.lease.renewal_seconds, self._fire)
         self._stopped = False
 
-    def stop(self, execution: Execution) -> None:  # noqa: ARG002  # as in Heart
+    def stop(self, execution: Running) -> None:  # noqa: ARG002  # as in Heart
         """No more renewals. One under way ends by itself: it can do no harm to a record that is not running."""
         self._stopped = True
         self._timer.cancel()
@@ -79,6 +88,24 @@ def _refused(execution: Execution, error: BaseException) -> float | None:
     return execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
 
 
+class Beating(Protocol):
+    """What the thread looks after: a run, or the runs of a batch together."""
+
+    @property
+    def renewal_due(self) -> float:
+        """When something is to be done, on the monotonic clock, in seconds."""
+        ...
+
+    @property
+    def store(self) -> BasePersistenceLayer | AsyncBasePersistenceLayer:
+        """The layer that it is done with."""
+        ...
+
+    def beat(self) -> bool:
+        """Do what is due; False where nothing ever will be again."""
+        ...
+
+
 class Heart:
     """The thread, started by the first run that needs it, and the runs that it keeps alive.
 
@@ -92,7 +119,7 @@ class Heart:
 
     def reset(self) -> None:
         """Forget everything: also in a forked child, whose copies of the runs belong to the parent's calls."""
-        self._runs: dict[int, ref[Execution]] = {}
+        self._runs: dict[int, ref[Beating]] = {}
         self._busy: set[int] = set()
         # What wakes the thread must be one step in C: an interruption inside a lock of Python's would leave it held.
         self._wake: SimpleQueue[None] = SimpleQueue()
@@ -102,7 +129,7 @@ class Heart:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
-    def start(self, execution: Execution) -> Heart:
+    def start(self, execution: Running) -> Heart:
         """Renew the lease of a run until `stop`."""
         interval = execution.call.lease.renewal_seconds
         execution.renewal_due = due = monotonic() + interval
@@ -115,9 +142,17 @@ class Heart:
             self._wake.put(None)
         return self
 
-    def stop(self, execution: Execution) -> None:
+    def stop(self, execution: Beating) -> None:
         """Leave a run alone."""
         self._runs.pop(id(execution), None)
+
+    def look_after(self, several: Beating) -> None:
+        """Let it beat when it is due; to be said again when that is earlier than it was."""
+        if self._thread is None:
+            self._begin()
+        self._runs[id(several)] = ref(several)
+        if several.renewal_due < self._wakes_at:
+            self._wake.put(None)
 
     def _begin(self) -> None:
         with self._starting:
@@ -158,8 +193,8 @@ class Heart:
             with contextlib.suppress(Empty):
                 wake.get(timeout=None if due == float("inf") else min(due - now, threading.TIMEOUT_MAX))
 
-    def _alive(self) -> list[Execution]:
-        found: list[Execution] = []
+    def _alive(self) -> list[Beating]:
+        found: list[Beating] = []
         for key, held in tuple(self._runs.items()):
             run = held()
             if run is None:
@@ -168,8 +203,8 @@ class Heart:
                 found.append(run)
         return found
 
-    def _renew_due(self, runs: list[Execution], now: float) -> None:
-        by_store: dict[int, list[Execution]] = {}
+    def _renew_due(self, runs: list[Beating], now: float) -> None:
+        by_store: dict[int, list[Beating]] = {}
         for run in runs:
             if run.renewal_due <= now and id(run.store) not in self._busy:
                 by_store.setdefault(id(run.store), []).append(run)
@@ -183,16 +218,16 @@ class Heart:
             except RuntimeError:  # no thread to be had: late is better than never
                 self._renew_all(due, key)
 
-    def _renew_all(self, due: list[Execution], busy: int | None = None) -> None:
+    def _renew_all(self, due: list[Beating], busy: int | None = None) -> None:
         for run in due:
-            if id(run) in self._runs and not _renew(run):
+            if id(run) in self._runs and not run.beat():
                 self._runs.pop(id(run), None)
         if busy is not None:
             self._busy.discard(busy)
             self._wake.put(None)
 
 
-def _renew(execution: Execution) -> bool:
+def renew(execution: Execution) -> bool:
     """Move the lease of a sync run on; False when it is no longer ours."""
     delay: float | None
     try:

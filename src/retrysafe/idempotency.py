@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 from retrysafe import lambda_context, switch
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
-from retrysafe.handler import awaitable_layer
-from retrysafe.persistence import async_layer_from_url, layer_from_url
+from retrysafe.handler import awaitable_layer, opened_layer
 from retrysafe.plan import plan_for
 from retrysafe.serialization.base import serializer_for
 
@@ -100,7 +99,7 @@ def idempotent(
         )
     from retrysafe.signatures import HandlerArguments, is_async  # noqa: PLC0415  # loads inspect, for decorating alone
 
-    store = _opened(persistence_store, handler)
+    store = opened_layer(persistence_store, handler)
     plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
     arguments = HandlerArguments(handler)
     if is_async(handler):
@@ -223,7 +222,7 @@ def idempotent_function(
         )
     from retrysafe.signatures import Arguments, is_async  # noqa: PLC0415  # loads inspect, for decorating alone
 
-    store = _opened(persistence_store, function)
+    store = opened_layer(persistence_store, function)
     serializer = None if output_serializer is None else serializer_for(output_serializer, function)
     plan = plan_for(function, store, config=config, serializer=serializer, key_prefix=key_prefix)
     arguments = Arguments(function, data_keyword_argument)
@@ -253,12 +252,3 @@ def idempotent_function(
         return function(*args, **kwargs) if call is None else run(call, sync_store, function, args, kwargs)
 
     return wrapper
-
-
-def _opened(persistence_store: AnyLayer | str, function: Any) -> AnyLayer:
-    """The layer, opened from a URL if it is one, of the kind that the function needs."""
-    if not isinstance(persistence_store, str):
-        return persistence_store
-    from retrysafe.signatures import is_async  # noqa: PLC0415  # loads inspect, for decorating alone
-
-    return async_layer_from_url(persistence_store) if is_async(function) else layer_from_url(persistence_store)

@@ -135,6 +135,28 @@ class HandlerArguments:
         return kwargs.get(self._names[1])
 
 
+def check_takes_item(function: Callable[..., Any]) -> None:
+    """See that the function takes an item as its first argument.
+
+    Raises:
+        IdempotencyConfigError: It does not.
+    """
+    try:
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+    except (ValueError, TypeError):
+        return  # written in C, say; it is called with the item
+    name = getattr(function, "__qualname__", function)
+    if (
+        first is not None
+        and first.name in ("self", "cls")
+        and _is_method(function)
+        and not hasattr(function, "__self__")
+    ):
+        raise IdempotencyConfigError(f"{name} is a method: pass the bound one, idempotent_batch(object.method, ...)")
+    if first is None or first.kind not in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL):
+        raise IdempotencyConfigError(f"{name} must take the item as its first argument")
+
+
 def _is_method(function: Any) -> bool:
     """Whether a function was written in a class body: its qualname then goes through the class."""
     qualname: str = getattr(function, "__qualname__", "")

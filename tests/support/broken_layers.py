@@ -523,3 +523,94 @@ class TheFirstWindowIsEverybodys(HonestLayer):
 class RefusalTellsNoOwner(HonestLayer):
     def told(self, standing, claim):
         return standing.replaced(owner=None)
+
+
+# --- many at once ----------------------------------------------------------------------------------------------------
+
+
+class ForMany(HonestLayer):
+    """Takes many records at once, each by itself, as it must be."""
+
+    def _for_each(self, operation, arguments):
+        return [self.told(operation, argument) for argument in arguments]
+
+    def told(self, operation, argument):
+        try:
+            return getattr(self, f"_{operation}_record")(argument)
+        except Exception as error:  # noqa: BLE001  # the outcome
+            return error
+
+
+@caught_by(
+    "of_many_claims_each_is_won_or_refused_by_itself",
+    "of_many_outcomes_each_is_stored_for_its_owner_alone",
+    "what_is_no_record_among_many_says_nothing_about_the_others",
+)
+class AllOrNothing(ForMany):
+    def _for_each(self, operation, arguments):
+        before = dict(self.records)
+        outcomes = super()._for_each(operation, arguments)
+        if any(isinstance(outcome, Exception) for outcome in outcomes):
+            self.records.clear()
+            self.records.update(before)
+        return outcomes
+
+
+@caught_by("of_many_takeovers_each_compares_what_it_saw")
+class ManyTakeoversCompareNothing(ForMany):
+    def _for_each(self, operation, arguments):
+        for argument in arguments if operation == "put" else ():
+            if argument.replaces is not None:
+                self.records.pop(argument.idempotency_key, None)
+        return super()._for_each(operation, arguments)
+
+
+@caught_by("of_many_outcomes_each_is_stored_for_its_owner_alone")
+class ManyOutcomesAskForNoOwner(ForMany):
+    def told(self, operation, argument):
+        if operation != "update":
+            return super().told(operation, argument)
+        self.records[argument.idempotency_key] = argument
+        return None
+
+
+@caught_by("of_many_releases_each_removes_its_own")
+class ManyReleasesAskForNoOwner(ForMany):
+    def told(self, operation, argument):
+        if operation != "delete":
+            return super().told(operation, argument)
+        self.records.pop(argument.idempotency_key, None)
+        return None
+
+
+@caught_by("of_many_leases_each_is_renewed_for_its_owner_alone")
+class ManyRenewalsAreNotWritten(ForMany):
+    def told(self, operation, argument):
+        if operation != "renew":
+            return super().told(operation, argument)
+        return self.told("get", argument.idempotency_key) and None
+
+
+@caught_by("many_looks_find_each_its_own_record")
+class ManyLooksComeBackSorted(ForMany):
+    def _for_each(self, operation, arguments):
+        outcomes = super()._for_each(operation, arguments)
+        return outcomes if operation != "get" else sorted(outcomes, key=lambda each: isinstance(each, Exception))
+
+
+@caught_by("one_of_many_rivals_claims_each_of_many_keys")
+class ManyClaimsAreLookedAtFirstAndStoredThen(ForMany):
+    def _for_each(self, operation, arguments):
+        if operation != "put":
+            return super()._for_each(operation, arguments)
+        standing = [self.records.get(argument.idempotency_key) for argument in arguments]
+        time.sleep(0.001)
+        outcomes = []
+        for argument, record in zip(arguments, standing, strict=True):
+            refusal = None
+            if record is None:
+                self.records[argument.idempotency_key] = argument
+            else:
+                refusal = self.told("put", argument)
+            outcomes.append(refusal)
+        return outcomes

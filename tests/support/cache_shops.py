@@ -15,7 +15,7 @@ from retrysafe import IdempotencyConfig, async_layer_from_url, idempotent_functi
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 
 KINDS = ["redis", "valkey", "glide", "plain", "cluster"]
-SECONDS = 0.2
+SECONDS = 0.4
 
 
 class Shop:

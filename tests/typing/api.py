@@ -6,11 +6,13 @@ from typing import Any, assert_type
 
 from retrysafe import (
     AsyncMemoryPersistenceLayer,
+    BatchResult,
     Execution,
     IdempotencyConfig,
     MemoryPersistenceLayer,
     current_execution,
     idempotent,
+    idempotent_batch,
     idempotent_block,
     idempotent_function,
 )
@@ -26,6 +28,7 @@ from retrysafe.persistence.redis import (
     RedisClientProtocol,
     RedisConnection,
 )
+from retrysafe.testing import CrashPoint, CrashReport, crash_points
 
 sync_layer = MemoryPersistenceLayer()
 async_layer = AsyncMemoryPersistenceLayer()
@@ -106,3 +109,45 @@ async def charge_in_a_cache(order: int) -> str:
 
 
 idempotent_function(plain, persistence_store=AsyncCachePersistenceLayer("redis://h"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def crash_reports(ledger: list[str]) -> None:
+    report = crash_points(charge, {"amount": 1}, effects=ledger)
+    assert_type(report, CrashReport)
+    assert_type(report.problems, tuple[CrashPoint, ...])
+    crash_points(charge_async, {"amount": 1}, effects=lambda: len(ledger), before_each=ledger.clear)
+    crash_points(charge, {"amount": 1})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    crash_points(charge, effects=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@idempotent_batch(persistence_store=sync_layer)
+def charge_each(order: dict[str, int], note: str = "") -> int:
+    return order["amount"] + len(note)
+
+
+charged = charge_each([{"amount": 1}], note="x")
+assert_type(charged, BatchResult[dict[str, int], int])
+assert_type(charged[0].answer, int | None)
+assert_type(charged[0].item, dict[str, int])
+charge_each({"amount": 1})  # type: ignore[dict-item]  # pyright: ignore[reportArgumentType]
+
+
+@idempotent_batch(persistence_store="sqlite:///x.db", concurrency=3)
+async def charge_each_async(order: int) -> str:
+    return str(order)
+
+
+async def charge_all() -> None:
+    assert_type(await charge_each_async(range(3)), BatchResult[int, str])
+
+
+def length(word: str) -> int:
+    return len(word)
+
+
+assert_type(idempotent_batch(length, persistence_store=sync_layer)(["a"]), BatchResult[str, int])
+
+
+@idempotent_batch(persistence_store=async_layer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportUntypedFunctionDecorator]
+def charge_each_by_an_async_layer(order: int) -> str:
+    return str(order)

@@ -14,6 +14,7 @@ from retrysafe.persistence._cache_clients import (
     wrong_colour,
 )
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_pipelines import glide_together_async, pipelined_async, run_all_async
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
     carry_out_async,
@@ -22,6 +23,7 @@ from retrysafe.persistence._cache_replicas import (
     seeking,
     send_pair_async,
 )
+from retrysafe.persistence.many import outcome_async
 
 if TYPE_CHECKING:
     from retrysafe.persistence._cache_commands import Command
@@ -36,6 +38,10 @@ class AsyncBackend(Protocol):
 
     async def run(self, command: Any) -> Any:
         """Carry out a command: one round trip. Raises this library's errors."""
+        ...
+
+    async def run_all(self, commands: list[Any]) -> list[Any]:
+        """Carry out many, in few round trips: the reply to each, or the error that `run` would raise."""
         ...
 
 
@@ -70,6 +76,12 @@ class AsyncScriptBackend:
             return await (self._run_replicated(command) if command.replicated else self._run(command))
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
+
+    async def run_all(self, commands: list[Command]) -> list[Any]:
+        """See `AsyncBackend`."""
+        return await run_all_async(
+            commands, self._options, self.run, lambda several: pipelined_async(self.client, several)
+        )
 
     async def _alone(self, command: Command) -> Any:
         script, execute = command.script, self.client.execute_command
@@ -135,6 +147,13 @@ class AsyncGlideBackend:
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
 
+    async def run_all(self, commands: list[Command]) -> list[Any]:
+        """See `AsyncBackend`."""
+        return await run_all_async(commands, self._options, self.run, self._together)
+
+    async def _together(self, commands: list[Command]) -> list[Any]:
+        return await glide_together_async(self.client, self._scripts, commands)
+
     async def _run_replicated(self, command: Command) -> list[Any]:
         batches, key = self._batches, command.key
 
@@ -167,3 +186,7 @@ class AsyncPlainBackend:
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
         raise wrong_colour(self.client, asynchronous=False)
+
+    async def run_all(self, commands: list[Plain]) -> list[Any]:
+        """See `AsyncBackend`."""
+        return [await outcome_async(self.run, command) for command in commands]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_pipelines import glide_together, pipelined, run_all
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
     carry_out,
@@ -23,6 +24,7 @@ from retrysafe.persistence._cache_replicas import (
     seeking,
     send_pair,
 )
+from retrysafe.persistence.many import outcome
 
 if TYPE_CHECKING:
     from retrysafe.persistence._cache_commands import Command, Script
@@ -43,6 +45,10 @@ class Backend(Protocol):
 
     def run(self, command: Any) -> Any:
         """Carry out a command: one round trip. Raises this library's errors."""
+        ...
+
+    def run_all(self, commands: list[Any]) -> list[Any]:
+        """Carry out many, in few round trips: the reply to each, or the error that `run` would raise."""
         ...
 
 
@@ -139,6 +145,10 @@ class ScriptBackend:
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
 
+    def run_all(self, commands: list[Command]) -> list[Any]:
+        """See `Backend`."""
+        return run_all(commands, self._options, self.run, lambda several: pipelined(self.client, several))
+
     def _run_replicated(self, command: Command) -> list[Any]:
         client, key = self.client, command.key
         return carry_out(
@@ -169,6 +179,13 @@ class GlideBackend:
             )
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
+
+    def run_all(self, commands: list[Command]) -> list[Any]:
+        """See `Backend`."""
+        return run_all(commands, self._options, self.run, self._together)
+
+    def _together(self, commands: list[Command]) -> list[Any]:
+        return glide_together(self.client, self._scripts, commands)
 
     def _run_replicated(self, command: Command) -> list[Any]:
         batches, key = self._batches, command.key
@@ -223,6 +240,10 @@ class PlainBackend:
                 reply.close()
             raise wrong_colour(self.client, asynchronous=True)
         return reply
+
+    def run_all(self, commands: list[Plain]) -> list[Any]:
+        """See `Backend`."""
+        return [outcome(self.run, command) for command in commands]
 
 
 class PlainCalls:

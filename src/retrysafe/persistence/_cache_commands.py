@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,23 +21,37 @@ if TYPE_CHECKING:
     from retrysafe.persistence.wire import AttributeNames
 
 
+def _text(name: str) -> str:
+    return files("retrysafe.persistence").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
 class Script:
     """A server-side script.
 
-    Attributes:
+    Args:
         name: Its file's name.
+        for_many: Whether it is carried out for each of many keys.
+
+    Attributes:
+        name: By what it is told from the others.
         text: What the server runs.
         sha: By what the server knows it once it has run.
     """
 
-    __slots__ = ("name", "sha", "text")
+    __slots__ = ("_file", "name", "sha", "text")
 
-    def __init__(self, name: str) -> None:
-        folder = files("retrysafe.persistence").joinpath("lua")
-        common, own = (folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
-        self.name = name
-        self.text = own.replace("-- common\n", common)
+    def __init__(self, name: str, *, for_many: bool = False) -> None:
+        self._file = name
+        self.name = f"{name} for many" if for_many else name
+        self.text = _text(name).replace("-- common\n", _text("common"))
+        if for_many:
+            self.text = _text("many").replace("-- step\n", self.text)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    @cache  # noqa: B019  # there are six scripts, which live as long as the process
+    def for_many(self) -> Script:
+        """The same for many keys."""
+        return Script(self._file, for_many=True)
 
 
 CLAIM: Final = Script("claim")

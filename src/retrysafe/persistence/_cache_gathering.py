@@ -21,6 +21,15 @@ LARGEST: Final = 16_384
 """Characters. A command with more goes by itself, as it would hold up the others."""
 
 
+class _Answered(asyncio.Future[Any]):
+    """A reply to come. It cannot be given up: a task that is cancelled meanwhile is told so once the reply is there."""
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  # asyncio's signature
+        return False
+
+
 class Gathering:
     """Carries out commands, alone or together.
 
@@ -39,7 +48,7 @@ class Gathering:
         self._alone = alone
         self._together = together
         self._under_way = 0
-        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Command, _Answered]] = []
         self._tasks: set[asyncio.Task[list[Any]]] = set()
 
     async def run(self, command: Command) -> Any:
@@ -55,24 +64,13 @@ class Gathering:
             finally:
                 self._under_way -= 1
         loop = asyncio.get_running_loop()
-        answered: asyncio.Future[Any] = loop.create_future()
+        answered = _Answered(loop=loop)
         self._waiting.append((command, answered))
         if len(self._waiting) == 1:
             loop.call_soon(self._send)
         elif len(self._waiting) == MOST_AT_ONCE:
             self._send()
-        cancelled: asyncio.CancelledError | None = None
-        while not answered.done():
-            try:
-                await asyncio.wait((answered,))
-            except asyncio.CancelledError as error:
-                cancelled = error
-        if cancelled is None:
-            return answered.result()
-        try:
-            raise cancelled
-        finally:
-            cancelled = None  # or the error would hold the frame that holds the error
+        return await answered
 
     def _send(self) -> None:
         batch, self._waiting = self._waiting, []
@@ -83,7 +81,7 @@ class Gathering:
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._hand_out(batch, done))
 
-    def _hand_out(self, batch: list[tuple[Command, asyncio.Future[Any]]], task: asyncio.Task[list[Any]]) -> None:
+    def _hand_out(self, batch: list[tuple[Command, _Answered]], task: asyncio.Task[list[Any]]) -> None:
         """Answer all, also where a loop that shuts down has cancelled the task before it began."""
         self._under_way -= 1
         self._tasks.discard(task)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from retrysafe.persistence._cache_commands import Script
 
 Pair: TypeAlias = "list[tuple[Any, ...]]"
-"""Two commands to be sent together on one connection."""
+"""Commands to be sent together on one connection, mostly two."""
 
 Course: TypeAlias = Generator["Pair | None", Any, "list[Any]"]
 """Yields what to send, or None for finding the key's node anew; is sent the replies, errors among them."""
@@ -38,7 +38,8 @@ def is_unknown_script(error: Exception) -> bool:
     return type(error).__name__ == "NoScriptError" or said.startswith(("NOSCRIPT", "NoScriptError"))
 
 
-def _is_gone(error: Exception) -> bool:
+def is_gone(error: Exception) -> bool:
+    """Whether the node that was asked has not, or no longer, the key."""
     said = str(error).removeprefix(GLIDE_SAYS)
     return any(cls.__name__ in _GONE for cls in type(error).__mro__) or said.startswith("Moved")
 
@@ -62,7 +63,7 @@ def confirmed(command: Command, options: Options) -> Course:
             return [reply, replicas]
         if name == "EVALSHA" and is_unknown_script(reply):
             name, body = "EVAL", script.text
-        elif not sought and _is_gone(reply):
+        elif not sought and is_gone(reply):
             sought = True
             yield None
         else:
@@ -74,22 +75,28 @@ def is_cluster(client: Any) -> bool:
     return hasattr(client, "get_node_from_key")
 
 
+def is_glide_cluster(client: Any) -> bool:
+    """Whether it is a cluster client of valkey-glide."""
+    return any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__)
+
+
 # --- redis-py and valkey-py ---------------------------------------------------------------------------------------
 
 
 def send_pair(client: Any, key: str, pair: Pair) -> list[Any]:
     """The replies to both commands, sent over one connection."""
     if not is_cluster(client):
-        return _send_over_one(client, pair)
+        return send_over_one(client, pair)
     try:
         node = client.get_node_from_key(key)
         connected = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
-        return _send_over_one(connected(node), pair)
+        return send_over_one(connected(node), pair)
     except Exception as error:  # noqa: BLE001  # for the course to judge
         return [error, error]
 
 
-def _send_over_one(client: Any, pair: Pair) -> list[Any]:
+def send_over_one(client: Any, pair: Pair) -> list[Any]:
+    """The replies to commands that are sent over one connection, errors among them."""
     with client.pipeline(transaction=False) as pipeline:
         for command in pair:
             pipeline.execute_command(*command)
@@ -101,7 +108,8 @@ async def send_pair_async(client: Any, key: str, pair: Pair) -> list[Any]:
     """The twin of `send_pair`."""
     if is_cluster(client):
         try:
-            return await _send_to_node(client, key, pair)
+            await client.initialize()
+            return await send_to_node(client.get_node_from_key(key), pair)
         except Exception as error:  # noqa: BLE001  # for the course to judge
             return [error, error]
     async with client.pipeline(transaction=False) as pipeline:
@@ -111,9 +119,8 @@ async def send_pair_async(client: Any, key: str, pair: Pair) -> list[Any]:
     return replies
 
 
-async def _send_to_node(client: Any, key: str, pair: Pair) -> list[Any]:
-    await client.initialize()
-    node = client.get_node_from_key(key)
+async def send_to_node(node: Any, pair: Pair) -> list[Any]:
+    """The replies to commands that a cluster's node is sent over one connection, errors among them."""
     # The libraries' asyncio clusters have no client of one node, but the part of their pipelines that serves one.
     made = importlib.import_module(type(node).__module__).PipelineCommand
     commands = [made(position, *command) for position, command in enumerate(pair)]
@@ -176,7 +183,7 @@ class GlideBatches:
     def __init__(self, client: Any, module: Any, reply_timeout_ms: int) -> None:
         self._client = client
         self._module = module
-        self._cluster = any(cls.__name__ == "GlideClusterClient" for cls in type(client).__mro__)
+        self._cluster = is_glide_cluster(client)
         self._timeout_ms = reply_timeout_ms
 
     def send(self, key: str, pair: Pair) -> Any:

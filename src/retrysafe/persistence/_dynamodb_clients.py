@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._dynamodb_errors import code_of, explained, response_of
+from retrysafe.persistence._threads import Threads
+from retrysafe.persistence.many import AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -127,11 +129,16 @@ class Backend:
     Args:
         client: The client.
         table_name: The table, for errors.
+
+    Attributes:
+        threads: What sends many requests at the same time: no more than the client has connections for.
     """
 
-    __slots__ = ("_methods", "where")
+    __slots__ = ("_methods", "threads", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
+        connections = getattr(getattr(getattr(client, "meta", None), "config", None), "max_pool_connections", AT_ONCE)
+        self.threads = Threads(min(AT_ONCE, connections))
         self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
         self._methods |= {
             operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)

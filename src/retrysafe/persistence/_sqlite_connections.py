@@ -1,8 +1,9 @@
 """The connections of the SQLite layer to its file: one that writes, some that read, and what keeps them safe.
 
 Every statement is a transaction of its own, so nothing is ever left open: not by an error, not by a signal
-that interrupts a thread. Writers of this process take turns at one lock, those of other processes at
-SQLite's own. Readers take no lock, as a write-ahead log lets them read beside a writer.
+that interrupts a thread. Only writes for which several threads wait at once share one (see
+`_sqlite_groups`). Writers of this process take turns at one lock, those of other processes at SQLite's own.
+Readers take no lock, as a write-ahead log lets them read beside a writer.
 
 No connection is carried through a fork (see `_sqlite_forks`): each process opens its own when it needs one,
 and none is left open by the constructor.
@@ -18,22 +19,20 @@ from threading import get_ident
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from retrysafe.exceptions import (
-    IdempotencyPersistenceConfigError,
-    IdempotencyPersistenceConnectionError,
-)
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._sqlite_errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
 from retrysafe.persistence._sqlite_forks import close_before_forks
+from retrysafe.persistence._sqlite_groups import WriteGroups
+from retrysafe.persistence._sqlite_opening import identity, open_file, switch_to_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from retrysafe.persistence._sqlite_opening import Synchronous
     from retrysafe.persistence._sqlite_statements import Command
 
-Synchronous = Literal["full", "normal", "off"]
-
 # Idle readers that are kept; one in use beyond these is closed when it is given back.
-_KEPT_READERS: Final = 8
+_KEPT_READERS: Final = 32
 
 # How often to look whether the file still has its name: each time would double what a write costs beside
 # SQLite.
@@ -68,7 +67,7 @@ class Connections:
         prepare: Callable[[sqlite3.Connection], None],
     ) -> None:
         self._path = path
-        self._synchronous = synchronous
+        self._synchronous: Synchronous = synchronous
         self._busy_timeout_seconds = busy_timeout_seconds
         # A later connection must not make anew a file that somebody has removed, and only a URI can say so.
         self._uri = Path(path).as_uri()
@@ -80,9 +79,9 @@ class Connections:
             with self._writing:
                 first = self._connect("rwc")
                 try:
-                    self._switch_to_wal(first)
+                    switch_to_wal(first, path, busy_timeout_seconds)
                     prepare(first)
-                    self._file = _identity(path)
+                    self._file = identity(path)
                 finally:
                     first.close()
         except REFUSALS as error:
@@ -92,6 +91,7 @@ class Connections:
         # Reentrant, because a signal handler runs on top of whatever its thread is doing, and may come here
         # too. Taken by `with`, which no signal can part from the release.
         self._writing = threading.RLock()
+        self._groups = WriteGroups(self._writing)
         self._opening = threading.RLock()
         self._writer: sqlite3.Connection | None = None
         self._found_busy_at = -inf
@@ -127,33 +127,31 @@ class Connections:
             raise explained(error, self._path, self._busy_timeout_seconds) from error
 
     def write(self, command: Command) -> int:
-        """Carry out a statement that writes, as a transaction of its own; the number of rows it changed.
+        """Carry out a statement that writes; the number of rows it changed. It is committed when this returns.
 
         Raises:
             IdempotencyPersistenceLayerError: The database failed, and nothing was changed; see
                 `_sqlite_errors`.
         """
-        since = monotonic()
         try:
-            with self._writing:
-                if self._found_busy_at - since >= self._busy_timeout_seconds:
-                    # Another thread waited in vain, and all that time this one stood behind it.
-                    raise waited_in_vain(self._path, self._busy_timeout_seconds)
-                return self._current_writer(since).execute(*command).rowcount
+            return self._groups.write(command, monotonic(), self)
         except REFUSALS as error:
-            if primary_code(error) == sqlite3.SQLITE_BUSY:
-                self._found_busy_at = monotonic()
             raise explained(error, self._path, self._busy_timeout_seconds) from error
 
     def write_unless_locked(self, command: Command) -> None:
         """Carry out a statement that can as well be left out: without waiting for another process.
 
+        Where writes of other threads wait, it goes with them, and is not waited for either.
+
         Raises:
             IdempotencyPersistenceLayerError: The database failed or is locked, and nothing was changed.
         """
+        now = monotonic()
+        if self._groups.ride(command, now):
+            return
         try:
             with self._writing:
-                writer = self._current_writer(monotonic())
+                writer = self._current_writer(now)
                 try:
                     writer.execute("PRAGMA busy_timeout = 0")
                     writer.execute(*command)
@@ -161,6 +159,32 @@ class Connections:
                     writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
         except REFUSALS as error:
             raise explained(error, self._path, self._busy_timeout_seconds) from error
+
+    def alone(self, command: Command, since: float) -> int:
+        """See `_sqlite_groups.Database`, also for the others."""
+        if self._found_busy_at - since >= self._busy_timeout_seconds:
+            # Another thread waited in vain, and all that time this one stood behind it.
+            raise waited_in_vain(self._path, self._busy_timeout_seconds)
+        return self._execute(self._current_writer(since), command).rowcount
+
+    def begin(self) -> sqlite3.Connection:
+        """See there."""
+        writer = self._current_writer(monotonic())
+        self._execute(writer, ("BEGIN IMMEDIATE", ()))
+        return writer
+
+    def drop(self, writer: sqlite3.Connection) -> None:
+        """See there."""
+        writer.close()
+        self._writer = None
+
+    def _execute(self, writer: sqlite3.Connection, command: Command) -> sqlite3.Cursor:
+        try:
+            return writer.execute(*command)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) == sqlite3.SQLITE_BUSY:
+                self._found_busy_at = monotonic()
+            raise
 
     def close(self) -> None:
         """Close every connection, each when the statement that it is at has ended. It may be called twice."""
@@ -182,17 +206,12 @@ class Connections:
                 f"the SQLite database {self._path} was open when this process was forked, and Python was not "
                 "told beforehand: fork before the first use of its layer object"
             )
-        connection = sqlite3.connect(
+        connection = open_file(
             f"{self._uri}?mode={mode}",
-            uri=True,
-            timeout=self._busy_timeout_seconds,
-            isolation_level=None,
-            check_same_thread=False,
+            synchronous=self._synchronous,
+            busy_timeout_seconds=self._busy_timeout_seconds,
         )
         try:
-            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-            # On macOS an fsync does not reach the disk; elsewhere this changes nothing.
-            connection.execute(f"PRAGMA fullfsync = {self._synchronous == 'full'}")
             if mode == "rw":
                 self._check_file()
         except BaseException:
@@ -200,25 +219,10 @@ class Connections:
             raise
         return connection
 
-    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not always wait while another process does the same.
-        deadline = monotonic() + self._busy_timeout_seconds
-        while True:
-            try:
-                ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            except sqlite3.OperationalError as error:
-                if primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() >= deadline:
-                    raise
-                sleep(_PAUSE_SECONDS)
-                continue
-            if mode != "wal":
-                raise IdempotencyPersistenceConfigError(
-                    f"the SQLite database {self._path} cannot keep a write-ahead log, its journal mode stays "
-                    f"{mode}: put it on a local disk that this process may write to"
-                )
-            return
-
     def _current_writer(self, now: float) -> sqlite3.Connection:
+        if self._writer is not None and self._writer.in_transaction:
+            # Of a thread that was torn out of it. What is written in there would never be committed.
+            self.drop(self._writer)
         if self._writer is None:
             self._writer = self._connect("rw")
         elif now >= self._check_file_at:
@@ -227,7 +231,7 @@ class Connections:
         return self._writer
 
     def _check_file(self) -> None:
-        if _identity(self._path) != self._file:
+        if identity(self._path) != self._file:
             raise IdempotencyPersistenceConnectionError(
                 f"the SQLite database {self._path} was removed or replaced while it was open, so other "
                 "processes would not see what is written: make another layer object"
@@ -279,11 +283,3 @@ class Connections:
         self._carried = bool(carried)
         self._start()
         return carried
-
-
-def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

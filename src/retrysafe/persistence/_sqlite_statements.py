@@ -22,14 +22,26 @@ _NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 +
 
 # By how much the times of a record are moved when it is written: by what has gone by since they were set, for instance
 # in waiting for the lock, so that a lease is whole when it begins. The window is in whole seconds.
-_LATE_MS: Final = f"COALESCE({_NOW} - :made_at, 0)"
-_LATE_SECONDS: Final = f"COALESCE({_NOW} / 1000 - :made_at / 1000, 0)"
+
+
+def late_ms(made_at: str) -> str:
+    """The milliseconds that have gone by since this moment; 0 where it is NULL."""
+    return f"COALESCE({_NOW} - {made_at}, 0)"
+
+
+def late_seconds(made_at: str) -> str:
+    """How many seconds have begun since."""
+    return f"COALESCE({_NOW} / 1000 - {made_at} / 1000, 0)"
+
+
+_LATE_MS: Final = late_ms(":made_at")
+_LATE_SECONDS: Final = late_seconds(":made_at")
 
 # `DataRecord.window_over`. A row edited by hand into other types is never gone, as SQLite sorts text and
 # blobs above every number; a fraction would pass, so the types are asked for.
 _KNOWN: Final = ", ".join(f"'{status}'" for status in sorted(STORED_STATUSES))
 
-_GONE: Final = f"""(
+GONE: Final = f"""(
     typeof(expiration) = 'integer' AND expiration < {_NOW} / 1000 AND status IN ({_KNOWN})
     AND (
         status <> '{INPROGRESS}'
@@ -49,7 +61,7 @@ Command = tuple[str, tuple[object, ...]]
 """One statement and its values."""
 
 
-def _placed(sql: str) -> str:
+def placed(sql: str) -> str:
     """The statement with `?` for its `:names`: values bind fastest by place, in the order of the names."""
     return re.sub(r":[a-z_]+", "?", sql)
 
@@ -58,10 +70,11 @@ class Statements:
     """The statements for one table, whose name has been checked."""
 
     def __init__(self, table: str) -> None:
-        self._look = _placed(f"""
+        self.table = table
+        self._look = placed(f"""
             SELECT status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {_NOW}
             FROM "{table}" WHERE id = :id""")
-        self._claim = _placed(f"""
+        self._claim = placed(f"""
             INSERT INTO "{table}"
                 (id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data)
             VALUES
@@ -72,22 +85,22 @@ class Statements:
                 in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
                 attempt = excluded.attempt, validation = excluded.validation, types = excluded.types,
                 data = excluded.data
-            WHERE {_GONE} OR {_REPLACED}""")
+            WHERE {GONE} OR {_REPLACED}""")
         # `owner = NULL` is never true, so what a peer wrote is nobody's to complete, renew or release.
-        self._complete = _placed(f"""
+        self._complete = placed(f"""
             UPDATE "{table}" SET
                 status = :status, expiration = :window + {_LATE_SECONDS}, in_progress_expiration = NULL,
                 validation = COALESCE(NULLIF(:validation, ''), validation), types = :types, data = :data
             WHERE id = :id AND owner = :owner""")
-        self._release = _placed(f"""
+        self._release = placed(f"""
             DELETE FROM "{table}" WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
-        self._renew = _placed(f"""
+        self._renew = placed(f"""
             UPDATE "{table}"
             SET expiration = :window + {_LATE_SECONDS}, in_progress_expiration = :lease + {_LATE_MS}
             WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
-        self._sweep = _placed(f"""
+        self._sweep = placed(f"""
             DELETE FROM "{table}"
-            WHERE rowid IN (SELECT rowid FROM "{table}" WHERE {_GONE} LIMIT :limit)""")
+            WHERE rowid IN (SELECT rowid FROM "{table}" WHERE {GONE} LIMIT :limit)""")
 
     def all(self) -> list[Command]:
         """Each statement once, with values that fit, so that a table can be checked against them."""

@@ -11,15 +11,17 @@ have no owner, so it promises what it promised there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from retrysafe.clock import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation, Outcome
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
 
@@ -129,6 +131,26 @@ class BasePersistenceLayer(_Layer):
         """
         return None
 
+    def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        """One of the five methods for many records, each a step of its own; see `retrysafe.persistence.many`.
+
+        The default calls the method for one after the other. Override it where the store takes many in fewer round
+        trips. The arguments belong to different keys.
+
+        Args:
+            operation: "put" for `_put_record`, and so on.
+            arguments: What the method takes, for each: a record, or for "get" a key.
+
+        Returns:
+            For each, in order, what the method would return, or the exception that it would raise.
+
+        Raises:
+            Exception: What is not known of any: which of them were carried out is not known either.
+        """
+        from retrysafe.persistence.many import one_by_one  # noqa: PLC0415  # needed by batches alone
+
+        return one_by_one(self, operation, arguments)
+
     def close(self) -> None:
         """Close what the layer itself opened. It may be called twice."""
 
@@ -184,6 +206,12 @@ class AsyncBasePersistenceLayer(_Layer):
     def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:  # noqa: ARG002  # for those that override it
         """See `BasePersistenceLayer._watch_record`. Not a coroutine, since it must not wait."""
         return None
+
+    async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        """See `BasePersistenceLayer._for_each`. The default calls the method for some of them at the same time."""
+        from retrysafe.persistence.many import side_by_side  # noqa: PLC0415  # needed by batches alone
+
+        return await side_by_side(self, operation, arguments)
 
     async def close(self) -> None:
         """Close what the layer itself opened. It may be called twice."""

@@ -21,16 +21,19 @@ from retrysafe.persistence._cache_settings import Settings
 from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.persistence.many import together
 from retrysafe.persistence.wire import AttributeNames
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from retrysafe.clock import Clock
     from retrysafe.persistence._cache_addresses import Mode
     from retrysafe.persistence._cache_settings import AsyncOpened, Opened
     from retrysafe.persistence._cache_steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation, Outcome
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
 __all__ = [
@@ -156,6 +159,17 @@ class CachePersistenceLayer(BasePersistenceLayer):
     def _renew_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.renew(data_record))
 
+    def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        backend = (self._opened or self._open()).backend
+        course = together([getattr(self._steps, operation)(argument) for argument in arguments])
+        replies: Any = None
+        try:
+            while True:
+                replies = backend.run_all(course.send(replies))
+        except StopIteration as stop:
+            outcomes: list[Outcome] = stop.value
+            return outcomes
+
     def _watch_record(self, idempotency_key: str) -> Watch | None:
         watching = (self._opened or self._open()).watching
         return None if watching is None else watching.watch(idempotency_key)
@@ -261,6 +275,17 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _renew_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.renew(data_record))
+
+    async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        backend = self._open().backend
+        course = together([getattr(self._steps, operation)(argument) for argument in arguments])
+        replies: Any = None
+        try:
+            while True:
+                replies = await backend.run_all(course.send(replies))
+        except StopIteration as stop:
+            outcomes: list[Outcome] = stop.value
+            return outcomes
 
     def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:
         watching = self._open().watching

@@ -22,7 +22,7 @@ from retrysafe.persistence.wire import AttributeNames
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aiobotocore.session import AioSession
     from boto3 import Session
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from retrysafe.persistence._dynamodb_clients import AsyncBackend, Backend
     from retrysafe.persistence._dynamodb_steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation, Outcome
 
 T = TypeVar("T")
 
@@ -126,6 +127,11 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
     def _renew_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.renew(data_record))
 
+    def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        # DynamoDB has no request for many conditional writes of which each stands for itself.
+        steps = getattr(self._steps, operation)
+        return self._backend().threads.outcomes(lambda argument: self._carry_out(steps(argument)), arguments)
+
     @property
     def clock_skew_seconds(self) -> float:
         """By how much this machine's clock is corrected: how far DynamoDB's is surely ahead; negative: behind."""
@@ -155,14 +161,11 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         with self._opening:
             opened, self._opened = self._opened, None
         if opened is not None and opened[2] == os.getpid():
+            opened[0].threads.close()
             opened[1]()
 
     def _carry_out(self, steps: Steps[T]) -> T:
-        opened = self._opened
-        # A forked child must not speak on its parent's connections.
-        if opened is None or opened[2] != os.getpid():
-            opened = self._open()
-        backend = opened[0]
+        backend = self._backend()
         reply = None
         try:
             while True:
@@ -170,6 +173,13 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         except StopIteration as stop:
             answer: T = stop.value
             return answer
+
+    def _backend(self) -> Backend:
+        opened = self._opened
+        # A forked child must not speak on its parent's connections.
+        if opened is None or opened[2] != os.getpid():
+            opened = self._open()
+        return opened[0]
 
     def _open(self) -> tuple[Backend, Callable[[], None], int]:
         with self._opening:

@@ -19,7 +19,7 @@ import contextlib
 import itertools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import (
@@ -30,17 +30,23 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
 )
-from retrysafe.persistence._sqlite_connections import Connections, Synchronous
+from retrysafe.persistence._shared_reads import AsyncSharedReads
+from retrysafe.persistence._sqlite_batches import for_each
+from retrysafe.persistence._sqlite_connections import Connections
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
+from retrysafe.persistence._sqlite_opening import Synchronous
 from retrysafe.persistence._sqlite_schema import check_table_name, prepare_table
 from retrysafe.persistence._sqlite_statements import Statements, record_of
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.threads import ThreadedPersistenceLayer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from retrysafe.clock import Clock
     from retrysafe.persistence._sqlite_statements import Command
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation, Outcome
 
 # Of how many writes one is followed by a sweep, and how many records that deletes at most. A call makes two
 # writes and leaves one record, so sweeping keeps ahead.
@@ -115,11 +121,7 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
     def _put_record(self, data_record: DataRecord) -> None:
         for _ in range(_CLAIM_ROUNDS):
             # Looked at first without a lock, as most of what is found is to be replayed or waited for.
-            found = self._look(data_record.idempotency_key)
-            if found is not None and not _makes_way(found, data_record):
-                raise IdempotencyItemAlreadyExistsError(
-                    f"a live record stands under {data_record.idempotency_key!r}", old_data_record=found
-                )
+            self._refuse_if_held(data_record)
             if self._write(self._statements.claim(data_record, self._now_ms())):
                 return
         raise IdempotencyItemAlreadyExistsError(
@@ -140,6 +142,9 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
     def _renew_record(self, data_record: DataRecord) -> None:
         if not self._write(self._statements.renew(data_record, self._now_ms())):
             raise self._lost(data_record)
+
+    def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        return for_each(self, operation, arguments)
 
     def sweep(self, limit: int = 1000) -> int:
         """Delete expired records now; nothing needs this, as writes do it by the way.
@@ -165,13 +170,21 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
     def _now_ms(self) -> int | None:
         return None if self.clock is SYSTEM_CLOCK else self.clock.now_ms()
 
+    def _refuse_if_held(self, claim: DataRecord) -> None:
+        found = self._look(claim.idempotency_key)
+        if found is not None and not _makes_way(found, claim):
+            raise IdempotencyItemAlreadyExistsError(
+                f"a live record stands under {claim.idempotency_key!r}", old_data_record=found
+            )
+
     def _look(self, idempotency_key: str) -> DataRecord | None:
         rows = self._connections.read(self._statements.look(idempotency_key, self._now_ms()))
         return record_of(idempotency_key, rows[0]) if rows else None
 
-    def _write(self, command: Command) -> int:
+    def _write(self, command: Command, records: int = 1) -> int:
         changed = self._connections.write(command)
-        if next(self._turns) % _SWEEP_EVERY == 0:
+        due = sum(next(self._turns) % _SWEEP_EVERY == 0 for _ in range(records))
+        for _ in range(due):
             # The call's own write has succeeded, whatever becomes of this.
             with contextlib.suppress(IdempotencyPersistenceLayerError):
                 self._connections.write_unless_locked(self._statements.sweep(_SWEEP_LIMIT, self._now_ms()))
@@ -216,6 +229,11 @@ class AsyncSQLitePersistenceLayer(ThreadedPersistenceLayer):
             path, table=table, synchronous=synchronous, busy_timeout_seconds=busy_timeout_seconds, clock=clock
         )
         super().__init__(self._sqlite)
+        self._reads = AsyncSharedReads(super()._get_record)
+
+    async def _get_record(self, idempotency_key: str) -> DataRecord:
+        # Only calls that wait ask, and a thousand of them would keep all the threads from those who write.
+        return await self._reads.read(idempotency_key)
 
     async def sweep(self, limit: int = 1000) -> int:
         """See `SQLitePersistenceLayer.sweep`."""

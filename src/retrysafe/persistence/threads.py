@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import contextvars
 import os
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
+from retrysafe.persistence.many import form_for_many, one_by_one
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
     from retrysafe.persistence.base import BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation, Outcome
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -71,6 +73,9 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _renew_record(self, data_record: DataRecord) -> None:
         await self._call(self._layer._renew_record, data_record)
+
+    async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        return await self._call(form_for_many(self._layer, operation, one_by_one), operation, arguments)
 
     async def close(self) -> None:
         """Close the wrapped layer, and let the threads end."""

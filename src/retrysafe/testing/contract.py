@@ -5,6 +5,7 @@ from __future__ import annotations
 from retrysafe.testing._checks_calls import CallChecks
 from retrysafe.testing._checks_claims import ClaimChecks
 from retrysafe.testing._checks_endings import CompletionChecks, ReleaseChecks, RenewalChecks
+from retrysafe.testing._checks_many import ManyChecks
 from retrysafe.testing._checks_races import RaceChecks
 from retrysafe.testing._checks_records import RecordChecks
 from retrysafe.testing._checks_takeovers import TakeoverChecks
@@ -19,6 +20,7 @@ class PersistenceLayerContract(
     RenewalChecks,
     RecordChecks,
     RaceChecks,
+    ManyChecks,
     WatchChecks,
     CallChecks,
 ):

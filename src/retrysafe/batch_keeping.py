@@ -1,0 +1,268 @@
+"""What goes on beside the functions of a batch: leases are renewed, and outcomes recorded that have waited long enough.
+
+All leases of a batch are renewed together, also those of items that have not run yet. A sync batch has both done by the
+heartbeat's thread, since its own is in a function of the user's. That thread carries wishes out and nothing else: what
+follows from the answers, listeners and hooks included, is for the batch's own thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.batch_ports import AsyncBatchPorts, BatchPorts
+from retrysafe.events import logger
+from retrysafe.exceptions import IdempotencyLeaseLostError
+from retrysafe.heartbeat import SOONER_AFTER_FAILURE, heart
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from retrysafe.batch_state import Batch, Item
+    from retrysafe.drivers import Running
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+    from retrysafe.persistence.datarecord import DataRecord
+
+
+class Leases:
+    """The leases of a batch, and when they are to be renewed. No I/O.
+
+    Args:
+        batch: The batch.
+
+    Attributes:
+        due: When, on the monotonic clock, in seconds.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._running: dict[str, Running] = {}
+        self.due = inf
+
+    def claimed(self) -> None:
+        """Keys were claimed: see that their leases are renewed, where they can be."""
+        self.due = min(self.due, monotonic() + self._interval())
+
+    def start(self, execution: Running) -> Leases:
+        """A run is to be told of its lease."""
+        self._running[execution.owner] = execution
+        return self
+
+    def stop(self, execution: Running) -> None:
+        """Or no longer."""
+        self._running.pop(execution.owner, None)
+
+    def renewals(self) -> tuple[list[Item], list[DataRecord]]:
+        """The items that hold a key, and what renews it."""
+        items: list[Item] = []
+        records: list[DataRecord] = []
+        for item in list(self._batch.claimed.values()):
+            if item.call is not None and item.claim is not None and item.call.lease.renews and not item.is_lost:
+                items.append(item)
+                records.append(item.call.renewal(item.claim))
+        return items, records
+
+    def renewed(self, items: list[Item], records: list[DataRecord], outcomes: list[Any]) -> None:
+        """What became of the renewals."""
+        failure: BaseException | None = None
+        for item, record, outcome in zip(items, records, outcomes, strict=True):
+            running = self._running.get(record.owner or "")
+            if outcome is None:
+                item.lease_end_ms = record.in_progress_expiry_timestamp
+                if running is not None:
+                    running.lease_end_ms = record.in_progress_expiry_timestamp or 0
+            elif isinstance(outcome, IdempotencyLeaseLostError):
+                item.is_lost = True  # or it has been recorded meanwhile, and nobody asks any more
+                if running is not None:
+                    running.lease_lost = True
+            else:
+                failure = outcome
+        interval = self._interval()
+        self.due = monotonic() + (interval if failure is None else interval / SOONER_AFTER_FAILURE)
+        if failure is not None:
+            logger().warning("could not renew the leases of a batch, trying again: %s", failure)
+
+    def _interval(self) -> float:
+        """Seconds between renewals; without end where nothing is to be renewed."""
+        leases = [item.call.lease for item in list(self._batch.claimed.values()) if item.call is not None]
+        return min((lease.renewal_seconds for lease in leases if lease.renews), default=inf)
+
+
+class Keeper:
+    """Carries out what a sync batch wishes for, partly in the heartbeat's thread.
+
+    Args:
+        batch: The batch.
+        store: The layer.
+        record_after_seconds: How long an outcome may wait to be recorded.
+    """
+
+    def __init__(self, batch: Batch, store: BasePersistenceLayer, record_after_seconds: float) -> None:
+        self._batch = batch
+        self.store = store
+        self._ports = BatchPorts(store)
+        self._record_after = record_after_seconds
+        self._leases = Leases(batch)
+        self._record_due = inf
+        self._recording = Lock()
+        self._answered: deque[tuple[Item, Any]] = deque()
+
+    # --- in the batch's thread -------------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Carry out the claims and looks that are wanted."""
+        items, self._batch.asking = self._batch.asking, []
+        for item, answer in self._carried_out(items):
+            self._batch.answer(item, answer)
+        self._leases.claimed()
+        if self._leases.due < inf:
+            heart.look_after(self)
+
+    def ended(self) -> None:
+        """A function has ended: see that its outcome is recorded in time."""
+        if self._record_due == inf and self._batch.writing:
+            self._record_due = monotonic() + self._record_after
+            if self._record_after:
+                heart.look_after(self)
+
+    def is_recording_due(self) -> bool:
+        """Whether an outcome has waited long enough."""
+        return bool(self._batch.writing) and (self._batch.is_urgent or self._record_due <= monotonic())
+
+    def is_recording(self) -> bool:
+        """Whether the heartbeat's thread is recording."""
+        return self._recording.locked() or bool(self._answered)
+
+    def record(self) -> None:
+        """Record what has ended, and wait for what is being recorded."""
+        self._record()
+        self.take_answers()
+
+    def take_answers(self) -> None:
+        """Go on with the items whose wishes were carried out."""
+        while self._answered:
+            self._batch.answer(*self._answered.popleft())
+
+    def settle(self) -> None:
+        """Wait for what is being recorded, and let each item know."""
+        with self._recording:
+            pass
+        self.take_answers()
+
+    def start_beat(self, running: Running) -> Leases:
+        """Tell a run of its lease."""
+        return self._leases.start(running)
+
+    def end(self) -> None:
+        """The batch is over."""
+        heart.stop(self)
+
+    # --- in either -------------------------------------------------------------------------------------------------
+
+    @property
+    def renewal_due(self) -> float:
+        """When the heartbeat's thread is needed, on the monotonic clock, in seconds."""
+        return min(self._leases.due, self._record_due)
+
+    def beat(self) -> bool:
+        """Renew and record what is due, in the heartbeat's thread."""
+        if self._leases.due <= monotonic():
+            items, records = self._leases.renewals()
+            outcomes = self._ports.for_each("renew", records) if records else []
+            self._leases.renewed(items, records, outcomes)
+        if self._record_due <= monotonic():
+            self._record()
+        return True
+
+    def _record(self) -> None:
+        with self._recording:
+            # Before they are taken, so that one that comes meanwhile says so anew.
+            self._record_due, self._batch.is_urgent = inf, False
+            items: list[Item] = []
+            while self._batch.writing:
+                items.append(self._batch.writing.popleft())
+            self._answered.extend(self._carried_out(items))
+
+    def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
+        wishes = [item.op for item in items if item.op is not None]
+        return list(zip(items, self._ports.carry_out(wishes), strict=True)) if wishes else []
+
+
+class AsyncKeeper:
+    """Carries out what an async batch wishes for; leases are renewed by a timer of the event loop.
+
+    Args:
+        batch: The batch.
+        store: The layer.
+        record_after_seconds: How long an outcome may wait to be recorded.
+    """
+
+    def __init__(self, batch: Batch, store: AsyncBasePersistenceLayer, record_after_seconds: float) -> None:
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        self._batch = batch
+        self.store = store
+        self._ports = AsyncBatchPorts(store)
+        self._record_after = record_after_seconds
+        self._leases = Leases(batch)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self.record_due = inf
+
+    async def ask(self) -> list[tuple[Item, Any]]:
+        """Carry out the claims and looks that are wanted; each item with its answer."""
+        items, self._batch.asking = self._batch.asking, []
+        return await self._carried_out(items)
+
+    async def record(self) -> list[tuple[Item, Any]]:
+        """Record what has ended; each item with its answer."""
+        self.record_due, self._batch.is_urgent = inf, False
+        items = list(self._batch.writing)
+        self._batch.writing.clear()
+        return await self._carried_out(items)
+
+    def claimed(self) -> None:
+        """Keys were claimed: see that their leases are renewed, where they can be."""
+        self._leases.claimed()
+        self._set_timer()
+
+    def ended(self) -> None:
+        """A function has ended: see that its outcome is recorded in time."""
+        if self._batch.writing and (self.record_due == inf or self._batch.is_urgent):
+            self.record_due = monotonic() + (0.0 if self._batch.is_urgent else self._record_after)
+
+    def start_beat(self, running: Running) -> Leases:
+        """Tell a run of its lease."""
+        return self._leases.start(running)
+
+    def end(self) -> None:
+        """The batch is over. A renewal under way ends by itself: it can do no harm to a record that is not running."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._leases.due = inf
+
+    def _set_timer(self) -> None:
+        if self._leases.due < inf and (self._renewing is None or self._renewing.done()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(max(0.0, self._leases.due - monotonic()), self._fire)
+
+    def _fire(self) -> None:
+        self._renewing = self._loop.create_task(self._renew())  # held, so that it isn't collected
+
+    async def _renew(self) -> None:
+        items, records = self._leases.renewals()
+        outcomes = await self._ports.for_each("renew", records) if records else []
+        if self._batch.is_over:
+            return
+        self._leases.renewed(items, records, outcomes)
+        self._renewing = None
+        self._set_timer()
+
+    async def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
+        wishes = [item.op for item in items if item.op is not None]
+        return list(zip(items, await self._ports.carry_out(wishes), strict=True)) if wishes else []

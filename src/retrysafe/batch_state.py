@@ -1,0 +1,373 @@
+"""The calls of a batch side by side: one flow of the protocol for each item, and what each of them waits for. No I/O.
+
+No rule of idempotency stands here. Each item is a whole call of its own, `idempotent_call`; what is decided here is the
+order in which their wishes are carried out, and which of them go to the store together:
+
+- Items begin in their order, `most_claimed` at a time. Their claims go together, and so do their outcomes.
+- An item with the key of one before it begins when that one has ended. What is then known to stand answers its claim.
+- While an outcome could not be stored and is to be tried again, no further item runs.
+- At an interruption what has run is still recorded, and what has not is freed.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from retrysafe.call import UNDECIDED
+from retrysafe.endings import interrupted
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from retrysafe.protocol import idempotent_call, known_answer
+from retrysafe.wishes import Claim, Complete, Ending, Fetch, Invoke, Op, Pause, Raised, StoreFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from retrysafe.call import Call
+    from retrysafe.wishes import Flow
+
+UNANSWERED: Any = object()
+
+
+class Item:
+    """One item.
+
+    Args:
+        index: Its place in the batch.
+        value: The item itself.
+        call: Its call; None where it has no key, and runs without protection.
+        ending: Its ending, where it cannot even begin.
+
+    Attributes:
+        flow: The course of its call.
+        op: What that wishes for; None before it begins.
+        answer: What the wish was answered, while the flow is told of it.
+        claim: The record that claims its key, once it may run.
+        lease_end_ms: End of its lease as last renewed.
+        is_lost: Whether a renewal found that the key passed to another call.
+        is_running: Whether its function is under way beside the batch, in a task.
+        has_run: Whether its function has ended.
+        due: When its pause is over, on the monotonic clock, in seconds; 0 for one that never paused.
+        stands: What was last known to stand under its key.
+        ending: How it ended; None until then, and where it was left out.
+    """
+
+    __slots__ = (
+        "answer",
+        "call",
+        "claim",
+        "due",
+        "ending",
+        "flow",
+        "has_run",
+        "index",
+        "is_lost",
+        "is_running",
+        "lease_end_ms",
+        "op",
+        "stands",
+        "value",
+    )
+
+    flow: Flow[Any]
+
+    def __init__(self, index: int, value: Any, call: Call | None, ending: Ending | None = None) -> None:
+        self.index = index
+        self.value = value
+        self.call = call
+        self.op: Op[Any] | None = None
+        self.answer = UNANSWERED
+        self.claim: DataRecord | None = None
+        self.lease_end_ms: int | None = None
+        self.is_lost = False
+        self.is_running = False
+        self.has_run = False
+        self.due = 0.0
+        self.stands: DataRecord | None = None
+        self.ending = ending
+
+    def may_run(self) -> bool:
+        """Whether its claim is still its own, as far as can be told without asking."""
+        if self.call is None or self.lease_end_ms is None:
+            return True
+        return not self.is_lost and self.call.plan.clock.now_ms() <= self.lease_end_ms
+
+
+class Batch:
+    """The items, by what they wait for.
+
+    Args:
+        items: All items. Those that have an ending already take no part.
+        most_claimed: How many begin at a time.
+        stop_at_failure: Whether the items after one that failed are left out.
+        own_errors: What an item may end with by itself; anything else interrupts the batch.
+
+    Attributes:
+        asking: Those that have a claim, or a look, for the store.
+        writing: Those that have an outcome or a release for it. Whoever carries them out takes them from here.
+        ready: Those whose function is to run, in the order of the batch.
+        paused: Those that wait.
+        is_urgent: Whether one of them was tried before.
+        claimed: All whose claim stands, by index: to be renewed until they are over.
+        interruption: What ends the batch early.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        *,
+        most_claimed: int,
+        stop_at_failure: bool = False,
+        own_errors: tuple[type[BaseException], ...] = (Exception,),
+    ) -> None:
+        self._most_claimed = most_claimed
+        self._stop_at_failure = stop_at_failure
+        self._own_errors = own_errors
+        self._failed_at: int | None = None
+        self._coming: deque[Item] = deque()
+        self._same_key: dict[str, deque[Item]] = {}
+        self._succeeded: deque[Item] = deque()
+        self._live: dict[int, Item] = {}
+        self.asking: list[Item] = []
+        self.writing: deque[Item] = deque()
+        self.is_urgent = False
+        self.ready: list[Item] = []
+        self.paused: list[Item] = []
+        self.claimed: dict[int, Item] = {}
+        self.interruption: BaseException | None = None
+        for item in items:
+            if item.ending is not None:
+                self._note_failure(item, item.ending)
+            elif item.call is None:
+                self._coming.append(item)
+            elif item.call.idempotency_key in self._same_key:
+                self._same_key[item.call.idempotency_key].append(item)
+            else:
+                self._same_key[item.call.idempotency_key] = deque()
+                self._coming.append(item)
+
+    # --- what is to be done ----------------------------------------------------------------------------------------
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether there are items that have not begun."""
+        return bool(self._coming)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every item has its ending."""
+        return not self._live and not self._coming
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether an outcome could not be stored, and is to be tried again."""
+        return any(item.has_run for item in self.paused)
+
+    @property
+    def next_due(self) -> float:
+        """When the first pause is over, on the monotonic clock, in seconds."""
+        return min((item.due for item in self.paused), default=float("inf"))
+
+    def begin(self) -> None:
+        """Begin with the next items."""
+        begun = 0
+        while self._coming and begun < self._most_claimed:
+            item = self._coming.popleft()
+            if self._is_left_out(item):
+                continue
+            begun += 1
+            self._begin(item)
+        self._begin_successors()
+
+    def take_ready(self) -> Item | None:
+        """The next item whose function is to run. None where those next in line must claim anew: their leases ended."""
+        while self.ready:
+            item = self.ready.pop(0)
+            if self._is_left_out(item):
+                self._free(item)
+            elif item.may_run():
+                return item
+            else:
+                for each in (item, *(each for each in self.ready if not each.may_run())):
+                    self._begin_again(each)
+                return None
+        return None
+
+    def take_due(self, now: float) -> None:
+        """End the pauses that are over.
+
+        Args:
+            now: The reading of the monotonic clock, in seconds.
+        """
+        for item in [item for item in self.paused if item.due <= now]:
+            self.paused.remove(item)
+            self.answer(item, now)
+
+    # --- what was done ---------------------------------------------------------------------------------------------
+
+    def answer(self, item: Item, answer: Any) -> None:
+        """What the item wished for was carried out: go on to its next wish, or to its end.
+
+        Raises:
+            BaseException: An interruption ended it.
+        """
+        if item.call is None:
+            item.is_running, item.has_run = False, True
+            self._ended(item, answer)
+            return
+        ending: Ending | None = None
+        if isinstance(item.op, Invoke):
+            ending = answer
+            item.is_running, item.has_run = False, True
+            self._note_failure(item, ending)
+        elif isinstance(answer, DataRecord):
+            item.stands = answer
+        elif answer is None:
+            item.stands = item.op.record if isinstance(item.op, Complete) else None
+        self._step(item, answer)
+        self._begin_successors()
+        self._let_through(ending)
+
+    def stop(self, error: BaseException) -> None:
+        """An interruption: nothing more begins; each item that has begun goes on to what it owes to the store.
+
+        Items whose function is still under way are to be ended by whoever runs them.
+        """
+        if self.interruption is None:
+            self.interruption = error
+        self._coming.clear()
+        self._same_key.clear()
+        self._succeeded.clear()
+        self.asking, self.ready, self.paused = [], [], []
+        self.writing.clear()
+        for item in list(self._live.values()):
+            if not item.is_running:
+                self._stop(item, error)
+
+    # --- one item --------------------------------------------------------------------------------------------------
+
+    def _begin(self, item: Item, standing: DataRecord | None = None) -> None:
+        self._live[item.index] = item
+        call = item.call
+        if call is None:
+            self._is_ready(item)
+            return
+        known = known_answer(call)
+        if known is not None:
+            self._ended(item, known)
+            return
+        item.flow = idempotent_call(call)
+        self._step(item, None)
+        if standing is not None and isinstance(item.op, Claim):
+            self.asking.remove(item)
+            item.stands = standing
+            self._step(item, standing)
+
+    def _begin_again(self, item: Item) -> None:
+        if item in self.ready:
+            self.ready.remove(item)
+        self.claimed.pop(item.index, None)
+        if item.call is not None:
+            item.is_lost = False
+            item.call.lease = UNDECIDED
+            item.flow.close()
+            item.flow = idempotent_call(item.call)
+            self._step(item, None)
+
+    def _begin_successors(self) -> None:
+        """Begin with those that waited for an item of the same key to end: one of each key."""
+        while self._succeeded:
+            ended = self._succeeded.popleft()
+            waiting = self._same_key.get(ended.call.idempotency_key) if ended.call is not None else None
+            while waiting:
+                item = waiting.popleft()
+                if not self._is_left_out(item):
+                    stands = ended.stands
+                    is_outcome = stands is not None and stands.stored_status != INPROGRESS
+                    self._begin(item, stands if is_outcome else None)
+                    break
+
+    def _step(self, item: Item, answer: Any) -> None:
+        item.answer = answer  # until the next wish is known: by this a flow shows that was torn apart meanwhile
+        try:
+            op = item.flow.send(answer)
+        except StopIteration as stop:
+            self._ended(item, stop.value)
+            return
+        item.op = op
+        item.answer = UNANSWERED
+        self._enqueue(item, op)
+
+    def _enqueue(self, item: Item, op: Op[Any]) -> None:
+        kind = type(op)  # looked at once; two or three of each item's wishes come by here
+        if isinstance(op, Invoke):
+            item.claim = op.claim
+            item.lease_end_ms = op.claim.in_progress_expiry_timestamp
+            self.claimed[item.index] = item
+            self._is_ready(item)
+        elif kind is Claim or kind is Fetch:
+            self.asking.append(item)
+        elif isinstance(op, Pause):
+            item.due = monotonic() + op.seconds
+            self.paused.append(item)
+        else:
+            self.is_urgent = self.is_urgent or bool(item.due)
+            self.writing.append(item)
+
+    def _is_ready(self, item: Item) -> None:
+        insort(self.ready, item, key=_place)
+
+    def _ended(self, item: Item, ending: Ending | None) -> None:
+        item.ending = ending
+        item.answer = UNANSWERED
+        self.claimed.pop(item.index, None)
+        self._live.pop(item.index, None)
+        self._succeeded.append(item)
+        self._note_failure(item, ending)
+        self._let_through(ending)
+
+    def _let_through(self, ending: Ending | None) -> None:
+        """Raise what is no item's own, but an interruption of them all."""
+        if isinstance(ending, Raised) and self.interruption is None and not isinstance(ending.error, self._own_errors):
+            raise ending.error
+
+    def _stop(self, item: Item, error: BaseException) -> None:
+        op, torn = item.op, item.answer is not UNANSWERED
+        if item.call is None or op is None:
+            self._ended(item, None)
+        elif torn or isinstance(op, Claim | Invoke):
+            item.flow = interrupted(item.call, op, item.answer if torn else None)
+            self._step(item, None)
+        elif isinstance(op, Pause | Fetch):
+            self._step(item, StoreFailed(error))
+        else:
+            self._enqueue(item, op)
+
+    # --- items after a failure -------------------------------------------------------------------------------------
+
+    def _note_failure(self, item: Item, ending: Ending | None) -> None:
+        if not self._stop_at_failure or not isinstance(ending, Raised):
+            return
+        if self._failed_at is None or item.index < self._failed_at:
+            self._failed_at = item.index
+        for waiting in [each for each in self.paused if not each.has_run and self._is_left_out(each)]:
+            self.paused.remove(waiting)
+            waiting.flow.close()
+            self._ended(waiting, None)
+
+    def _is_left_out(self, item: Item) -> bool:
+        return self._failed_at is not None and item.index > self._failed_at
+
+    def _free(self, item: Item) -> None:
+        """Give up its claim: it is left out."""
+        if item.call is None:
+            self._ended(item, None)
+        else:
+            item.flow = interrupted(item.call, item.op, None)
+            self._step(item, None)
+
+
+def _place(item: Item) -> int:
+    return item.index

@@ -1,0 +1,73 @@
+"""Opening the SQLite layer's file: what each connection to it is told before it is used."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Final, Literal
+
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._sqlite_errors import primary_code
+
+Synchronous = Literal["full", "normal", "off"]
+
+# Between two tries at what another process is about to finish.
+_PAUSE_SECONDS: Final = 0.002
+
+
+def open_file(uri: str, *, synchronous: Synchronous, busy_timeout_seconds: float) -> sqlite3.Connection:
+    """A new connection, in which each statement is a transaction of its own.
+
+    Raises:
+        sqlite3.Error: The file cannot be opened.
+    """
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=busy_timeout_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        # On macOS an fsync does not reach the disk; elsewhere this changes nothing.
+        connection.execute(f"PRAGMA fullfsync = {synchronous == 'full'}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def switch_to_wal(connection: sqlite3.Connection, path: str, busy_timeout_seconds: float) -> None:
+    """Let the file have a write-ahead log.
+
+    Raises:
+        sqlite3.Error: The database fails.
+        IdempotencyPersistenceConfigError: It cannot have one.
+    """
+    # SQLite does not always wait while another process does the same.
+    deadline = monotonic() + busy_timeout_seconds
+    while True:
+        try:
+            ((mode,),) = connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or monotonic() >= deadline:
+                raise
+            sleep(_PAUSE_SECONDS)
+            continue
+        if mode != "wal":
+            raise IdempotencyPersistenceConfigError(
+                f"the SQLite database {path} cannot keep a write-ahead log, its journal mode stays "
+                f"{mode}: put it on a local disk that this process may write to"
+            )
+        return
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells the file from another one of the same name; None where there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

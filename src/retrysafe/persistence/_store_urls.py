@@ -1,0 +1,112 @@
+"""URLs of stores as arguments of their layers: what stands in a URL, checked before anything is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._cache_addresses import SCHEMES as CACHE_SCHEMES
+from retrysafe.persistence._urls import shown_url, split_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from urllib.parse import SplitResult
+
+# The options of a cache layer that a URL may have: what each is read with, and what it must be.
+_NAME: Final = (str, "a name")
+_CACHE_OPTIONS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
+    "in_progress_expiry_attr": _NAME,
+    "expiry_attr": _NAME,
+    "status_attr": _NAME,
+    "data_attr": _NAME,
+    "validation_key_attr": _NAME,
+    "min_replicas": (int, "a whole number"),
+    "replica_timeout_seconds": (float, "a number of seconds"),
+}
+
+
+def arguments_of(url: str) -> tuple[str, dict[str, Any]]:
+    """The scheme of a URL, and the arguments for its layer.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It names no layer, or its options are wrong.
+    """
+    parts = split_url(url)
+    if parts is None:
+        raise _wrong(url, "it is no URL")
+    reader = _READERS.get(parts.scheme)
+    if reader is None:
+        known = ", ".join(f"{scheme}://" for scheme in _READERS)
+        raise _wrong(url, f"its scheme is none of {known}")
+    return parts.scheme, reader(url, parts)
+
+
+def _of_memory(url: str, parts: SplitResult) -> dict[str, Any]:
+    _check_local(url, parts)
+    if parts.path.strip("/") or parts.query:
+        raise _wrong(url, "memory:// takes neither a path nor options")
+    return {}
+
+
+def _of_sqlite(url: str, parts: SplitResult) -> dict[str, Any]:
+    from urllib.parse import parse_qsl, unquote  # noqa: PLC0415  # only a URL needs it
+
+    _check_local(url, parts)
+    path = unquote(parts.path.removeprefix("/"))
+    if not path:
+        raise _wrong(url, "it names no file; write sqlite:///idempotency.db")
+    options: dict[str, Any] = {"path": path}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name == "busy_timeout_seconds":
+            try:
+                options[name] = float(value)
+            except ValueError:
+                raise _wrong(url, f"{name}={value!r} is no number of seconds") from None
+        elif name in ("synchronous", "table"):
+            options[name] = value
+        else:
+            raise _wrong(url, f"unknown option {name!r}; known: busy_timeout_seconds, synchronous, table")
+    return options
+
+
+def _check_local(url: str, parts: SplitResult) -> None:
+    if parts.netloc or parts.fragment:
+        raise _wrong(url, f"it names a host or a fragment; write {parts.scheme}:/// and a path")
+
+
+def _of_cache(url: str, _: SplitResult) -> dict[str, Any]:
+    """The layer's options, and as `url` a cache's own URL without them."""
+    from urllib.parse import unquote_plus  # noqa: PLC0415  # only a URL needs it
+
+    place, mark, query = url.partition("?")
+    options: dict[str, Any] = {}
+    others: list[str] = []
+    for pair in query.split("&"):
+        name, equals, value = (unquote_plus(part) for part in pair.partition("="))
+        if not equals or name not in _CACHE_OPTIONS or name in options:
+            others.append(pair)  # the connection's, or wrong, which is said there
+            continue
+        read, what = _CACHE_OPTIONS[name]
+        try:
+            options[name] = read(value)
+        except ValueError:
+            raise _wrong(url, f"{name}={value!r} is not {what}") from None
+    return {"url": f"{place}{mark}{'&'.join(others)}"} | options
+
+
+def _of_dynamodb(url: str, _: SplitResult) -> dict[str, Any]:
+    from retrysafe.persistence._dynamodb_urls import arguments_of as of_dynamodb  # noqa: PLC0415  # comes when named
+
+    return of_dynamodb(url)
+
+
+_READERS: Final[dict[str, Callable[[str, SplitResult], dict[str, Any]]]] = {
+    "memory": _of_memory,
+    "sqlite": _of_sqlite,
+    "dynamodb": _of_dynamodb,
+    **dict.fromkeys(CACHE_SCHEMES, _of_cache),
+}
+
+
+def _wrong(url: Any, why: str) -> IdempotencyPersistenceConfigError:
+    return IdempotencyPersistenceConfigError(f"persistence_store={shown_url(url)} is not usable: {why}")

@@ -1,0 +1,799 @@
+"""Batches: each item is a call of its own, with all that is promised for one, and shares round trips with others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+
+import pytest
+
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    current_execution,
+    idempotent_batch,
+    idempotent_function,
+)
+from retrysafe.events import Claimed, Completed, Released, Replayed, TakenOver
+from retrysafe.exceptions import (
+    IdempotencyAbandonedError,
+    IdempotencyAlreadyInProgressError,
+    IdempotencyConfigError,
+    IdempotencyKeyError,
+    IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceLayerError,
+    IdempotencyValidationError,
+)
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, UNAVAILABLE
+from retrysafe.testing import AsyncFailingLayer, FailingLayer
+from support.flavours import FLAVOURS
+
+BY_ID = IdempotencyConfig(event_key_jmespath="id")
+SYNC = [flavour for flavour in FLAVOURS if not flavour.is_async]
+
+
+class DeclinedError(Exception):
+    """What the work raises for an order that is to fail."""
+
+
+class Work:
+    """Answers each order, and keeps what ran; `failing` are the ids that raise."""
+
+    def __init__(self, *failing):
+        self.runs = []
+        self.failing = set(failing)
+
+    def __call__(self, order, **options):
+        self.runs.append(order["id"])
+        if order["id"] in self.failing:
+            raise DeclinedError(order["id"])
+        return {"paid": order["id"], **options}
+
+
+def orders(*ids):
+    return [{"id": each} for each in ids]
+
+
+def over_many(flavour, work, layer, config=BY_ID, **options):
+    def charge(order, **further):
+        return work(order, **further)
+
+    return flavour.caller(
+        idempotent_batch(flavour.body(charge), persistence_store=layer, config=config, key_prefix="charge", **options)
+    )
+
+
+def one_at_a_time(flavour, work, layer, config=BY_ID):
+    def charge(order):
+        return work(order)
+
+    return flavour.function(
+        charge, persistence_store=layer, config=config, key_prefix="charge", data_keyword_argument="order"
+    )
+
+
+def failing(flavour, **options):
+    layer = flavour.layer(**options)
+    return AsyncFailingLayer(layer) if flavour.is_async and flavour.name == "async" else FailingLayer(layer)
+
+
+def statuses(result):
+    return [each.status for each in result]
+
+
+def stored(flavour, layer):
+    """The records by the id of their order, which is in the answer or in nothing."""
+    return sorted(record.stored_status for record in flavour.inner(layer)._records.values())
+
+
+# --- the ways in which items end --------------------------------------------------------------------------------------
+
+
+def test_each_item_runs_once_and_is_replayed_in_the_next_batch(flavour):
+    layer, work = flavour.layer(), Work()
+    charge = over_many(flavour, work, layer)
+    first, second = charge(orders(1, 2, 3)), charge(orders(3, 4, 2))
+    assert work.runs == [1, 2, 3, 4]
+    assert statuses(first) == ["returned"] * 3
+    assert statuses(second) == ["replayed", "returned", "replayed"]
+    assert [each.answer for each in second] == [{"paid": 3}, {"paid": 4}, {"paid": 2}]
+    assert all(each.ok and each.error is None for each in second)
+    assert second[1].item == {"id": 4}
+
+
+def test_a_batch_shares_its_keys_with_single_calls(flavour):
+    layer, work = flavour.layer(), Work()
+    assert one_at_a_time(flavour, work, layer)({"id": 1}) == {"paid": 1}
+    assert statuses(over_many(flavour, work, layer)(orders(1, 2))) == ["replayed", "returned"]
+    assert one_at_a_time(flavour, work, layer)({"id": 2}) == {"paid": 2}
+    assert work.runs == [1, 2]
+
+
+def test_an_item_that_comes_twice_in_a_batch_runs_once_and_costs_no_further_trip(flavour):
+    layer, work = failing(flavour), Work()
+    result = over_many(flavour, work, layer)(orders(1, 2, 1, 1))
+    assert statuses(result) == ["returned", "returned", "replayed", "replayed"]
+    assert [each.answer for each in result] == [{"paid": 1}, {"paid": 2}, {"paid": 1}, {"paid": 1}]
+    assert work.runs == [1, 2]
+    assert (layer.calls["put"], layer.calls["update"], layer.calls["get"]) == (2, 2, 0)
+
+
+def test_an_item_that_fails_fails_alone_and_runs_when_it_comes_again(flavour):
+    layer, work = flavour.layer(), Work(2)
+    charge = over_many(flavour, work, layer)
+    result = charge(orders(1, 2, 3))
+    assert statuses(result) == ["returned", "raised", "returned"]
+    assert isinstance(result[1].error, DeclinedError)
+    assert [each.item for each in result.failures] == [{"id": 2}]
+    assert stored(flavour, layer) == [COMPLETED, COMPLETED]
+    work.failing.clear()
+    assert statuses(charge(orders(1, 2, 3))) == ["replayed", "returned", "replayed"]
+
+
+def test_a_duplicate_of_an_item_that_failed_is_a_retry_as_it_is_one_by_one(flavour):
+    layer, work = flavour.layer(), Work()
+
+    def once_then_well(order):
+        work.failing = set() if work.runs else {1}
+        return work(order)
+
+    result = over_many(flavour, once_then_well, layer)(orders(1, 2, 1, 1))
+    assert statuses(result) == ["raised", "returned", "returned", "replayed"]
+    assert work.runs == [1, 2, 1]
+
+
+@pytest.mark.parametrize("flavour", SYNC, ids=lambda flavour: flavour.name)
+def test_an_item_that_runs_elsewhere_is_reported_and_hinders_no_other(flavour):
+    layer, work = flavour.layer(), Work()
+    charge = over_many(flavour, work, layer)
+    results = []
+    one_at_a_time(flavour, lambda order: results.append(charge(orders(1, 2))), layer)({"id": 1})
+    (result,) = results
+    assert statuses(result) == ["in_progress", "returned"]
+    assert isinstance(result[0].error, IdempotencyAlreadyInProgressError)
+    assert result[0].error.retry_after > 0
+    assert statuses(charge(orders(1))) == ["replayed"]
+
+
+def test_the_same_key_with_another_payload_is_refused_by_itself_also_within_a_batch(flavour):
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    layer, work = flavour.layer(), Work()
+    charge = over_many(flavour, work, layer, config)
+    batch = [{"id": 1, "amount": 5}, {"id": 1, "amount": 6}, {"id": 2, "amount": 5}, {"id": 1, "amount": 5}]
+    for expected in (["returned", "raised", "returned", "replayed"], ["replayed", "raised", "replayed", "replayed"]):
+        result = charge(batch)
+        assert statuses(result) == expected
+        assert isinstance(result[1].error, IdempotencyValidationError)
+    assert work.runs == [1, 2]
+
+
+def test_a_failure_that_is_an_answer_is_raised_again_for_duplicates(flavour):
+    config = IdempotencyConfig(event_key_jmespath="id", replay_exceptions=DeclinedError)
+    layer, work = flavour.layer(), Work(1)
+    for _ in range(2):
+        result = over_many(flavour, work, layer, config)(orders(1, 1, 2))
+        assert [each.ok for each in result] == [False, False, True]
+        assert [type(each.error) for each in result[:2]] == [DeclinedError] * 2
+        assert result[1].error.args == (1,)
+    assert work.runs == [1, 2]
+
+
+def test_hook_and_events_are_those_of_single_calls(flavour, events):
+    config = IdempotencyConfig(
+        event_key_jmespath="id",
+        event_hook=events.append,
+        response_hook=lambda answer, record: answer | {"replayed": record.attempt},
+    )
+    result = over_many(flavour, Work(2), flavour.layer(), config)(orders(1, 2, 1))
+    assert [each.answer for each in result] == [{"paid": 1}, None, {"paid": 1, "replayed": 1}]
+    kinds = [type(event) for event in events]
+    assert sorted(kinds, key=lambda kind: kind.name) == [Claimed, Claimed, Completed, Released, Replayed]
+
+
+def test_an_answer_that_cannot_be_stored_is_given_once_and_does_not_run_again(flavour):
+    layer, runs = flavour.layer(), []
+
+    def work(order):
+        runs.append(order["id"])
+        return object() if order["id"] == 1 else "paid"
+
+    charge = over_many(flavour, work, layer)
+    assert statuses(charge(orders(1, 2))) == ["returned", "returned"]
+    assert stored(flavour, layer) == [COMPLETED, UNAVAILABLE]
+    assert statuses(charge(orders(1, 2))) == ["raised", "replayed"]
+    assert runs == [1, 2]
+
+
+def test_an_item_without_a_key_runs_unprotected_with_a_warning_or_fails_alone(flavour):
+    work = Work()
+    with pytest.warns(UserWarning, match="runs without protection"):
+        result = over_many(flavour, work, flavour.layer())(orders(1, None, None))
+    assert statuses(result) == ["returned"] * 3
+    assert work.runs == [1, None, None]
+    strict = IdempotencyConfig(event_key_jmespath="id", raise_on_no_idempotency_key=True)
+    result = over_many(flavour, work, flavour.layer(), strict)(orders(1, None))
+    assert statuses(result) == ["returned", "raised"]
+    assert isinstance(result[1].error, IdempotencyKeyError)
+
+
+def test_an_item_that_cannot_be_hashed_fails_alone(flavour):
+    result = over_many(flavour, Work(), flavour.layer(), None)([{"id": 1}, {"id": object()}, {"id": 2}])
+    assert statuses(result) == ["returned", "raised", "returned"]
+    assert isinstance(result[1].error, IdempotencyKeyError)
+
+
+def test_the_function_knows_its_own_execution(flavour):
+    keys = []
+
+    def work(order):
+        keys.append((current_execution().attempt, current_execution().key_for("charge")))
+
+    over_many(flavour, work, flavour.layer())(orders(1, 2))
+    assert [attempt for attempt, _ in keys] == [1, 1]
+    assert keys[0] != keys[1]
+
+
+# --- a store that fails -----------------------------------------------------------------------------------------------
+
+
+def test_claims_whose_replies_were_lost_are_recognised_as_own(flavour):
+    layer, work = failing(flavour), Work()
+    for number in (1, 2, 3):
+        layer.fail("put", call=number, applied=True)
+    assert statuses(over_many(flavour, work, layer)(orders(1, 2, 3))) == ["returned"] * 3
+    assert work.runs == [1, 2, 3]
+
+
+def test_nothing_runs_that_could_not_be_claimed(flavour):
+    layer, work = failing(flavour), Work()
+    layer.fail("put", call=2)
+    layer.fail("put", call=4)  # the second try of the second item, as the claims of all three come first
+    result = over_many(flavour, work, layer)(orders(1, 2, 3))
+    assert statuses(result) == ["returned", "raised", "returned"]
+    assert isinstance(result[1].error, IdempotencyPersistenceConnectionError)
+    assert work.runs == [1, 3]
+
+
+def test_an_outcome_that_the_store_did_not_take_is_tried_again(flavour):
+    layer, work = failing(flavour), Work()
+    layer.fail("update", call=1)
+    layer.fail("update", call=2, applied=True)
+    charge = over_many(flavour, work, layer)
+    assert statuses(charge(orders(1, 2))) == ["returned", "returned"]
+    assert statuses(charge(orders(1, 2))) == ["replayed", "replayed"]
+
+
+@pytest.mark.parametrize("record_after_seconds", [0, 3600])
+def test_while_an_outcome_cannot_be_stored_nothing_more_runs(flavour, record_after_seconds):
+    layer = failing(flavour)
+    for call in (1, 2, 3):
+        layer.fail("update", call=call)
+    completions = []
+
+    def work(order):
+        completions.append(layer.calls["update"])
+        return "paid"
+
+    charge = over_many(flavour, work, layer, record_after_seconds=record_after_seconds, claimed_at_once=1)
+    assert statuses(charge(orders(1, 2))) == ["returned", "returned"]
+    assert completions == [0, 4]
+
+
+def test_an_answer_that_could_not_be_stored_travels_with_the_error(flavour, clock):
+    layer = failing(flavour, clock=clock)
+    layer.fail("update")
+
+    def work(order):
+        clock.advance(29.99)  # so that the lease is as good as over
+        return {"paid": order["id"]}
+
+    result = over_many(flavour, work, layer)(orders(1))
+    assert isinstance(result[0].error, IdempotencyPersistenceLayerError)
+    assert result[0].error.response == {"paid": 1}
+
+
+# --- leases -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_never_ended_is_taken_over_or_left_to_a_person(flavour, clock, events):
+    config = IdempotencyConfig(event_key_jmespath="id", event_hook=events.append)
+    layer = failing(flavour, clock=clock)
+    layer.fail("delete")
+    assert statuses(over_many(flavour, Work(1, 2), layer)(orders(1, 2))) == ["raised", "raised"]
+    layer.heal()
+    assert statuses(over_many(flavour, Work(), layer)(orders(1, 2, 3))) == ["in_progress", "in_progress", "returned"]
+    clock.advance(31)
+    strict = IdempotencyConfig(event_key_jmespath="id", on_abandoned="raise")
+    refused = over_many(flavour, Work(), layer, strict)(orders(1))
+    assert isinstance(refused[0].error, IdempotencyAbandonedError)
+    assert statuses(over_many(flavour, Work(), layer, config)(orders(1, 2))) == ["returned", "returned"]
+    assert [event.attempt for event in events if isinstance(event, TakenOver)] == [2, 2]
+
+
+def test_a_key_whose_lease_ended_before_its_turn_is_claimed_anew(flavour, clock):
+    layer, attempts = failing(flavour, clock=clock), []
+
+    def work(order):
+        attempts.append((order["id"], current_execution().attempt))
+        if order["id"] == 1:
+            clock.advance(31)  # this machine stood still
+        return "paid"
+
+    assert statuses(over_many(flavour, work, layer)(orders(1, 2, 3))) == ["returned"] * 3
+    assert attempts == [(1, 1), (2, 1), (3, 1)]
+    assert layer.calls["put"] > 3
+
+
+@pytest.mark.parametrize("flavour", SYNC, ids=lambda flavour: flavour.name)
+def test_a_key_that_another_took_over_before_its_turn_does_not_run_here(flavour, clock):
+    layer, work, rival = flavour.layer(clock=clock), Work(), Work()
+
+    def standing_still(order):
+        if order["id"] == 1:
+            clock.advance(31)
+            one_at_a_time(flavour, rival, layer)({"id": 2})
+        return work(order)
+
+    result = over_many(flavour, standing_still, layer)(orders(1, 2, 3))
+    assert statuses(result) == ["returned", "replayed", "returned"]
+    assert (work.runs, rival.runs) == ([1, 3], [2])
+
+
+class Watched(MemoryPersistenceLayer):
+    """Tells when it was asked to renew and to complete."""
+
+    can_peek = False
+
+    def __init__(self):
+        super().__init__()
+        self.renewed, self.completed = {}, threading.Event()
+        self.all_renewed = threading.Event()
+
+    def _renew_record(self, data_record):
+        super()._renew_record(data_record)
+        self.renewed[data_record.idempotency_key] = True
+        if len(self.renewed) == 3:
+            self.all_renewed.set()
+
+    def _update_record(self, data_record):
+        super()._update_record(data_record)
+        self.completed.set()
+
+
+class WatchedAsync(AsyncMemoryPersistenceLayer):
+    """The same for asynchronous callers."""
+
+    can_peek = False
+
+    def __init__(self):
+        super().__init__()
+        self._layer = Watched()
+
+    async def _renew_record(self, data_record):
+        self._layer._renew_record(data_record)
+
+
+SHORT = IdempotencyConfig(event_key_jmespath="id", in_progress_expires_after_seconds=0.3)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_the_leases_of_items_that_wait_for_their_turn_are_renewed(blocking):
+    layer = Watched()
+    layer.blocking = blocking
+
+    @idempotent_batch(persistence_store=layer, config=SHORT, key_prefix="charge")
+    def charge(order):
+        return layer.all_renewed.wait(30)
+
+    assert [each.answer for each in charge(orders(1, 2, 3))] == [True] * 3
+
+
+def test_the_leases_of_items_that_wait_for_their_turn_are_renewed_by_the_event_loop():
+    layer = WatchedAsync()
+
+    @idempotent_batch(persistence_store=layer, config=SHORT, key_prefix="charge")
+    async def charge(order):
+        return await asyncio.to_thread(layer._layer.all_renewed.wait, 30)
+
+    assert [each.answer for each in asyncio.run(charge(orders(1, 2, 3)))] == [True] * 3
+
+
+# --- when outcomes are recorded ---------------------------------------------------------------------------------------
+
+
+def test_an_outcome_is_recorded_while_a_long_item_after_it_runs():
+    layer = Watched()
+
+    @idempotent_batch(persistence_store=layer, config=BY_ID, key_prefix="charge", record_after_seconds=0.01)
+    def charge(order):
+        return order["id"] == 1 or layer.completed.wait(30)
+
+    assert [each.answer for each in charge(orders(1, 2))] == [True, True]
+
+
+def test_an_outcome_is_recorded_while_a_long_item_after_it_is_awaited():
+    layer = WatchedAsync()
+
+    @idempotent_batch(persistence_store=layer, config=BY_ID, key_prefix="charge", record_after_seconds=0.01)
+    async def charge(order):
+        return order["id"] == 1 or await asyncio.to_thread(layer._layer.completed.wait, 30)
+
+    assert [each.answer for each in asyncio.run(charge(orders(1, 2)))] == [True, True]
+
+
+def test_with_no_time_to_wait_each_outcome_is_recorded_before_the_next_item_runs(flavour):
+    layer = flavour.layer()
+    seen = []
+
+    def work(order):
+        seen.append(stored(flavour, layer))
+
+    over_many(flavour, work, layer, record_after_seconds=0)(orders(1, 2, 3))
+    assert seen == [
+        [INPROGRESS] * 3,
+        [COMPLETED, INPROGRESS, INPROGRESS],
+        [COMPLETED, COMPLETED, INPROGRESS],
+    ]
+
+
+def test_no_more_keys_are_claimed_ahead_than_asked_for(flavour):
+    layer = flavour.layer()
+    claimed = []
+
+    def work(order):
+        claimed.append(stored(flavour, layer).count(INPROGRESS))
+
+    over_many(flavour, work, layer, claimed_at_once=2)(orders(*range(5)))
+    assert claimed == [2, 2, 2, 2, 1]
+
+
+def test_where_leases_cannot_be_renewed_no_key_waits_for_its_turn(clock):
+    class Unrenewed(MemoryPersistenceLayer):
+        can_renew = False
+
+    layer = Unrenewed(clock=clock)
+    claimed = []
+
+    @idempotent_batch(persistence_store=layer, config=BY_ID, key_prefix="charge")
+    def charge(order):
+        claimed.append(sum(record.stored_status == INPROGRESS for record in layer._records.values()))
+
+    charge(orders(1, 2, 3))
+    assert claimed == [1, 1, 1]
+
+
+# --- waiting, order, concurrency --------------------------------------------------------------------------------------
+
+
+def test_an_item_that_runs_elsewhere_is_waited_for_after_the_others_have_run():
+    config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait", wait_timeout_seconds=30)
+    layer, order_of_runs = MemoryPersistenceLayer(), []
+    layer.blocking = True
+    inside, leave = threading.Event(), threading.Event()
+
+    def hold(order):
+        inside.set()
+        leave.wait(30)
+        return "paid elsewhere"
+
+    holder = threading.Thread(
+        target=lambda: idempotent_function(
+            hold, data_keyword_argument="order", persistence_store=layer, config=BY_ID, key_prefix="charge"
+        )({"id": 1})
+    )
+    holder.start()
+    inside.wait(30)
+
+    @idempotent_batch(persistence_store=layer, config=config, key_prefix="charge")
+    def charge(order):
+        order_of_runs.append(order["id"])
+        if order["id"] == 3:
+            leave.set()
+        return "paid"
+
+    result = charge(orders(1, 2, 3))
+    holder.join()
+    assert order_of_runs == [2, 3]
+    assert [(each.status, each.answer) for each in result] == [
+        ("replayed", "paid elsewhere"),
+        ("returned", "paid"),
+        ("returned", "paid"),
+    ]
+
+
+def test_after_a_failure_the_items_behind_it_are_left_alone_where_that_is_asked_for(flavour):
+    layer, work = flavour.layer(), Work(2)
+    charge = over_many(flavour, work, layer, stop_at_failure=True, claimed_at_once=3)
+    result = charge(orders(1, 2, 3, 1, 4, 5))
+    assert statuses(result) == ["returned", "raised", "not_run", "not_run", "not_run", "not_run"]
+    assert work.runs == [1, 2]
+    assert stored(flavour, layer) == [COMPLETED]
+    assert [each.item["id"] for each in result.failures] == [2, 3, 1, 4, 5]
+    work.failing.clear()
+    assert statuses(charge(orders(2, 3, 1, 4, 5))) == ["returned", "returned", "replayed", "returned", "returned"]
+
+
+def test_an_item_that_cannot_begin_is_a_failure_too_and_those_before_it_run(flavour):
+    strict = IdempotencyConfig(event_key_jmespath="id", raise_on_no_idempotency_key=True)
+    work = Work()
+    result = over_many(flavour, work, flavour.layer(), strict, stop_at_failure=True)(orders(1, None, 2))
+    assert statuses(result) == ["returned", "raised", "not_run"]
+    assert work.runs == [1]
+
+
+@pytest.mark.parametrize("layer_class", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
+def test_so_many_async_items_as_asked_for_are_under_way_at_the_same_time(layer_class):
+    async def main():
+        under_way, most = 0, 0
+
+        @idempotent_batch(persistence_store=layer_class(), config=BY_ID, key_prefix="charge", concurrency=3)
+        async def charge(order):
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.001)
+            under_way -= 1
+            return order["id"]
+
+        result = await charge(orders(*range(10), 3))
+        assert [each.answer for each in result] == [*range(10), 3]
+        return most
+
+    assert asyncio.run(main()) == 3
+
+
+# --- as one by one ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_batch_comes_to_what_its_items_come_to_one_by_one(flavour, clock, seed):
+    """The same orders, on stores with the same history: the same endings, the same runs of each, the same records."""
+    chance = random.Random(seed)  # noqa: S311  # a simulation
+    config = IdempotencyConfig(
+        event_key_jmespath="id",
+        payload_validation_jmespath="amount",
+        replay_exceptions=DeclinedError if chance.random() < 0.5 else (),
+        on_abandoned=chance.choice(["retry", "raise"]),
+        use_local_cache=chance.random() < 0.3,
+    )
+    batch = [{"id": chance.randrange(8), "amount": chance.randrange(1, 12) // 10} for _ in range(12)]
+    failures = {chance.randrange(8) for _ in range(2)}
+    before = [({"id": number, "amount": 0}, chance.choice(["done", "failed", "died", "none"])) for number in range(8)]
+
+    def history(layer):
+        for order, what in before:
+            if what == "none":
+                continue
+            if what == "died":
+                layer.fail("delete")
+            one_at_a_time_into(flavour, Work(*([order["id"]] if what != "done" else [])), layer, config, order)
+            layer.heal()
+        clock.advance(31)
+
+    alone, together = failing(flavour, clock=clock), failing(flavour, clock=clock)
+    moment = clock.now_ms()
+    history(alone)
+    work_alone = Work(*failures)
+    ends = [one_at_a_time_into(flavour, work_alone, alone, config, order) for order in batch]
+    clock.advance((moment - clock.now_ms()) / 1000)
+    history(together)
+    work_together = Work(*failures)
+    result = over_many(flavour, work_together, together, config)(batch)
+    assert [(type(each.error), each.answer) for each in result] == ends
+    assert sorted(work_together.runs) == sorted(work_alone.runs)
+    assert plain_records(flavour, together) == plain_records(flavour, alone)
+
+
+def one_at_a_time_into(flavour, work, layer, config, order):
+    try:
+        return type(None), one_at_a_time(flavour, work, layer, config)(order)
+    except Exception as error:  # noqa: BLE001  # compared
+        return type(error), None
+
+
+def plain_records(flavour, layer):
+    records = flavour.inner(layer._layer)._records
+    return {key: (each.stored_status, each.attempt, each.response_data) for key, each in records.items()}
+
+
+# --- what a batch is, and what its items are called -------------------------------------------------------------------
+
+
+def test_an_empty_batch_and_any_iterable_are_batches(flavour):
+    charge = over_many(flavour, Work(), flavour.layer())
+    assert list(charge([])) == []
+    assert charge([]).batch_item_failures() == {"batchItemFailures": []}
+    assert len(charge(order for order in orders(1, 2))) == 2
+
+
+def test_further_arguments_go_to_each_item(flavour):
+    result = over_many(flavour, Work(), flavour.layer())(orders(1, 2), note="x")
+    assert [each.answer["note"] for each in result] == ["x", "x"]
+
+
+@pytest.mark.parametrize(
+    ("record", "identifier"),
+    [
+        ({"messageId": "m1", "body": "{}"}, "m1"),
+        ({"kinesis": {"sequenceNumber": "496", "data": ""}}, "496"),
+        ({"dynamodb": {"SequenceNumber": "111", "Keys": {}}}, "111"),
+        ({"id": 7}, None),
+        (["m1"], None),
+    ],
+)
+def test_records_of_lambda_events_have_an_identifier(record, identifier):
+    charge = idempotent_batch(lambda _: None, persistence_store=MemoryPersistenceLayer(), key_prefix="charge")
+    assert charge([record])[0].item_identifier == identifier
+
+
+def test_the_records_of_powertools_have_one_too_and_its_event_is_the_payload():
+    from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord  # noqa: PLC0415  # slow to load
+
+    config = IdempotencyConfig(event_key_jmespath="powertools_json(body).id")
+    runs = []
+
+    @idempotent_batch(persistence_store=MemoryPersistenceLayer(), config=config, key_prefix="charge")
+    def charge(record):
+        runs.append(record.json_body["id"])
+        if record.json_body["id"] == 2:
+            raise DeclinedError
+
+    records = [SQSRecord({"messageId": f"m{n}", "body": json.dumps({"id": n // 2})}) for n in range(6)]
+    assert charge(records).batch_item_failures() == {
+        "batchItemFailures": [{"itemIdentifier": "m4"}, {"itemIdentifier": "m5"}]
+    }
+    assert runs == [0, 1, 2, 2]
+
+
+def test_failures_are_reported_by_the_identifiers_that_the_caller_gives():
+    charge = idempotent_batch(
+        Work(2),
+        persistence_store=MemoryPersistenceLayer(),
+        key_prefix="charge",
+        key=lambda order: order["id"],
+        item_identifier=lambda order: f"order {order['id']}",
+    )
+    result = charge(orders(1, 2, 3))
+    assert result.batch_item_failures() == {"batchItemFailures": [{"itemIdentifier": "order 2"}]}
+    with pytest.raises(ExceptionGroup, match="1 of 3 items failed") as failures:
+        result.raise_failures()
+    assert failures.group_contains(DeclinedError, depth=1)
+    charge(orders(1)).raise_failures()
+
+
+def test_a_report_without_identifiers_is_refused_also_where_nothing_failed():
+    charge = idempotent_batch(Work(), persistence_store=MemoryPersistenceLayer(), key_prefix="charge")
+    with pytest.raises(IdempotencyConfigError, match="dict has not; give item_identifier"):
+        charge(orders(1)).batch_item_failures()
+
+
+# --- wrong use --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("items", [{"Records": []}, "text", b"bytes", 7, None])
+def test_what_is_no_batch_is_refused_before_anything_ran(flavour, items):
+    work = Work()
+    with pytest.raises(IdempotencyConfigError, match="takes a batch"):
+        over_many(flavour, work, flavour.layer())(items)
+    assert work.runs == []
+
+
+@pytest.mark.parametrize(
+    ("tell", "message"),
+    [
+        (lambda order: order["nr"], "failed on item 0"),
+        (lambda order: None, "must tell a string; for item 0 it told None"),
+    ],
+)
+def test_an_item_identifier_that_does_not_tell_is_refused_before_anything_ran(flavour, tell, message):
+    work = Work()
+    with pytest.raises(IdempotencyConfigError, match=message):
+        over_many(flavour, work, flavour.layer(), item_identifier=tell)(orders(1))
+    assert work.runs == []
+
+
+def test_a_key_that_cannot_be_told_fails_its_item_alone(flavour):
+    result = over_many(flavour, Work(), flavour.layer(), None, key=lambda order: order["nr"])(
+        [{"id": 1, "nr": 1}, {"id": 2}]
+    )
+    assert statuses(result) == ["returned", "raised"]
+    assert isinstance(result[1].error, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"concurrency": 0}, "concurrency must be"),
+        ({"concurrency": True}, "concurrency must be"),
+        ({"concurrency": 2}, "is for `async def`"),
+        ({"claimed_at_once": 0}, "claimed_at_once must be"),
+        ({"record_after_seconds": -1}, "record_after_seconds must be"),
+        ({"record_after_seconds": "1"}, "record_after_seconds must be"),
+        ({"stop_at_failure": 1}, "stop_at_failure must be"),
+        ({"key": "id"}, "key must be callable"),
+        ({"item_identifier": "id"}, "item_identifier must be callable"),
+        ({"key": len, "config": BY_ID}, "both say what makes the key"),
+        ({"config": {}}, "config must be"),
+    ],
+)
+def test_options_that_are_wrong_are_refused_when_decorating(options, message):
+    with pytest.raises(IdempotencyConfigError, match=message):
+        idempotent_batch(Work(), **{"persistence_store": MemoryPersistenceLayer(), "key_prefix": "charge", **options})
+
+
+class Shop:
+    def charge(self, order):
+        return order["id"]
+
+    nothing = staticmethod(lambda: None)
+
+
+def test_a_method_is_passed_bound_and_a_function_takes_its_item_first():
+    layer = MemoryPersistenceLayer()
+    with pytest.raises(IdempotencyConfigError, match="pass the bound one"):
+        idempotent_batch(Shop.charge, persistence_store=layer)
+    assert [each.answer for each in idempotent_batch(Shop().charge, persistence_store=layer)(orders(1, 2))] == [1, 2]
+    with pytest.raises(IdempotencyConfigError, match="must take the item as its first argument"):
+        idempotent_batch(Shop.nothing, persistence_store=layer)
+    with pytest.raises(IdempotencyConfigError, match="is asynchronous and"):
+        idempotent_batch(Shop().charge, persistence_store=AsyncMemoryPersistenceLayer())
+
+
+def test_a_url_opens_the_layer_that_the_function_needs(tmp_path):
+    @idempotent_batch(persistence_store=f"sqlite:///{tmp_path}/records.db", key_prefix="charge")
+    def charge(order):
+        return order["id"]
+
+    @idempotent_batch(persistence_store=f"sqlite:///{tmp_path}/records.db", key_prefix="charge")
+    async def charge_async(order):
+        raise AssertionError(order)
+
+    assert statuses(charge(orders(1, 2))) == ["returned"] * 2
+    assert statuses(asyncio.run(charge_async(orders(1, 2)))) == ["replayed"] * 2
+
+
+def test_switched_off_all_items_run_straight_through(flavour, monkeypatch):
+    monkeypatch.setenv("RETRYSAFE_DISABLED", "1")
+    work, layer = Work(2), flavour.layer()
+    with pytest.warns(UserWarning, match="switched off"):
+        result = over_many(flavour, work, layer)(orders(1, 2, 1))
+    assert statuses(result) == ["returned", "raised", "returned"]
+    assert work.runs == [1, 2, 1]
+    assert stored(flavour, layer) == []
+
+
+# --- many batches at the same time ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_batches_of_several_consumers_that_overlap_run_each_item_once(blocking):
+    """Outcomes are recorded in both threads, as fast as they come, and items wait for those of other consumers."""
+    layer = Watched()
+    layer.blocking = blocking
+    config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait")
+    runs, failures = [], []
+
+    def work(order):
+        runs.append(order["id"])
+        return order["id"]
+
+    charge = idempotent_batch(
+        work, persistence_store=layer, config=config, key_prefix="charge", record_after_seconds=1e-6, claimed_at_once=7
+    )
+
+    def consume(seed):
+        chance = random.Random(seed)  # noqa: S311  # a simulation
+        for _ in range(10):
+            ids = [chance.randrange(60) for _ in range(20)]
+            failures.extend(each for each, id_ in zip(charge(orders(*ids)), ids, strict=True) if each.answer != id_)
+
+    consumers = [threading.Thread(target=consume, args=(seed,)) for seed in range(4)]
+    for consumer in consumers:
+        consumer.start()
+    for consumer in consumers:
+        consumer.join()
+    assert failures == []
+    assert len(runs) == len(set(runs))

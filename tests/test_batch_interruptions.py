@@ -1,0 +1,316 @@
+"""Batches that are interrupted: what has run is recorded, what has not is free, and the caller is interrupted too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_batch
+from retrysafe.persistence.datarecord import COMPLETED
+from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+from retrysafe.testing import AsyncFailingLayer, FailingLayer
+
+BY_ID = IdempotencyConfig(event_key_jmespath="id")
+
+
+def orders(*ids):
+    return [{"id": each} for each in ids]
+
+
+def recorded(layer):
+    """The ids of the orders whose answers are stored; a record that is still running is shown as "running"."""
+    return sorted(
+        record.response_data if record.stored_status == COMPLETED else "running" for record in layer._records.values()
+    )
+
+
+def over_many(work, layer, config=BY_ID, **options):
+    return idempotent_batch(work, persistence_store=layer, config=config, key_prefix="charge", **options)
+
+
+# --- sync -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_in_an_item_keeps_what_has_run_and_frees_the_rest(error):
+    layer, runs = MemoryPersistenceLayer(), []
+
+    def work(order):
+        runs.append(order["id"])
+        if order["id"] == 3:
+            raise error
+        return order["id"]
+
+    with pytest.raises(error):
+        over_many(work, layer)(orders(1, 2, 3, 4, 1))
+    assert runs == [1, 2, 3]
+    assert recorded(layer) == ["1", "2"]
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_an_interruption_while_keys_are_claimed_frees_them_all_and_nothing_runs(applied, number):
+    inner = MemoryPersistenceLayer()
+    layer, runs = FailingLayer(inner), []
+    layer.fail("put", call=number, applied=applied, error=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        over_many(runs.append, layer, None)(orders(1, 2, 3))
+    assert (runs, len(inner)) == ([], 0)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_interruption_while_outcomes_are_recorded_records_them_first(applied, number):
+    inner = MemoryPersistenceLayer()
+    layer = FailingLayer(inner)
+    layer.fail("update", call=number, applied=applied, error=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        over_many(lambda order: order["id"], layer)(orders(1, 2))
+    assert recorded(inner) == ["1", "2"]
+
+
+def test_an_interruption_while_keys_are_freed_frees_them_all_the_same():
+    inner = MemoryPersistenceLayer()
+    layer = FailingLayer(inner)
+    layer.fail("delete", call=1, error=KeyboardInterrupt)
+
+    def work(order):
+        if order["id"] == 2:
+            raise ValueError
+        return order["id"]
+
+    with pytest.raises(KeyboardInterrupt):
+        over_many(work, layer)(orders(1, 2, 3))
+    assert recorded(inner) == ["1", "3"]
+
+
+def test_a_listener_that_exits_ends_the_batch_and_leaves_no_key_behind():
+    layer, heard = MemoryPersistenceLayer(), []
+
+    def leave(event):
+        heard.append(event)
+        if len(heard) == 3:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        over_many(lambda order: order["id"], layer, IdempotencyConfig(event_hook=leave))(orders(1, 2, 3, 4))
+    assert "running" not in recorded(layer)
+
+
+class Torn(KeyboardInterrupt):
+    """An interruption that strikes at a chosen call of one of our functions."""
+
+
+def torn_at(number, batch):
+    """Run the batch; at the so-manieth call of a function of ours the interruption strikes. Whether it did."""
+    calls = 0
+
+    def strike(frame, event, arg):
+        nonlocal calls
+        if event == "call" and "/retrysafe/" in frame.f_code.co_filename:
+            calls += 1
+            if calls == number:
+                sys.setprofile(None)
+                raise Torn
+
+    # A run that is torn at its very end stays the current one of its context.
+    context = contextvars.copy_context()
+    sys.setprofile(strike)
+    try:
+        context.run(batch)
+    except Torn:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def test_an_interruption_anywhere_loses_no_answer_and_leaves_no_key_behind():
+    """But at the one place where nobody can know: between the end of a function and what is told of it."""
+    number, unknown = 0, 0
+    while True:
+        number += 1
+        layer, runs = MemoryPersistenceLayer(), []
+
+        def work(order, runs=runs):
+            runs.append(str(order["id"]))
+            return order["id"]
+
+        charge = over_many(work, layer, record_after_seconds=3600)
+        if not torn_at(number, lambda charge=charge: charge(orders(1, 2, 3, 1))):
+            break
+        assert "running" not in recorded(layer), number
+        assert set(recorded(layer)) <= set(runs), number
+        unknown += len(runs) - len(recorded(layer))
+        assert len(runs) - len(recorded(layer)) <= 1, number
+    assert number > 100
+    assert unknown <= 15  # five of our calls for each of three items
+
+
+# --- async ------------------------------------------------------------------------------------------------------------
+
+
+class Stage:
+    """Work for a batch that a test cancels when an order has come so far."""
+
+    def __init__(self):
+        self.reached = asyncio.Event()
+        self.runs = []
+
+    async def __call__(self, order):
+        self.runs.append(order["id"])
+        if order.get("stays"):
+            self.reached.set()
+            await asyncio.sleep(3600)
+        return order["id"]
+
+
+def over_many_async(stage, layer, **options):
+    async def work(order):
+        return await stage(order)
+
+    return over_many(work, layer, **options)
+
+
+@pytest.mark.parametrize("times", [1, 50])
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_cancellation_keeps_what_has_run_and_frees_the_rest(times, concurrency):
+    async def main():
+        inner = AsyncMemoryPersistenceLayer()
+        stage = Stage()
+        batch = [{"id": 1}, {"id": 2, "stays": True}, {"id": 3, "stays": concurrency > 1}, {"id": 4}]
+        task = asyncio.ensure_future(
+            over_many_async(stage, inner, concurrency=concurrency, record_after_seconds=3600)(batch)
+        )
+        await stage.reached.wait()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert 4 not in stage.runs
+        assert recorded(inner._layer) == ["1"]
+
+    asyncio.run(main())
+
+
+def test_a_function_that_does_not_heed_the_cancellation_is_recorded_and_the_cancellation_follows():
+    async def main():
+        layer, reached = AsyncMemoryPersistenceLayer(), asyncio.Event()
+
+        async def work(order):
+            reached.set()
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                return order["id"]
+
+        task = asyncio.ensure_future(over_many(work, layer)(orders(1, 2)))
+        await reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert recorded(layer._layer) == ["1"]
+
+    asyncio.run(main())
+
+
+def test_a_cancellation_while_keys_are_claimed_frees_them():
+    async def main():
+        inner = AsyncMemoryPersistenceLayer()
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        class Slow(AsyncFailingLayer):
+            async def _put_record(self, data_record):
+                await super()._put_record(data_record)
+                asked.set()
+                await go_on.wait()
+
+        stage = Stage()
+        task = asyncio.ensure_future(over_many_async(stage, Slow(inner))(orders(1, 2)))
+        await asked.wait()
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (stage.runs, len(inner)) == ([], 0)
+
+    asyncio.run(main())
+
+
+def test_an_item_that_ends_in_a_cancellation_of_its_own_making_fails_alone():
+    async def main():
+        layer = AsyncMemoryPersistenceLayer()
+
+        async def work(order):
+            if order["id"] == 2:
+                raise asyncio.CancelledError
+            return order["id"]
+
+        result = await over_many(work, layer)(orders(1, 2, 3))
+        assert [each.ok for each in result] == [True, False, True]
+        assert isinstance(result[1].error, asyncio.CancelledError)
+        assert recorded(layer._layer) == ["1", "3"]
+
+    asyncio.run(main())
+
+
+def test_an_exit_in_an_async_item_ends_the_batch():
+    async def main():
+        layer, runs = AsyncMemoryPersistenceLayer(), []
+
+        async def work(order):
+            runs.append(order["id"])
+            if order["id"] == 2:
+                raise SystemExit
+            return order["id"]
+
+        with pytest.raises(SystemExit):
+            await over_many(work, layer)(orders(1, 2, 3))
+        assert runs == [1, 2]
+        assert recorded(layer._layer) == ["1"]
+
+    asyncio.run(main())
+
+
+# --- the death of the process -----------------------------------------------------------------------------------------
+
+DYING = """
+    import os, sys
+    from retrysafe import IdempotencyConfig, idempotent_batch
+    from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+
+    config = IdempotencyConfig(event_key_jmespath="id", in_progress_expires_after_seconds=0.2)
+    layer = SQLitePersistenceLayer(sys.argv[1], synchronous="off")
+
+    @idempotent_batch(
+        persistence_store=layer, config=config, key_prefix="charge", record_after_seconds=float(sys.argv[2])
+    )
+    def charge(order):
+        print(order["id"], flush=True)
+        if order["id"] == 4:
+            os._exit(9)
+        return order["id"]
+
+    charge([{"id": number} for number in range(6)])
+"""
+
+
+@pytest.mark.parametrize(("record_after", "lost"), [(0, 0), (3600, 4)])
+def test_after_the_death_of_the_process_only_what_was_not_recorded_runs_again(tmp_path, record_after, lost):
+    path = tmp_path / "records.db"
+    program = [sys.executable, "-c", textwrap.dedent(DYING), str(path), str(record_after)]
+    died = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (died.returncode, died.stdout.split()) == (9, ["0", "1", "2", "3", "4"])
+    runs = []
+    with SQLitePersistenceLayer(path) as layer:
+        config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait")
+        result = over_many(lambda order: runs.append(order["id"]), layer, config)(orders(*range(6)))
+    assert all(each.ok for each in result)
+    assert sorted(runs) == list(range(4 - lost, 6))

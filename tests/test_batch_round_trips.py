@@ -1,0 +1,385 @@
+"""What a batch costs: how often each kind of store is asked, by each kind of client, and what a lost reply does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+import redis
+import redis.asyncio
+
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_batch
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError, IdempotencyPersistenceConsistencyError
+from retrysafe.persistence._cache_commands import READ, Command
+from retrysafe.persistence._cache_pipelines import sending
+from retrysafe.persistence._threads import Threads
+from retrysafe.persistence.base import AsyncBasePersistenceLayer
+from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
+from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from retrysafe.persistence.many import AT_ONCE, form_for_many, one_by_one
+from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+from retrysafe.persistence.threads import ThreadedPersistenceLayer
+from retrysafe.testing._driving import settled
+from servers import RedisCluster, RedisServer, programs
+from support.any_client import Glide, RedisPy
+from support.dynamodb_support import client_at, new_table
+
+COUNT = 60
+CLIENTS = {
+    "redis-py": RedisPy(),
+    "redis-py-async": RedisPy(asynchronous=True),
+    "valkey-py": RedisPy("valkey"),
+    "valkey-py-async": RedisPy("valkey", asynchronous=True),
+    "glide": Glide(),
+    "glide-async": Glide(asynchronous=True),
+}
+
+
+class DeclinedError(Exception):
+    """What the work raises for an order that is to fail."""
+
+
+def orders(prefix, count=COUNT):
+    return [{"id": f"{prefix}-{number}"} for number in range(count)]
+
+
+class Shop:
+    """Charges batches, sync or async, on one layer."""
+
+    def __init__(self, layer, **options):
+        self.runs = []
+        options = {"persistence_store": layer, "key_prefix": "shop", **options}
+        if isinstance(layer, AsyncBasePersistenceLayer):
+            self.charge = idempotent_batch(self.work_async, **options)
+        else:
+            self.charge = idempotent_batch(self.work, **options)
+
+    def work(self, order):
+        self.runs.append(order["id"])
+        if order["id"].startswith("bad"):
+            raise DeclinedError
+        return order["id"]
+
+    async def work_async(self, order):
+        return self.work(order)
+
+
+def reads(server):
+    """How often the server's nodes have read from a connection: a pipeline is read at once, or in a few parts."""
+    nodes = server.nodes if isinstance(server, RedisCluster) else [server]
+    return sum(int(node.info("stats")["total_reads_processed"]) for node in nodes)
+
+
+async def with_client(client, server, use):
+    opened = await settled(client.open(server))
+    layer = (AsyncCachePersistenceLayer if client.is_async else CachePersistenceLayer)(client=opened)
+    try:
+        return await use(layer)
+    finally:
+        await settled(layer.close())
+        await settled(client.close(opened))
+
+
+# --- Redis and Valkey -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("server_name", ["valkey_91", "redis_cluster"])
+def test_a_batch_asks_each_node_twice_and_a_replayed_one_once(name, server_name, request):
+    server = request.getfixturevalue(server_name)
+    nodes = len(server.nodes) if isinstance(server, RedisCluster) else 1
+
+    async def use(layer):
+        shop = Shop(layer)
+        for prefix in ("first", "bad first"):  # connects, and teaches the server the scripts
+            await settled(shop.charge(orders(f"{prefix}-{name}")))
+        asked = []
+        for prefix in ("good", "good", "bad"):
+            before = reads(server)
+            result = await settled(shop.charge(orders(f"{prefix}-{name}")))
+            asked.append(reads(server) - before)
+            assert len({each.status for each in result}) == 1
+        return asked
+
+    new, replayed, failed = asyncio.run(with_client(CLIENTS[name], server, use))
+    # The count has a part for itself, and clients send 20 kB in parts, which may be read apart. One by one it is 120.
+    assert max(new, replayed, failed) <= 20 * nodes
+
+
+@pytest.mark.parametrize("name", ["redis-py", "redis-py-async"])
+def test_a_batch_of_ten_is_two_requests_and_a_replayed_one_a_single_one(name, valkey_91, proxy_to):
+    proxy = proxy_to(valkey_91)
+
+    async def use(layer):
+        shop = Shop(layer)
+        await settled(shop.charge(orders("trips", 3)))
+        for expected in (2, 1):
+            proxy.forget_requests()
+            await settled(shop.charge(orders(f"ten-{name}", 10)))
+            assert proxy.count() == expected
+
+    asyncio.run(with_client(CLIENTS[name], proxy, use))
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_scripts_that_a_server_forgot_are_sent_once_and_the_rest_goes_together(name, start):
+    server = start(RedisServer(programs.valkey_91()))
+
+    async def use(layer):
+        shop = Shop(layer)
+        await settled(shop.charge(orders("first")))
+        server.command("SCRIPT", "FLUSH")
+        server.command("CONFIG", "RESETSTAT")
+        result = await settled(shop.charge(orders("second")))
+        assert {each.status for each in result} == {"returned"}
+        stats = server.info("commandstats")
+        taught = [stats.get(f"cmdstat_{command}", "calls=0,") for command in ("eval", "script|load")]
+        assert sum(int(each.partition(",")[0].removeprefix("calls=")) for each in taught) <= 4
+
+    asyncio.run(with_client(CLIENTS[name], server, use))
+
+
+@pytest.mark.parametrize("fault", ["drop_reply", "drop_request"])
+@pytest.mark.parametrize("name", ["redis-py", "redis-py-async", "valkey-py", "glide"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_what_is_lost_on_the_way_is_found_out_for_each(name, fault, nth, start, proxy_to):
+    server = start(RedisServer(programs.valkey_91()))
+    proxy = proxy_to(server)
+
+    async def use(layer):
+        shop = Shop(layer)
+        await settled(shop.charge(orders("first", 2)))
+        struck = getattr(proxy, fault)(b"EVALSHA", nth)
+        result = await settled(shop.charge(orders("second", 20)))
+        struck.wait()
+        assert {each.status for each in result} == {"returned"}
+        assert len(shop.runs) == 22
+        again = await settled(shop.charge(orders("second", 20)))
+        assert {each.status for each in again} == {"replayed"}
+
+    asyncio.run(with_client(CLIENTS[name], proxy, use))
+
+
+def test_a_record_that_cannot_be_read_fails_its_item_alone(valkey_91):
+    with redis.Redis(host=valkey_91.host, port=valkey_91.port, decode_responses=True) as client:
+        shop = Shop(CachePersistenceLayer(client=client))
+        batch = orders("unreadable", 6)
+        shop.charge(batch)
+        keys = sorted(key.decode() for key in valkey_91.command("KEYS", "shop#*"))
+        held = {key: valkey_91.command("GET", key) for key in keys}
+        spoilt = next(key for key, text in held.items() if b"unreadable-3" in text)
+        valkey_91.command("SET", spoilt, b"\xff\xfe")
+        result = shop.charge(batch)
+    assert [each.status for each in result] == ["replayed"] * 3 + ["raised"] + ["replayed"] * 2
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("server_name", ["valkey_91", "redis_62", "redis_cluster"])
+def test_what_is_no_text_under_a_key_fails_its_item_alone(name, server_name, request):
+    server = request.getfixturevalue(server_name)
+
+    async def use(layer):
+        shop = Shop(layer, key_prefix=f"no text {name}")
+        batch = orders("order", 6)
+        assert {each.status for each in await settled(shop.charge(batch))} == {"returned"}
+        record = (await settled(layer._for_each("get", [f"no text {name}#{digest('order-3')}"])))[0]
+        holder = server.master_of(record.idempotency_key) if isinstance(server, RedisCluster) else server
+        holder.command("DEL", record.idempotency_key)
+        holder.command("LPUSH", record.idempotency_key, "a list")
+        result = await settled(shop.charge(batch))
+        assert [each.status for each in result] == ["replayed"] * 3 + ["raised"] + ["replayed"] * 2
+        assert isinstance(result[3].error, IdempotencyPersistenceConsistencyError)
+
+    asyncio.run(with_client(CLIENTS[name], server, use))
+
+
+def digest(order_id):
+    return IdempotencyConfig().keys.key_hash({"id": order_id})
+
+
+class MovedError(Exception):
+    """As redis-py calls it."""
+
+
+def test_of_commands_whose_node_is_gone_one_is_tried_again_and_the_rest_when_that_went_well():
+    commands = [Command(READ, f"key {number}", ()) for number in range(4)]
+    for again, replies in (
+        (["a", "b", "c"], ["a", "there", "b", "c"]),
+        ([gone := IdempotencyPersistenceConnectionError("gone")], [gone, "there", gone, gone]),
+    ):
+        course = sending(commands)
+        assert next(course) == commands
+        asked = course.send([MovedError(), "there", MovedError(), MovedError()])
+        for reply in again[:-1]:
+            assert len(asked) == 1
+            asked = course.send([reply])
+        with pytest.raises(StopIteration) as ended:
+            course.send([again[-1]])
+        assert ended.value.value == replies
+
+
+def test_answers_too_large_to_go_with_others_go_by_themselves(valkey_91):
+    with redis.Redis(host=valkey_91.host, port=valkey_91.port) as client:
+
+        @idempotent_batch(persistence_store=CachePersistenceLayer(client=client), key_prefix="large")
+        def charge(order):
+            return "x" * (100_000 if order["id"].endswith("1") else 10)
+
+        for status in ("returned", "replayed"):
+            result = charge(orders("large", 12))
+            assert {each.status for each in result} == {status}
+            assert [len(each.answer) for each in result] == [100_000 if n % 10 == 1 else 10 for n in range(12)]
+
+
+# --- SQLite -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_two_transactions_on_sqlite_and_a_replayed_one_none(tmp_path, monkeypatch):
+    with SQLitePersistenceLayer(tmp_path / "records.db") as layer:
+        writes = []
+        write = layer._connections.write
+        monkeypatch.setattr(layer._connections, "write", lambda command: writes.append(command) or write(command))
+        monkeypatch.setattr(layer._connections, "write_unless_locked", lambda command: None)
+        shop = Shop(layer)
+        for expected in (2, 0):
+            writes.clear()
+            shop.charge(orders("order"))
+            assert len(writes) == expected
+
+
+def test_what_sqlite_cannot_store_is_found_out_for_each(tmp_path):
+    with SQLitePersistenceLayer(tmp_path / "records.db") as layer:
+
+        @idempotent_batch(persistence_store=layer, key_prefix="shop")
+        def charge(order):
+            return "\ud800" if order["id"] == "order-2" else "paid"
+
+        charge(orders("order", 5))
+        result = charge(orders("order", 5))
+    assert all(each.ok for number, each in enumerate(result) if number != 2)
+
+
+def test_claims_that_a_rival_wins_between_look_and_write_are_told_apart(tmp_path, monkeypatch):
+    with (
+        SQLitePersistenceLayer(tmp_path / "records.db") as layer,
+        SQLitePersistenceLayer(tmp_path / "records.db") as other,
+    ):
+        rival, shop = Shop(other), Shop(layer)
+        write = layer._connections.write
+
+        def late(command):
+            if not rival.runs:
+                rival.charge(orders("order", 6)[::2])
+            return write(command)
+
+        monkeypatch.setattr(layer._connections, "write", late)
+        result = shop.charge(orders("order", 6))
+    assert [each.status for each in result] == ["replayed", "returned"] * 3
+    assert len(rival.runs) == len(shop.runs) == 3
+
+
+# --- DynamoDB ---------------------------------------------------------------------------------------------------------
+
+
+class Waiting:
+    """A client of DynamoDB whose requests wait for each other, so many at a time."""
+
+    def __init__(self, client, together):
+        self._client = client
+        self.meta = client.meta
+        self._barrier = threading.Barrier(together)
+        self.put_item = self._together(client.put_item)
+        self.get_item, self.update_item, self.delete_item = client.get_item, client.update_item, client.delete_item
+
+    def _together(self, method):
+        def request(**parameters):
+            self._barrier.wait(30)
+            return method(**parameters)
+
+        return request
+
+
+def test_dynamodb_is_asked_for_many_records_at_the_same_time(dynoxide):
+    table = new_table(dynoxide)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=Waiting(client_at(dynoxide.url), together=8))
+    shop = Shop(layer)
+    assert {each.status for each in shop.charge(orders("order", 16))} == {"returned"}
+    layer.close()
+
+
+def test_an_interruption_waits_for_the_requests_under_way_and_sends_no_further_ones():
+    threads, begun, done = Threads(2), threading.Semaphore(0), []
+    go_on = threading.Event()
+
+    def request(number):
+        begun.release()
+        go_on.wait(30)
+        done.append(number)
+
+    class Interrupted:
+        """A list of arguments, the end of which is an interruption."""
+
+        def __len__(self):
+            return 20
+
+        def __iter__(self):
+            yield from range(10)
+            begun.acquire()
+            begun.acquire()
+            threading.Timer(0.01, go_on.set).start()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.outcomes(request, Interrupted())
+    assert len(done) == 2
+    threads.close()
+
+
+# --- layers with and without a form for many --------------------------------------------------------------------------
+
+
+def test_a_class_that_writes_a_method_anew_is_asked_by_that_method(tmp_path):
+    stored = []
+
+    class Counting(SQLitePersistenceLayer):
+        def _update_record(self, data_record):
+            stored.append(data_record.idempotency_key)
+            super()._update_record(data_record)
+
+    with Counting(tmp_path / "records.db") as layer:
+        assert form_for_many(layer, "put", one_by_one) == layer._for_each
+        Shop(layer).charge(orders("order", 5))
+        asyncio.run(ThreadedPersistenceLayer(layer)._for_each("get", ["a", "b"]))
+    assert len(stored) == 5
+
+
+def test_an_async_layer_without_a_form_for_many_is_asked_for_some_at_the_same_time():
+    async def main():
+        under_way, most = 0, 0
+        inner = MemoryPersistenceLayer()
+
+        class Plain(AsyncBasePersistenceLayer):
+            async def _put_record(self, data_record):
+                nonlocal under_way, most
+                under_way += 1
+                most = max(most, under_way)
+                await asyncio.sleep(0)
+                under_way -= 1
+                inner._put_record(data_record)
+
+            async def _get_record(self, idempotency_key):
+                return inner._get_record(idempotency_key)
+
+            async def _update_record(self, data_record):
+                inner._update_record(data_record)
+
+            async def _delete_record(self, data_record):
+                inner._delete_record(data_record)
+
+        config = IdempotencyConfig(in_progress_expires_after_seconds=3600)
+        shop = Shop(Plain(), config=config, concurrency=2 * AT_ONCE)
+        assert {each.status for each in await shop.charge(orders("order", 100))} == {"returned"}
+        return most
+
+    assert asyncio.run(main()) == AT_ONCE

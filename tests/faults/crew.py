@@ -120,7 +120,10 @@ class Crew:
         return self._job.began
 
     def fork(self, slot: int) -> None:
-        """A new worker for the slot."""
+        """A new worker for the slot, on a machine whose clock is right, unless it is the one that all are on."""
+        home = self._homes[slot]
+        if home.clock is not None and not self._store.judged_by_own_clock:
+            self.move_clock(slot, 0.0)
         worker = f"{slot}.{next(self._numbers)}"
         job = dataclasses.replace(
             self._job,
@@ -129,7 +132,7 @@ class Crew:
             is_async=slot % 2 == 1,
             lanes=ASYNC_LANES if slot % 2 else SYNC_LANES,
         )
-        self._working[slot] = worker, self._homes[slot].nursery.fork(job)
+        self._working[slot] = worker, home.nursery.fork(job)
 
     def kill(self, slot: int) -> None:
         """Kill it, at whatever it is."""

@@ -13,7 +13,7 @@ BIN := .venv/bin
 WHEELS_FOR := 3.12
 EXPORT := $(BIN)/uv export --quiet --no-emit-project --format requirements-txt
 
-.PHONY: help setup demo test lint types bench requirements clean
+.PHONY: help setup demo test lint types bench faults requirements clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ types: .venv/.installed ## check types, with mypy and with pyright
 
 bench: .venv/.bench ## measure the library beside Powertools, idemkit and bare commands, and write benchmarks/results
 	$(BIN)/python -m benchmarks --results benchmarks/results
+
+faults: setup ## put every layer through 2,000 faults, for an hour or two; ARGS="--layer sqlite --seconds 60" for less
+	PYTHONPATH=tests $(BIN)/python -m faults --write $(ARGS)
 
 requirements: .venv/.uv-$(UV_VERSION) ## choose the newest versions of all tools, and pin them in requirements/
 	$(BIN)/uv lock --quiet --upgrade --python $(BIN)/python

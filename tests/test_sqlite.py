@@ -283,6 +283,34 @@ class TestClock:
             layer._put_record(claim("over", owner="b", now_ms=now))
             assert found_by(layer, claim("not over", owner="b", now_ms=now)).owner == "a"
 
+    def test_a_write_that_comes_late_moves_the_times_by_as_much(self, layer, clock):
+        """A claim may have waited for other writers for longer than its lease: it has all of it before it."""
+        for write, made in [
+            (layer._put_record, claim),
+            (layer._renew_record, claim),
+            (layer._update_record, completed),
+        ]:
+            began = clock.ms
+            clock.ms += 2 * LEASE_MS + 5
+            write(made(now_ms=began, made_at_ms=began))
+            assert layer._get_record("key") == made(now_ms=clock.ms)
+
+    def test_so_does_a_late_write_of_many_records(self, layer, clock):
+        keys = ["one", "two"]
+        for operation, made in [("put", claim), ("renew", claim), ("update", completed)]:
+            began = clock.ms
+            clock.ms += 2 * LEASE_MS + 5
+            records = [made(key, now_ms=began, made_at_ms=began) for key in keys]
+            assert layer._for_each(operation, records) == [None, None]
+            assert [layer._get_record(key) for key in keys] == [made(key, now_ms=clock.ms) for key in keys]
+
+    def test_sqlites_own_clock_moves_them_too(self, path):
+        long_ago = time.time_ns() // 1_000_000 - 3 * LEASE_MS
+        with SQLitePersistenceLayer(path, synchronous="off") as layer:
+            layer._put_record(claim(now_ms=long_ago, made_at_ms=long_ago))
+            found = layer._get_record("key")
+            assert not found.lease_over(found.read_at_ms)
+
 
 class TestCost:
     @pytest.fixture

@@ -45,7 +45,10 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The function is about to return `value`, or to raise `error`. `lapsed`: its lease was over, or taken, by then."""
+    """The function is about to return `value`, or to raise `error`. `lapsed`: its lease was over, or taken, by then.
+
+    `lease_until` is the moment up to which its lease is sure to run, as its worker knows it; None: it does not.
+    """
 
     at: int
     worker: str
@@ -55,6 +58,7 @@ class Ended:
     value: Any
     error: str | None
     lapsed: bool
+    lease_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,30 @@ class Refused:
     response: Any
 
 
+# What the nemesis does to one worker. From KILL on it is dead, during STOP it does nothing.
+KILL = "kill"
+STOP = "stop"
+CLOCK = "clock"
+TIME_ZONE = "time zone"
+# To one worker's connections. After LOST_REPLY and HALF_OPEN the store has done what the worker was not told of.
+LOST_REPLY = "lost reply"
+HALF_OPEN = "half open"
+CUT = "cut"
+DELAY = "delay"
+PARTITION = "partition"
+# To the store, and so to all workers. During these it may be out of reach.
+SERVER_KILL = "server kill"
+FAILOVER = "failover"
+DISK_FULL = "disk full"
+FAILING_FSYNC = "failing fsync"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The nemesis did `kind` to a worker, or, where that is None, to the server, from `at` to `until`."""
+    """The nemesis did `kind` to a worker, or, where that is None, to the server, from `at` to `until`.
+
+    CLOCK with None is the clock of the machine on which all run, moved on.
+    """
 
     at: int
     until: int

@@ -24,7 +24,10 @@ class DynamoDBError(Exception):
 
 
 class DynamoDBServer(ServerProcess):
-    """What the three have in common: they keep their tables in memory, so that a restart loses them."""
+    """What the three have in common: they keep their tables in memory, so that a restart loses them.
+
+    Two can be told to keep them in files, by `on_disk`.
+    """
 
     @property
     def url(self) -> str:
@@ -93,10 +96,11 @@ class DynamoDBLocal(DynamoDBServer):
     It cannot be told to listen on 127.0.0.1 alone.
     """
 
-    def __init__(self, java: Path, directory: Path) -> None:
+    def __init__(self, java: Path, directory: Path, *, on_disk: bool = False) -> None:
         super().__init__("dynamodb-local")
         self._java = java
         self._home = directory
+        self._where = ["-dbPath", str(self.directory)] if on_disk else ["-inMemory"]
 
     def arguments(self) -> Sequence[str]:
         return [
@@ -105,7 +109,7 @@ class DynamoDBLocal(DynamoDBServer):
             f"-Djava.library.path={self._home / 'DynamoDBLocal_lib'}",
             "-jar",
             str(self._home / "DynamoDBLocal.jar"),
-            "-inMemory",
+            *self._where,
             "-sharedDb",  # one set of tables, whatever the region and the credentials
             "-disableTelemetry",
             "-port",
@@ -116,12 +120,13 @@ class DynamoDBLocal(DynamoDBServer):
 class Dynoxide(DynamoDBServer):
     """Small and quick: atomic, returns the old item on a failed condition, never deletes by TTL."""
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, *, on_disk: bool = False) -> None:
         super().__init__("dynoxide")
         self._program = program
+        self._where = ["--db-path", str(self.directory / "tables.db")] if on_disk else []
 
     def arguments(self) -> Sequence[str]:
-        return [str(self._program), "--host", self.host, "--port", str(self.port)]
+        return [str(self._program), "--host", self.host, "--port", str(self.port), *self._where]
 
 
 class Moto(DynamoDBServer):

@@ -106,10 +106,15 @@ class CacheConnection:
                 for name, value in options.items()
                 if name.startswith(("ssl_", "socket_", "retry")) or name == "protocol"
             }
-            sentinel = importlib.import_module(f"{module.__name__}.sentinel").Sentinel(
+            sentinels = importlib.import_module(f"{module.__name__}.sentinel")
+            sentinel = sentinels.Sentinel(
                 address.hosts, sentinel_kwargs=theirs | {"ssl": address.tls} | mine, ssl=address.tls, **options
             )
-            return sentinel.master_for(address.service, db=address.db_index), list(sentinel.sentinels)
+            kind = sentinels.SentinelManagedSSLConnection if address.tls else sentinels.SentinelManagedConnection
+            if module is self._library:
+                kind = _closing(kind)
+            client = sentinel.master_for(address.service, db=address.db_index, connection_class=kind)
+            return client, list(sentinel.sentinels)
         ((host, port),) = address.hosts
         client = getattr(module, name)
         connection = importlib.import_module(f"{module.__name__}.connection")
@@ -214,6 +219,19 @@ def _retrying(module: ModuleType, lost: type[Exception]) -> Any:
     retries: Any = importlib.import_module(f"{module.__name__}.retry")
     backoff: Any = importlib.import_module(f"{library}.backoff")
     return retries.Retry(backoff.NoBackoff(), 1, (lost,))
+
+
+def _closing(kind: Any) -> Any:
+    """A synchronous class of connections, made such that a failed read closes the connection, as it does of all others.
+
+    Those to a Sentinel's master stay open, and the policy of tries closes only what it tries again. One that timed out
+    would go back into its pool, and give its late reply to whoever sends the next command: a stranger's answer.
+    """
+
+    def read_response(self: Any, *args: Any, disconnect_on_error: bool = True, **options: Any) -> Any:
+        return kind.read_response(self, *args, disconnect_on_error=disconnect_on_error, **options)
+
+    return type(kind.__name__, (kind,), {"read_response": read_response})
 
 
 def _library(address: Address) -> ModuleType:

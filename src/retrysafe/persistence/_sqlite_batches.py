@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
-from retrysafe.persistence._sqlite_statements import GONE, placed
+from retrysafe.persistence._sqlite_statements import GONE, late_ms, late_seconds, placed
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.persistence.many import one_by_one, outcome
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_TOGETHER: Final = 100
-"""Rows in a statement: SQLite before 3.32 takes 999 values in one, and a row has nine."""
+MOST_TOGETHER: Final = 90
+"""Rows in a statement: SQLite before 3.32 takes 999 values in one, and a row has ten."""
 
 _COLUMNS: Final = "id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data"
 
@@ -72,7 +72,8 @@ def _claimed(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> lis
 def _claimed_after_all(layer: SQLitePersistenceLayer, claim: DataRecord) -> Outcome:
     """Whether this is one of those that got through; else it is claimed by itself."""
     found = outcome(layer._get_record, claim.idempotency_key)
-    if not isinstance(found, Exception) and claim.owner is not None and found.same_claim(claim):
+    # Its times were moved when it was written; nobody else has its token.
+    if not isinstance(found, Exception) and claim.owner is not None and found.owner == claim.owner:
         return None
     return _put(layer, claim)
 
@@ -85,7 +86,7 @@ def _put(layer: SQLitePersistenceLayer, claim: DataRecord) -> Outcome:
 def _written(layer: SQLitePersistenceLayer, operation: Operation, records: Sequence[DataRecord]) -> list[Outcome]:
     """Completed, renewed or released: each where the owner is still the record's."""
     try:
-        changed = layer._write(_BUILT[operation](layer._statements.table, records), len(records))
+        changed = layer._write(_BUILT[operation](layer._statements.table, records, layer._now_ms()), len(records))
     except UnstorableValueError:
         return one_by_one(layer, operation, records)
     except IdempotencyPersistenceLayerError as error:
@@ -105,28 +106,29 @@ def claiming(table: str, claims: Sequence[DataRecord], now_ms: int | None) -> Co
     for claim in claims:
         values += (claim.idempotency_key, claim.stored_status, claim.expiry_timestamp)
         values += (claim.in_progress_expiry_timestamp, claim.owner, claim.attempt)
-        values += (claim.payload_hash, claim.types, claim.response_data)
-    return _claim_text(table, len(claims)), (*values, now_ms, now_ms)
+        values += (claim.payload_hash, claim.types, claim.response_data, claim.made_at_ms)
+    return _claim_text(table, len(claims)), (now_ms, now_ms, *values, now_ms, now_ms)
 
 
-def completing(table: str, records: Sequence[DataRecord]) -> Command:
+def completing(table: str, records: Sequence[DataRecord], now_ms: int | None) -> Command:
     """Store each outcome where the owner is still the record's."""
     values: list[object] = []
     for record in records:
         values += (record.idempotency_key, record.owner, record.stored_status, record.expiry_timestamp)
-        values += (record.payload_hash, record.types, record.response_data)
-    return _complete_text(table, len(records)), tuple(values)
+        values += (record.payload_hash, record.types, record.response_data, record.made_at_ms)
+    return _complete_text(table, len(records)), (now_ms, *values)
 
 
-def renewing(table: str, records: Sequence[DataRecord]) -> Command:
+def renewing(table: str, records: Sequence[DataRecord], now_ms: int | None) -> Command:
     """Move each window and lease on, where the owner is still the record's and it is INPROGRESS."""
     values: list[object] = []
     for record in records:
-        values += (record.idempotency_key, record.owner, record.expiry_timestamp, record.in_progress_expiry_timestamp)
-    return _renew_text(table, len(records)), tuple(values)
+        values += (record.idempotency_key, record.owner, record.expiry_timestamp)
+        values += (record.in_progress_expiry_timestamp, record.made_at_ms)
+    return _renew_text(table, len(records)), (now_ms, now_ms, *values)
 
 
-def releasing(table: str, records: Sequence[DataRecord]) -> Command:
+def releasing(table: str, records: Sequence[DataRecord], now_ms: int | None) -> Command:  # noqa: ARG001  # as the others
     """Remove each claim, under the same condition."""
     values = [value for record in records for value in (record.idempotency_key, record.owner)]
     return _release_text(table, len(records)), tuple(values)
@@ -138,7 +140,11 @@ _BUILT: Final = {"update": completing, "renew": renewing, "delete": releasing}
 @cache
 def _claim_text(table: str, rows: int) -> str:
     return placed(f"""
-        INSERT INTO "{table}" ({_COLUMNS}) VALUES {_rows(rows, 9)}
+        INSERT INTO "{table}" ({_COLUMNS})
+        SELECT column1, column2, column3 + {late_seconds("column10")}, column4 + {late_ms("column10")},
+            column5, column6, column7, column8, column9
+        FROM (VALUES {_rows(rows, 10)})
+        WHERE true
         ON CONFLICT (id) DO UPDATE SET
             status = excluded.status, expiration = excluded.expiration,
             in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
@@ -153,26 +159,27 @@ def _claim_text(table: str, rows: int) -> str:
 
 @cache
 def _complete_text(table: str, rows: int) -> str:
-    return f"""
+    return placed(f"""
         INSERT INTO "{table}" ({_COLUMNS})
-        SELECT t.id, v.column3, v.column4, NULL, t.owner, t.attempt,
+        SELECT t.id, v.column3, v.column4 + {late_seconds("v.column8")}, NULL, t.owner, t.attempt,
             COALESCE(NULLIF(v.column5, ''), t.validation), v.column6, v.column7
-        FROM (VALUES {_rows(rows, 7)}) AS v JOIN "{table}" AS t ON t.id = v.column1 AND t.owner = v.column2
+        FROM (VALUES {_rows(rows, 8)}) AS v JOIN "{table}" AS t ON t.id = v.column1 AND t.owner = v.column2
         WHERE true
         ON CONFLICT (id) DO UPDATE SET
             status = excluded.status, expiration = excluded.expiration, in_progress_expiration = NULL,
-            validation = excluded.validation, types = excluded.types, data = excluded.data"""
+            validation = excluded.validation, types = excluded.types, data = excluded.data""")
 
 
 @cache
 def _renew_text(table: str, rows: int) -> str:
-    return f"""
+    return placed(f"""
         INSERT INTO "{table}" ({_COLUMNS})
-        SELECT t.id, t.status, v.column3, v.column4, t.owner, t.attempt, t.validation, t.types, t.data
-        FROM (VALUES {_rows(rows, 4)}) AS v JOIN "{table}" AS t ON t.id = v.column1 AND t.owner = v.column2
+        SELECT t.id, t.status, v.column3 + {late_seconds("v.column5")}, v.column4 + {late_ms("v.column5")},
+            t.owner, t.attempt, t.validation, t.types, t.data
+        FROM (VALUES {_rows(rows, 5)}) AS v JOIN "{table}" AS t ON t.id = v.column1 AND t.owner = v.column2
         WHERE t.status = '{INPROGRESS}'
         ON CONFLICT (id) DO UPDATE SET
-            expiration = excluded.expiration, in_progress_expiration = excluded.in_progress_expiration"""
+            expiration = excluded.expiration, in_progress_expiration = excluded.in_progress_expiration""")
 
 
 @cache

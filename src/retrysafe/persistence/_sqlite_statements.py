@@ -20,6 +20,23 @@ from retrysafe.persistence.datarecord import INPROGRESS, STORED_STATUSES, DataRe
 # rounding.
 _NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER))"
 
+# By how much the times of a record are moved when it is written: by what has gone by since they were set, for instance
+# in waiting for the lock, so that a lease is whole when it begins. The window is in whole seconds.
+
+
+def late_ms(made_at: str) -> str:
+    """The milliseconds that have gone by since this moment; 0 where it is NULL."""
+    return f"COALESCE({_NOW} - {made_at}, 0)"
+
+
+def late_seconds(made_at: str) -> str:
+    """How many seconds have begun since."""
+    return f"COALESCE({_NOW} / 1000 - {made_at} / 1000, 0)"
+
+
+_LATE_MS: Final = late_ms(":made_at")
+_LATE_SECONDS: Final = late_seconds(":made_at")
+
 # `DataRecord.window_over`. A row edited by hand into other types is never gone, as SQLite sorts text and
 # blobs above every number; a fraction would pass, so the types are asked for.
 _KNOWN: Final = ", ".join(f"'{status}'" for status in sorted(STORED_STATUSES))
@@ -61,7 +78,8 @@ class Statements:
             INSERT INTO "{table}"
                 (id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data)
             VALUES
-                (:id, :status, :window, :lease, :owner, :attempt, :validation, :types, :data)
+                (:id, :status, :window + {_LATE_SECONDS}, :lease + {_LATE_MS}, :owner, :attempt, :validation, :types,
+                :data)
             ON CONFLICT (id) DO UPDATE SET
                 status = excluded.status, expiration = excluded.expiration,
                 in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
@@ -71,13 +89,14 @@ class Statements:
         # `owner = NULL` is never true, so what a peer wrote is nobody's to complete, renew or release.
         self._complete = placed(f"""
             UPDATE "{table}" SET
-                status = :status, expiration = :window, in_progress_expiration = NULL,
+                status = :status, expiration = :window + {_LATE_SECONDS}, in_progress_expiration = NULL,
                 validation = COALESCE(NULLIF(:validation, ''), validation), types = :types, data = :data
             WHERE id = :id AND owner = :owner""")
         self._release = placed(f"""
             DELETE FROM "{table}" WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
         self._renew = placed(f"""
-            UPDATE "{table}" SET expiration = :window, in_progress_expiration = :lease
+            UPDATE "{table}"
+            SET expiration = :window + {_LATE_SECONDS}, in_progress_expiration = :lease + {_LATE_MS}
             WHERE id = :id AND owner = :owner AND status = '{INPROGRESS}'""")
         self._sweep = placed(f"""
             DELETE FROM "{table}"
@@ -89,9 +108,9 @@ class Statements:
         return [
             self.look("", None),
             self.claim(record, None),
-            self.complete(record),
+            self.complete(record, None),
             self.release(record),
-            self.renew(record),
+            self.renew(record, None),
             self.sweep(1, None),
         ]
 
@@ -106,7 +125,11 @@ class Statements:
             record.idempotency_key,
             record.stored_status,
             record.expiry_timestamp,
+            now_ms,
+            record.made_at_ms,
             record.in_progress_expiry_timestamp,
+            now_ms,
+            record.made_at_ms,
             record.owner,
             record.attempt,
             record.payload_hash,
@@ -120,11 +143,13 @@ class Statements:
             None if seen is None else seen.in_progress_expiry_timestamp,
         )
 
-    def complete(self, record: DataRecord) -> Command:
+    def complete(self, record: DataRecord, now_ms: int | None) -> Command:
         """Store the outcome: one row where the owner is still the record's, else none."""
         return self._complete, (
             record.stored_status,
             record.expiry_timestamp,
+            now_ms,
+            record.made_at_ms,
             record.payload_hash,
             record.types,
             record.response_data,
@@ -136,11 +161,15 @@ class Statements:
         """Remove the claim: one row where it is INPROGRESS and the owner is still the record's, else none."""
         return self._release, (record.idempotency_key, record.owner)
 
-    def renew(self, record: DataRecord) -> Command:
+    def renew(self, record: DataRecord, now_ms: int | None) -> Command:
         """Move window and lease on: one row under the same condition as `release`, else none."""
         return self._renew, (
             record.expiry_timestamp,
+            now_ms,
+            record.made_at_ms,
             record.in_progress_expiry_timestamp,
+            now_ms,
+            record.made_at_ms,
             record.idempotency_key,
             record.owner,
         )

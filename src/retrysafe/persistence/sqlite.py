@@ -130,7 +130,7 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
 
     def _update_record(self, data_record: DataRecord) -> None:
         try:
-            completed = self._write(self._statements.complete(data_record))
+            completed = self._write(self._statements.complete(data_record, self._now_ms()))
         except UnstorableValueError as error:
             raise IdempotencyResponseUnavailableError("SQLite cannot store this answer", error) from error
         if not completed:
@@ -140,7 +140,7 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
         self._write(self._statements.release(data_record))
 
     def _renew_record(self, data_record: DataRecord) -> None:
-        if not self._write(self._statements.renew(data_record)):
+        if not self._write(self._statements.renew(data_record, self._now_ms())):
             raise self._lost(data_record)
 
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:

@@ -174,6 +174,30 @@ def test_an_interruption_right_after_the_function_returned_stores_its_answer_fir
     assert call(1) == 1
 
 
+@pytest.mark.parametrize("place", ["stop", "returned"])
+def test_nor_does_one_before_the_heartbeat_has_stopped_free_the_key_of_what_has_run(monkeypatch, place):
+    layer, charge = MemoryPersistenceLayer(), counted()
+    call = idempotent_function(charge, persistence_store=layer, key_prefix="charge")
+
+    torn = []
+
+    def interrupted(self, *args):
+        if not torn:
+            torn.append(True)
+            raise KeyboardInterrupt
+        return original(self, *args)
+
+    from retrysafe.drivers import Running  # noqa: PLC0415  # patched here alone
+
+    original = getattr(Running, place)
+    monkeypatch.setattr(Running, place, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        call(1)
+    assert [record.stored_status for record in layer._records.values()] == [COMPLETED]
+    assert call(1) == 1
+    assert charge.body.runs == 1
+
+
 class SoftTimeLimitError(Exception):
     """As a task queue raises it from a signal handler."""
 

@@ -6,10 +6,9 @@ async one. A block, which has no function to run, steps with `drive` and `drive_
 
 from __future__ import annotations
 
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from retrysafe.endings import interrupted
+from retrysafe.endings import UNSTARTED, interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
 from retrysafe.heartbeat import AsyncBeat, heart, renew
@@ -136,7 +135,7 @@ class Running(Execution):
 
     def returned(self, value: Any) -> Ending:
         """How it ends with this answer."""
-        return _refuse_unstarted(self.call, value) if type(value) in _UNSTARTED else Returned(value, self.lease_end_ms)
+        return _refuse_unstarted(self.call, value) if type(value) in UNSTARTED else Returned(value, self.lease_end_ms)
 
     def raised(self, error: BaseException) -> Ending:
         """How it ends with this exception."""
@@ -165,15 +164,16 @@ def invoke(
         running.over = True
         return Raised(error)
     try:
-        value = function(*args, **kwargs)
+        op.came = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001  # the protocol decides about each
         return running.raised(error)
     finally:
-        running.stop()
-    return running.returned(value)
-
-
-_UNSTARTED = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
+        try:
+            running.stop()
+        except BaseException:
+            running.stop()  # a signal struck in there
+            raise
+    return running.returned(op.came)
 
 
 def _refuse_unstarted(call: Call, value: Any) -> Raised:
@@ -236,7 +236,7 @@ async def invoke_async(
     running = Running()
     running.start(op, store, start_beat)
     try:
-        value = await answered(function(*args, **kwargs))
+        op.came = await answered(function(*args, **kwargs))
     except GeneratorExit:
         running.stop()  # nothing may be awaited any more; the key is free when the lease ends
         raise
@@ -244,4 +244,4 @@ async def invoke_async(
         running.stop()
         return running.raised(error)
     running.stop()
-    return running.returned(value)
+    return running.returned(op.came)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.answers import UnstorableAnswerError
 from retrysafe.events import DEBUG, WARNING, AnswerUnavailable, Completed, LeaseLost, Released
@@ -11,6 +12,7 @@ from retrysafe.failures import encode_failure
 from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, UNAVAILABLE, DataRecord
 from retrysafe.wishes import (
+    NOTHING,
     Claim,
     Complete,
     Ending,
@@ -157,6 +159,17 @@ def _not_stored(end: Ending, error: BaseException) -> Ending:
     return Raised(wrapped)
 
 
+UNSTARTED: Final = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
+"""What a function returns that has not run yet."""
+
+
+def _came(op: Invoke, answer: Any) -> Any:
+    """What the function returned; NOTHING if it raised, has not run, or is still to run."""
+    if isinstance(answer, Returned):
+        return answer.value
+    return NOTHING if isinstance(answer, Raised) or type(op.came) in UNSTARTED else op.came
+
+
 def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
     """What is still owed to the store where a call was torn apart between two wishes: its outcome, or the key.
 
@@ -165,9 +178,9 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
         op: The last wish.
         answer: What it was answered, if it was.
     """
-    if isinstance(op, Invoke) and isinstance(answer, Returned):
+    if isinstance(op, Invoke) and (came := _came(op, answer)) is not NOTHING:
         try:
-            stored = call.plan.codec.encode(answer.value)
+            stored = call.plan.codec.encode(came)
         except UnstorableAnswerError:
             yield from Complete(call.outcome(op.claim, UNAVAILABLE))
         else:

@@ -140,14 +140,23 @@ class Fetch(Op["DataRecord | StoreFailed | None"]):
         self.idempotency_key = idempotency_key
 
 
-class Invoke(Op[Ending]):
-    """Run the function, once, with a heartbeat where the call has one."""
+NOTHING: Any = object()
 
-    __slots__ = ("call", "claim")
+
+class Invoke(Op[Ending]):
+    """Run the function, once, with a heartbeat where the call has one.
+
+    Attributes:
+        came: What the function returned, noted at once, so that an interruption right behind it finds that it has run;
+            NOTHING before.
+    """
+
+    __slots__ = ("call", "came", "claim")
 
     def __init__(self, call: Call, claim: DataRecord) -> None:
         self.call = call
         self.claim = claim
+        self.came = NOTHING
 
 
 class Complete(Op["StoreFailed | Lost | Unstorable | None"]):

@@ -207,6 +207,16 @@ def test_only_the_first_write_of_a_wrong_worker_takes_one_request_more(worker, s
     assert service.requests[2:] == ["PutItem"]
 
 
+def test_a_lease_is_never_dated_by_a_clock_that_has_leapt(worker, service):
+    """Not even for a moment, in which the worker may die and leave the key locked for so long."""
+    leaping = worker()
+    leaping(0)
+    leaping.clock.ahead_ms += 2 * HOUR_MS
+    del service.requests[:]
+    leaping(1)
+    assert service.requests == ["GetItem", "PutItem", "outcome"]
+
+
 @pytest.mark.parametrize("hours", [0, 2, -2])
 def test_what_is_really_over_is_gone_for_wrong_workers_too(dynoxide, table, worker, hours):
     before = worker()

@@ -61,6 +61,7 @@ class RecordSteps:
     def put(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._put_record`."""
         key, time = record.idempotency_key, self._time
+        yield from self._asked_after_a_leap(record)
         seen = standing = None
         for _ in range(_CLAIM_ROUNDS):
             ahead = time.skew_ms + _late_ms(record, time)
@@ -114,6 +115,7 @@ class RecordSteps:
 
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
+        yield from self._asked_after_a_leap(record)
         skew = self._time.skew_ms
         reply = yield from self._sent(self._commands.renew(_moved(record, skew)))
         self._refuse_if_lost(record, reply)
@@ -130,6 +132,15 @@ class RecordSteps:
         reply = yield command
         self._time.note(reply, sent_at)
         return reply
+
+    def _asked_after_a_leap(self, record: DataRecord) -> Steps[None]:
+        """Learn the time by a read, where the clock has leapt.
+
+        A lease dated by a clock that is minutes ahead would hold the key for as much longer, if the caller died before
+        it was put right. What is read is of no interest.
+        """
+        if self._time.has_leapt:
+            yield from self._sent(self._commands.read(record.idempotency_key))
 
     def _put_right(self, record: DataRecord, by_ms: int, again: Callable[[DataRecord], Command]) -> Steps[None]:
         """Write the times once more, where those just written turned out to be far off.

@@ -91,6 +91,11 @@ class ServiceTime:
         estimate = self._estimate
         return estimate is None or abs(self._against_monotonic() - estimate.against_monotonic) > _LEAP_MS
 
+    @property
+    def has_leapt(self) -> bool:
+        """Whether the clock has leapt since the last reply, so that even a good guess would be far off."""
+        return self._estimate is not None and self.is_doubtful
+
     def now_ms(self) -> int:
         """The service's time, as far as it is known."""
         return self._clock.now_ms() + self.skew_ms

@@ -31,7 +31,7 @@ SECTION = "throughput"
 CALLERS = (1, 4, 16, 64, 256)
 SIZE = "100 B"
 CALLS = 512
-SLOW_CALLS = 256
+SLOW_CALLS = 40
 SLOW = "DynamoDB"
 UNCOUNTED = 1
 
@@ -56,9 +56,10 @@ def _figure(place: Place, what: str, kind: str, callers: int, times: list[tuple[
     return replace(figure, plot=f"{place.name}, {what}", line=kind, at=callers)
 
 
-def _given(place: Place) -> list[Payload]:
+def _given(place: Place, callers: int) -> list[Payload]:
+    least = max(SLOW_CALLS, callers) if place.name.startswith(SLOW) else CALLS
     given: list[Payload] = []
-    while len(given) < (SLOW_CALLS if place.name.startswith(SLOW) else CALLS):
+    while len(given) < least:
         given += payloads(SIZE)
     return given
 
@@ -90,7 +91,7 @@ def _in_threads(place: Place, store: Store, callers: int, phase: str, rounds: in
             subjects = {"ours": (ours, ours), "bare": (bare(store.first), bare(store.replay))}
             for name in sorted(subjects, reverse=bool(number % 2)):
                 first, replay = subjects[name]
-                given = _given(place)
+                given = _given(place, callers)
                 if phase == "replay":
                     _timed(pool, callers, first, given)
                 pair[name] = _timed(pool, callers, replay if phase == "replay" else first, given)
@@ -134,7 +135,7 @@ async def _in_tasks(place: Place, callers: int, phase: str, rounds: int) -> list
             pair: dict[str, float] = {}
             for name in sorted(subjects, reverse=bool(number % 2)):
                 first, replay = subjects[name]
-                given = _given(place)
+                given = _given(place, callers)
                 if phase == "replay":
                     await _timed_tasks(callers, first, given)
                 pair[name] = await _timed_tasks(callers, replay if phase == "replay" else first, given)

@@ -69,6 +69,21 @@ class TestLocked:
         by_hand.execute("ROLLBACK")
         layer._update_record(completed())
 
+    def test_a_write_that_has_waited_for_long_looks_for_its_turn_as_often_as_others(self, path, by_hand, monkeypatch):
+        pauses = []
+
+        def look_later(seconds):
+            pauses.append(seconds)
+            if len(pauses) == 200:
+                by_hand.execute("ROLLBACK")
+
+        monkeypatch.setattr("retrysafe.persistence._sqlite_connections.sleep", look_later)
+        with SQLitePersistenceLayer(path, busy_timeout_seconds=60, clock=SetClock()) as layer:
+            by_hand.execute("BEGIN EXCLUSIVE")
+            layer._update_record(completed())
+        assert len(pauses) == 200
+        assert max(pauses) <= 0.001
+
     def test_reading_goes_on(self, layer, by_hand):
         by_hand.execute("BEGIN EXCLUSIVE")
         assert layer._get_record("key") == claim()

@@ -41,6 +41,11 @@ _CHECK_FILE_SECONDS: Final = 1.0
 # Between two looks at something that another thread or process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
 
+# SQLite does not queue writers: each looks again and again whether it is its turn. Its own pauses grow to 100 ms, so one
+# that has waited for long is passed over by all that came later.
+_FIRST_LOOK_SECONDS: Final = 0.00025
+_LOOK_SECONDS: Final = 0.001
+
 
 class Connections:
     """The connections of one process to one database file.
@@ -151,12 +156,7 @@ class Connections:
             return
         try:
             with self._writing:
-                writer = self._current_writer(now)
-                try:
-                    writer.execute("PRAGMA busy_timeout = 0")
-                    writer.execute(*command)
-                finally:
-                    writer.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_seconds * 1000)}")
+                self._current_writer(now).execute(*command)
         except REFUSALS as error:
             raise explained(error, self._path, self._busy_timeout_seconds) from error
 
@@ -179,12 +179,20 @@ class Connections:
         self._writer = None
 
     def _execute(self, writer: sqlite3.Connection, command: Command) -> sqlite3.Cursor:
-        try:
-            return writer.execute(*command)
-        except sqlite3.OperationalError as error:
-            if primary_code(error) == sqlite3.SQLITE_BUSY:
-                self._found_busy_at = monotonic()
-            raise
+        pause, deadline = _FIRST_LOOK_SECONDS, inf
+        while True:
+            try:
+                return writer.execute(*command)
+            except sqlite3.OperationalError as error:
+                if primary_code(error) != sqlite3.SQLITE_BUSY:
+                    raise
+                now = monotonic()
+                deadline = min(deadline, now + self._busy_timeout_seconds)
+                if now >= deadline:
+                    self._found_busy_at = now
+                    raise
+            sleep(pause)
+            pause = min(2 * pause, _LOOK_SECONDS)
 
     def close(self) -> None:
         """Close every connection, each when the statement that it is at has ended. It may be called twice."""
@@ -224,7 +232,9 @@ class Connections:
             # Of a thread that was torn out of it. What is written in there would never be committed.
             self.drop(self._writer)
         if self._writer is None:
-            self._writer = self._connect("rw")
+            writer = self._connect("rw")
+            writer.execute("PRAGMA busy_timeout = 0")  # `_execute` waits
+            self._writer = writer
         elif now >= self._check_file_at:
             self._check_file()
             self._check_file_at = now + _CHECK_FILE_SECONDS

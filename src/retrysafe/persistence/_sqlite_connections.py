@@ -41,8 +41,8 @@ _CHECK_FILE_SECONDS: Final = 1.0
 # Between two looks at something that another thread or process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
 
-# SQLite does not queue writers: each looks again and again whether it is its turn. Its own pauses grow to 100 ms, so one
-# that has waited for long is passed over by all that came later.
+# SQLite does not queue writers: each looks again and again whether it is its turn. Its own pauses grow to 100 ms, so
+# one that has waited for long is passed over by all that came later.
 _FIRST_LOOK_SECONDS: Final = 0.00025
 _LOOK_SECONDS: Final = 0.001
 

@@ -36,6 +36,7 @@ def holds(world: World, final: bool) -> None:
     assert world.live_runs() <= 1, "two calls run at once, and the lease of neither has lapsed"
     assert len(world.answers()) <= 1, f"two callers hold different answers: {world.answers()}"
     assert all(actor.runs <= 1 for actor in world.actors), "one call ran its function twice"
+    assert not world.begun_late, "a function was begun with a lease that was over"
     for actor in world.actors:
         standing = next(iter(world.store.values()), None)
         if actor.end is not None and standing is not None and standing.owner == f"owner-{actor.name}":
@@ -61,6 +62,7 @@ FAULTS = [
     (2, {"crash": 1, "lapse": 1, "reply lost": 1}),
     (3, {"crash": 1}),
     (3, {"lapse": 1}),
+    (2, {"lapse": 3}),
 ]
 
 

@@ -31,15 +31,17 @@ class Lease:
 
     Attributes:
         renewal_seconds: How long after a renewal the next one is due: a third of the lease.
+        least_ms: How much of it must be left when the run begins, so that the first renewal comes in time.
     """
 
-    __slots__ = ("end_ms", "length_ms", "renewal_seconds", "renews")
+    __slots__ = ("end_ms", "least_ms", "length_ms", "renewal_seconds", "renews")
 
     def __init__(self, length_ms: int, *, renews: bool, end_ms: int | None = None) -> None:
         self.length_ms = length_ms
         self.renews = renews
         self.end_ms = end_ms
         self.renewal_seconds = length_ms / 1000 / RENEWALS_PER_LEASE
+        self.least_ms = length_ms // 2 if renews else 0
 
 
 UNDECIDED = Lease(0, renews=False)
@@ -123,6 +125,11 @@ class Call:
     def renewal(self, claim: DataRecord) -> DataRecord:
         """The claim with a lease that starts now."""
         return self.claim(attempt=claim.attempt)
+
+    def is_short(self, claim: DataRecord, now_ms: int) -> bool:
+        """Whether too little is left of a claim's lease to begin; never that of an invocation, which ends with it."""
+        lease_end = claim.in_progress_expiry_timestamp
+        return lease_end is not None and self.lease.end_ms is None and lease_end - now_ms < self.lease.least_ms
 
     def outcome(self, claim: DataRecord, status: str, data: str = "", types: str = "") -> DataRecord:
         """The record that completes this call, with a window that starts now."""

@@ -8,6 +8,7 @@ or not. A run of it is plain data in and plain data out, so tests run every inte
         │ a record stands                          │ └──raised otherwise──► Release ──► Raised
         ▼                                          │
       judge() ──ours / free──► Claim again ────────┘
+        │    (and once more where much of its lease is over by then)
         ├──answer──► Returned, Raised (replayed)
         ├──refused──► Raised
         └──held──► Raised, or Pause, Fetch, judge() again
@@ -24,7 +25,6 @@ Endings are values too (`Returned`, `Raised`), so that any exception of the user
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from retrysafe.answers import UnstorableAnswerError
@@ -36,17 +36,15 @@ from retrysafe.events import (
     Waited,
 )
 from retrysafe.exceptions import (
-    IdempotencyAbandonedError,
     IdempotencyBaseError,
     IdempotencyConfigError,
+    IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceConsistencyError,
     IdempotencyPersistenceLayerError,
-    IdempotencyResponseUnavailableError,
-    IdempotencyValidationError,
 )
-from retrysafe.failures import decode_failure
 from retrysafe.pauses import Waiting
-from retrysafe.persistence.datarecord import COMPLETED, FAILED, STORED_STATUSES, UNAVAILABLE, DataRecord
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, DataRecord
+from retrysafe.verdicts import Verdict, judge
 from retrysafe.wishes import (
     Claim,
     Complete,
@@ -55,7 +53,6 @@ from retrysafe.wishes import (
     Invoke,
     Lost,
     Raised,
-    Returned,
     StoreFailed,
     Unstorable,
 )
@@ -63,15 +60,8 @@ from retrysafe.wishes import (
 if TYPE_CHECKING:
     from retrysafe.call import Call
 
-# --- the rules ---------------------------------------------------------------------------------------------------
-
-
-class Verdict(Enum):
-    """What a record that stands means for a call, where it is neither an answer nor a refusal."""
-
-    OURS = "this very claim got through, its reply was lost"
-    FREE = "the window or the lease is over: claim again"
-    HELD = "somebody runs"
+# How often a claim is made anew that got through late.
+_LATE_CLAIMS = 2
 
 
 def known_answer(call: Call) -> Ending | None:
@@ -108,6 +98,11 @@ def idempotent_call(call: Call) -> Flow[Ending]:
         claim = settled
     if claim.replaces is not None or call.plan.listener.hears():
         _tell_claimed(call, claim)
+    if call.plan.peek is None and call.is_short(claim, call.plan.clock.now_ms()):
+        settled = yield from _claim_anew(call, claim)
+        if not isinstance(settled, DataRecord):
+            return settled
+        claim = settled
     end: Ending = yield Invoke(call, claim)
     if isinstance(end, Raised):
         return (yield from conclude_failure(call, claim, end))
@@ -123,52 +118,6 @@ def idempotent_call(call: Call) -> Flow[Ending]:
     return end
 
 
-def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # noqa: C901, PLR0911  # a line of the table each
-    """What follows from the record that stands: the decision table, in order.
-
-    Args:
-        call: The call that met the record.
-        found: The record.
-        now_ms: The time by the clock that judges it.
-    """
-    if found.window_over(now_ms):
-        return Verdict.FREE
-    status = found.stored_status
-    if status not in STORED_STATUSES:
-        return Raised(
-            IdempotencyPersistenceConsistencyError(
-                f"the record {found.shown_key} has the unknown status {status!r}; it is left as it is"
-            )
-        )
-    if call.payload_hash and found.payload_hash and call.payload_hash != found.payload_hash:
-        return Raised(
-            IdempotencyValidationError("the payload differs from the first call's", found.shown_key, record=found)
-        )
-    if status == COMPLETED:
-        return _replay(call, found)
-    if status == FAILED:
-        return _replay_failure(call, found)
-    if status == UNAVAILABLE:
-        return Raised(_unavailable(found))
-    if found.owner is not None and found.owner == call.owner:
-        # Our own claim whose reply was lost; one whose lease is over, or that an earlier invocation of the same durable
-        # execution wrote, is claimed anew for its lease. A durable execution that is not replayed knows no own record.
-        if call.resumes or found.lease_over(now_ms):
-            return Verdict.FREE
-        return Verdict.HELD if call.is_durable else Verdict.OURS
-    if not found.lease_over(now_ms):
-        return Verdict.HELD
-    if call.plan.config.on_abandoned == "raise":
-        return Raised(
-            IdempotencyAbandonedError(
-                'an earlier run never ended, and on_abandoned="raise" asks a person to resolve it',
-                found.shown_key,
-                record=found,
-            )
-        )
-    return Verdict.FREE
-
-
 def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> Flow[DataRecord | Ending]:
     """What follows where the claim did not simply get through: the claim after all, or the ending of a duplicate."""
     looked: DataRecord | StoreFailed | Raised | None = found
@@ -180,7 +129,9 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
         now = call.plan.clock.now_ms() if looked.read_at_ms is None else looked.read_at_ms
         verdict = judge(call, looked, now)
         if verdict is Verdict.OURS:
-            break
+            if tried is not None or not call.is_short(looked, now):
+                break
+            verdict = Verdict.FREE
         if verdict is Verdict.FREE and not (tried is not None and looked.same_claim(tried)):
             tried = looked
             claim = _next_claim(call, looked, now)
@@ -201,6 +152,30 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
     if isinstance(looked, StoreFailed):
         return _not_claimed(looked.error)
     return looked if isinstance(looked, Raised) else claim
+
+
+def _claim_anew(call: Call, claim: DataRecord) -> Flow[DataRecord | Ending]:
+    """What follows where the claim got through so late that much of its lease is over: another one, or an ending."""
+    for _ in range(_LATE_CLAIMS):
+        claim = call.claim(attempt=claim.attempt)
+        found = yield from Claim(claim)
+        if found is not None:
+            settled = yield from _settle(call, claim, found)
+            if not isinstance(settled, DataRecord):
+                return settled
+            claim = settled
+        if not call.is_short(claim, call.plan.clock.now_ms()):
+            return claim
+    if not claim.lease_over(call.plan.clock.now_ms()):
+        return claim
+    yield from release(claim)
+    return Raised(
+        IdempotencyPersistenceConnectionError(
+            f"the store took longer for each of {1 + _LATE_CLAIMS} claims than a lease of {call.lease.length_ms} ms "
+            "lasts; nothing ran: raise in_progress_expires_after_seconds",
+            claim.shown_key,
+        )
+    )
 
 
 def _tell_claimed(call: Call, claim: DataRecord) -> None:
@@ -238,25 +213,6 @@ def _claim_again(claim: DataRecord, failed: StoreFailed) -> Flow[DataRecord | St
 # --- how a duplicate ends ----------------------------------------------------------------------------------------
 
 
-def _replay(call: Call, record: DataRecord) -> Ending:
-    try:
-        answer = call.plan.codec.decode(record.response_data, record.types)
-        hook = call.plan.config.response_hook
-        if hook is not None:
-            answer = hook(answer, record)
-    except Exception as error:  # noqa: BLE001  # the hook is the user's: whatever it raises is the caller's
-        return Raised(error)
-    return Returned(answer)
-
-
-def _replay_failure(call: Call, record: DataRecord) -> Ending:
-    try:
-        error = decode_failure(record.response_data, record.types, call.plan.config.replay_exceptions)
-    except IdempotencyPersistenceConsistencyError as unreadable:
-        return Raised(unreadable)
-    return Raised(_unavailable(record) if error is None else error)
-
-
 def _told(call: Call, record: DataRecord, ending: Ending, waited: float, *, from_local_cache: bool) -> None:
     """Report a duplicate that got its answer, and keep that at hand."""
     if isinstance(ending, Raised) and record.stored_status != FAILED:
@@ -278,15 +234,6 @@ def _in_callers_time(call: Call, record: DataRecord) -> DataRecord:
         return record
     ahead_s = (record.read_at_ms - call.plan.clock.now_ms()) // 1000
     return record.replaced(expiry_timestamp=record.expiry_timestamp - ahead_s, read_at_ms=None)
-
-
-def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:
-    what = "failure" if record.stored_status == FAILED else "answer"
-    return IdempotencyResponseUnavailableError(
-        f"an earlier run completed, but its {what} cannot be given again; it is not run a second time",
-        record.shown_key,
-        record=record,
-    )
 
 
 def _not_claimed(error: BaseException) -> Raised:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faults.history import now
+from retrysafe.exceptions import IdempotencyPersistenceLayerError
 
 if TYPE_CHECKING:
     from retrysafe import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 # Older is no request, but one that was dated by a clock that has been moved since.
 _LONGEST_AGE_MS = 5_000
+
+_RESTART_SECONDS = 0.05
 
 REGION = "eu-central-1"
 # Short, so that what hangs is found out about in a fraction of a campaign.
@@ -52,7 +55,12 @@ def make_layer(spec: dict[str, Any], *, is_async: bool) -> BasePersistenceLayer 
 
         if spec["disk"] is not None:
             SharedDisk(Path(spec["disk"])).__enter__()  # until this process ends
-        return (sqlite.AsyncSQLitePersistenceLayer if is_async else sqlite.SQLitePersistenceLayer)(spec["path"])
+        make = sqlite.AsyncSQLitePersistenceLayer if is_async else sqlite.SQLitePersistenceLayer
+        while True:
+            try:
+                return make(spec["path"])
+            except IdempotencyPersistenceLayerError:  # a worker that finds the disk full is started again, as anywhere
+                time.sleep(_RESTART_SECONDS)
     if spec["kind"] == "cache":
         from retrysafe.persistence import cache  # noqa: PLC0415  # the same
 

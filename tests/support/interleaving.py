@@ -64,6 +64,7 @@ class World:
         self.executions = 0
         self.faults: list[str] = []
         self.failing = failing
+        self.begun_late = 0
         plan = Plan(function_name="charge", key_prefix="charge", config=config, codec=AnswerCodec(), clock=self.clock)
         self.actors: list[Actor] = []
         for number in range(calls):
@@ -124,6 +125,7 @@ class World:
             actor.op, actor.end = None, stop.value
         if isinstance(actor.op, Invoke):
             actor.holds = True
+            self.begun_late += actor.op.claim.lease_over(self.clock.now_ms())
 
     def _carry_out(self, op: Any) -> Any:  # noqa: PLR0911  # a line of the contract each
         """The reference store: each wish in one step, as the contract says. A pause takes a second."""

@@ -1,0 +1,119 @@
+"""A store that confirms claims late: no function begins on a lease that is over, or as good as over."""
+
+from __future__ import annotations
+
+import pytest
+
+from retrysafe import IdempotencyConfig
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
+from support.bodies import counted, only_record
+from support.flavours import FLAVOURS
+
+LEASE = 10.0
+
+
+@pytest.fixture(params=[each for each in FLAVOURS if not each.layer().can_peek], ids=lambda each: each.name)
+def flavour(request):
+    """Those whose claims take time: not memory itself."""
+    return request.param
+
+
+@pytest.fixture
+def slow(flavour, clock):
+    """A layer, the claims that it was sent, and how long each takes; none once the list is used up."""
+    layer = flavour.layer(clock=clock)
+    inner = flavour.inner(layer)
+    claims, seconds, put = [], [], inner._put_record
+
+    def put_slowly(record):
+        claims.append(record)
+        try:
+            put(record)
+        finally:
+            clock.advance(seconds.pop(0) if seconds else 0.0)
+
+    inner._put_record = put_slowly
+    return layer, claims, seconds
+
+
+def make(flavour, layer, charge, **rules):
+    config = IdempotencyConfig(in_progress_expires_after_seconds=LEASE, **rules)
+    return flavour.function(charge, persistence_store=layer, config=config)
+
+
+@pytest.mark.parametrize("rules", [{}, {"on_abandoned": "raise"}], ids=["retry", "raise"])
+def test_a_claim_that_was_confirmed_late_is_made_anew_before_the_function_begins(flavour, clock, slow, rules):
+    layer, claims, seconds = slow
+    seconds += [LEASE * 0.6]
+    left = []
+    charge = counted(during=lambda: left.append(only_record(flavour, layer).in_progress_expiry_timestamp))
+    assert make(flavour, layer, charge, **rules)({"id": 1}) == 1
+    assert left == [clock.now_ms() + LEASE * 1000]
+    assert len({claim.owner for claim in claims}) == 1
+    assert only_record(flavour, layer).attempt == 1
+
+
+def test_one_that_was_confirmed_in_time_is_not(flavour, slow):
+    layer, claims, seconds = slow
+    seconds += [LEASE * 0.4]
+    make(flavour, layer, counted())({"id": 1})
+    assert len(claims) == 1
+
+
+def test_a_key_that_passed_to_another_call_meanwhile_is_left_to_it(flavour, slow):
+    layer, _claims, seconds = slow
+    seconds += [LEASE * 2]
+    inner, charge = flavour.inner(layer), counted()
+    real = inner._put_record
+
+    def put_and_lose(record):
+        real(record)
+        inner._put_record = real
+        other = record.replaced(owner="other", status=COMPLETED, response_data="7", in_progress_expiry_timestamp=None)
+        inner._records[record.idempotency_key] = other
+
+    inner._put_record = put_and_lose
+    assert make(flavour, layer, charge)({"id": 1}) == 7
+    assert charge.body.runs == 0
+
+
+def test_a_store_that_is_slower_than_the_lease_runs_nothing_and_frees_the_key(flavour, slow):
+    layer, _claims, seconds = slow
+    seconds += [LEASE + 1] * 6
+    charge = counted()
+    call = make(flavour, layer, charge)
+    with pytest.raises(IdempotencyPersistenceConnectionError, match="a lease of 10000 ms lasts; nothing ran"):
+        call({"id": 1})
+    assert charge.body.runs == 0
+    assert not flavour.inner(layer)._records
+    seconds.clear()
+    assert call({"id": 1}) == 1
+
+
+def test_a_store_that_is_merely_slow_runs_it_after_all(flavour, slow):
+    layer, claims, seconds = slow
+    seconds += [LEASE * 0.6] * 10
+    charge = counted()
+    assert make(flavour, layer, charge)({"id": 1}) == 1
+    assert len(claims) <= 5
+
+
+def test_a_claim_found_to_be_our_own_is_made_anew_where_little_of_its_lease_is_left(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    inner = flavour.inner(layer)
+    put, claims = inner._put_record, []
+
+    def lose_the_reply(record):
+        claims.append(record)
+        put(record)
+        if len(claims) == 1:
+            clock.advance(LEASE * 0.9)
+            raise ConnectionError("the reply was lost")
+
+    inner._put_record = lose_the_reply
+    standing = []
+    charge = counted(during=lambda: standing.append(only_record(flavour, layer)))
+    assert make(flavour, layer, charge)({"id": 1}) == 1
+    assert [(record.stored_status, record.attempt) for record in standing] == [(INPROGRESS, 1)]
+    assert standing[0].in_progress_expiry_timestamp == clock.now_ms() + LEASE * 1000

@@ -120,10 +120,8 @@ class Crew:
         return self._job.began
 
     def fork(self, slot: int) -> None:
-        """A new worker for the slot, on a machine whose clock is right, unless it is the one that all are on."""
+        """A new worker for the slot, on the same machine: its clock is as wrong as it was."""
         home = self._homes[slot]
-        if home.clock is not None and not self._store.judged_by_own_clock:
-            self.move_clock(slot, 0.0)
         worker = f"{slot}.{next(self._numbers)}"
         job = dataclasses.replace(
             self._job,

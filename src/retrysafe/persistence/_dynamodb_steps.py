@@ -36,6 +36,8 @@ Steps: TypeAlias = Generator[Any, Any, T]
 # How often a claim names what it found, where others write and let lapse the same key meanwhile.
 _CLAIM_ROUNDS = 3
 
+_NOTHING: Any = {}
+
 _LATE_MS = 500
 
 # Beyond how much a written time is put right, where half of the lease or window is more than that.
@@ -61,8 +63,10 @@ class RecordSteps:
     def put(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._put_record`."""
         key, time = record.idempotency_key, self._time
-        yield from self._asked_after_a_leap(record)
-        seen = standing = None
+        seen = None
+        standing = self._standing(key, (yield from self._asked(record)))
+        if standing is not None and not standing.window_over(time.now_ms()) and record.replaces is None:
+            raise self._exists(key, standing)
         for _ in range(_CLAIM_ROUNDS):
             ahead = time.skew_ms + _late_ms(record, time)
             moved = _moved(record, ahead)
@@ -115,7 +119,7 @@ class RecordSteps:
 
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
-        yield from self._asked_after_a_leap(record)
+        yield from self._asked(record)
         skew = self._time.skew_ms
         reply = yield from self._sent(self._commands.renew(_moved(record, skew)))
         self._refuse_if_lost(record, reply)
@@ -133,14 +137,15 @@ class RecordSteps:
         self._time.note(reply, sent_at)
         return reply
 
-    def _asked_after_a_leap(self, record: DataRecord) -> Steps[None]:
-        """Learn the time by a read, where the clock has leapt.
+    def _asked(self, record: DataRecord) -> Steps[Any]:
+        """Learn the time by a read, where the clock is not known to be right: its reply, or an empty one.
 
         A lease dated by a clock that is minutes ahead would hold the key for as much longer, if the caller died before
-        it was put right. What is read is of no interest.
+        it was put right.
         """
-        if self._time.has_leapt:
-            yield from self._sent(self._commands.read(record.idempotency_key))
+        if not self._time.must_be_asked:
+            return _NOTHING
+        return (yield from self._sent(self._commands.read(record.idempotency_key)))
 
     def _put_right(self, record: DataRecord, by_ms: int, again: Callable[[DataRecord], Command]) -> Steps[None]:
         """Write the times once more, where those just written turned out to be far off.

@@ -12,6 +12,7 @@ time then is doubtful, and nothing is to count as over by it.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class ServiceTime:
         monotonic: What leaps of the clock are told by, in seconds.
     """
 
-    __slots__ = ("_clock", "_corrects", "_estimate", "_limit_ms", "_made", "_monotonic", "_told")
+    __slots__ = ("_clock", "_corrects", "_estimate", "_is_kept", "_limit_ms", "_made", "_monotonic", "_told")
 
     def __init__(self, clock: Clock, limit_seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -72,6 +73,9 @@ class ServiceTime:
         self._estimate: _Estimate | None = None
         self._made: tuple[Any, int | None] = ("", None)
         self._told = False
+        # Lambda keeps its machines' clocks by NTP, and its first invocations are not to wait for a request more.
+        # Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html (TZ)
+        self._is_kept = "AWS_LAMBDA_FUNCTION_NAME" in os.environ
 
     @property
     def skew_ms(self) -> int:
@@ -92,9 +96,12 @@ class ServiceTime:
         return estimate is None or abs(self._against_monotonic() - estimate.against_monotonic) > _LEAP_MS
 
     @property
-    def has_leapt(self) -> bool:
-        """Whether the clock has leapt since the last reply, so that even a good guess would be far off."""
-        return self._estimate is not None and self.is_doubtful
+    def must_be_asked(self) -> bool:
+        """Whether the service is to be asked before a lease is dated by the clock, which may be off by anything.
+
+        Before the first reply, unless the clock is known to be kept; and after each leap.
+        """
+        return self.is_doubtful and not (self._estimate is None and self._is_kept)
 
     def now_ms(self) -> int:
         """The service's time, as far as it is known."""

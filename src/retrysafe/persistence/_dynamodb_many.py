@@ -108,12 +108,12 @@ class ManySteps:
             return []
         taken: list[int] = []
         for number, each in zip(portion, reply["Responses"], strict=True):
-            code = each.get("Error", {}).get("Code", "") if "Error" in each else None
+            code = each["Error"].get("Code", "") if "Error" in each else None
             if code is None:
                 courses.go_on(number, {"ResponseMetadata": reply["ResponseMetadata"]})
             elif code == DUPLICATE:
                 taken.append(number)
-            elif code in DENIED:
+            elif code in DENIED or is_unsupported(each):
                 self._give_up(STATEMENTS, each)
         return taken
 

@@ -41,6 +41,7 @@ LARGEST_TOGETHER: Final = 32_768
 DUPLICATE: Final = "DuplicateItem"
 DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException"})
 _UNKNOWN: Final = frozenset({"UnknownOperation", "UnknownOperationException", "NotImplemented"})
+_MALFORMED: Final = "well formed"
 _EXPECTED: Final = DENIED | _UNKNOWN | {"ValidationException"}
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -76,8 +77,9 @@ class Statements:
         """Whether what the method writes first can go as a statement."""
         if operation == "put":
             return record.replaces is None
-        size = len(record.response_data) + len(record.types)
-        return operation == "update" and record.owner is not None and size <= LARGEST_TOGETHER
+        if record.owner is None or record.expiry_timestamp is None:
+            return False
+        return len(record.response_data) + len(record.types) <= LARGEST_TOGETHER
 
     def statement(self, operation: Operation, command: Command) -> dict[str, Any] | None:
         """The statement that does what the method's first request would do; None where that is another one."""
@@ -125,9 +127,9 @@ def together(statements: Sequence[dict[str, Any]]) -> Command:
 
 
 def is_unsupported(reply: Any) -> bool:
-    """Whether the reply says that the server has no such operation."""
+    """Whether the reply, to a request or to a statement, says that the server has no such thing."""
     error = reply.get("Error", {})
     code, said = str(error.get("Code", "")).rpartition("#")[2], str(error.get("Message", "")).lower()
-    return code in _UNKNOWN or (
-        code == "ValidationException" and any(name.lower() in said for name in (STATEMENTS, READS))
-    )
+    if code == "ValidationException":
+        return STATEMENTS.lower() in said or READS.lower() in said
+    return code in _UNKNOWN or (code == "ValidationError" and _MALFORMED in said)

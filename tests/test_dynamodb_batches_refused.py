@@ -14,11 +14,10 @@ from retrysafe.testing.clock import ManualClock
 from support.dynamodb_batches import LAYERS, READS, STATEMENTS, Client, Shop, claim, orders, outcome
 from support.dynamodb_support import OffClock, Service, async_layer, client_at, items_of, new_table, sync_layer
 
-SERVERS = ["dynamodb_local", "dynoxide"]
 DENIED = "User: arn:aws:sts::1:assumed-role/fn is not authorized to perform: dynamodb:PartiQLInsert on resource: t"
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=["dynamodb_local", "dynoxide"])
 def server(request):
     return request.getfixturevalue(request.param)
 

@@ -104,13 +104,16 @@ class ManySteps:
 
     def _understood(self, portion: list[int], reply: Any, courses: _Courses) -> list[int]:
         """Hand on what the reply to a request says for certain; the numbers of those whose key is taken."""
-        if not self._is_answer(STATEMENTS, reply) or len(reply["Responses"]) != len(portion):
+        if not self._is_answer(STATEMENTS, reply):
+            return []
+        responses: list[dict[str, Any]] = reply.get("Responses", [])
+        if len(responses) != len(portion):
             return []
         taken: list[int] = []
-        for number, each in zip(portion, reply["Responses"], strict=True):
+        for number, each in zip(portion, responses, strict=True):
             code = each["Error"].get("Code", "") if "Error" in each else None
             if code is None:
-                courses.go_on(number, {"ResponseMetadata": reply["ResponseMetadata"]})
+                courses.go_on(number, {"ResponseMetadata": reply.get("ResponseMetadata")})
             elif code == DUPLICATE:
                 taken.append(number)
             elif code in DENIED or is_unsupported(each):
@@ -129,7 +132,7 @@ class ManySteps:
             for number in portion:
                 item: Mapping[str, Any] | None = found.get(keys[number])
                 if item is not None:  # or it has gone meanwhile, or was too much for one reply
-                    metadata = reply["ResponseMetadata"]
+                    metadata = reply.get("ResponseMetadata")
                     courses.go_on(number, {"Error": {"Code": REFUSED}, "Item": item, "ResponseMetadata": metadata})
 
     # --- what the service does not let us do ------------------------------------------------------------------------

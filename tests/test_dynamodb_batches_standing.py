@@ -61,6 +61,28 @@ def test_one_layer_serves_many_threads_at_once(server):
     shop._layer.close()
 
 
+def test_of_rivals_that_claim_together_and_by_themselves_one_wins_each_key(server):
+    layer = DynamoDBPersistenceLayer(new_table(server), boto3_client=client_at(server.url), clock=ManualClock())
+    keys = [f"order {number}" for number in range(25)]
+    won, start = [], threading.Barrier(8)
+
+    def rival(owner):
+        claims = [claim(key, layer.clock.now_ms(), f"owner {owner}") for key in keys]
+        start.wait()
+        parts = [[each] for each in claims] if owner % 4 == 0 else [claims]
+        told = [outcome for part in parts for outcome in layer._for_each("put", part)]
+        won.extend(each for each, outcome in zip(claims, told, strict=True) if outcome is None)
+
+    threads = [threading.Thread(target=rival, args=(owner,)) for owner in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(each.idempotency_key for each in won) == sorted(keys)
+    assert all(layer._get_record(each.idempotency_key).owner == each.owner for each in won)
+    layer.close()
+
+
 def test_of_many_claims_each_is_told_what_stands_and_what_is_over_is_claimed(service):
     clock = ManualClock()
     layer = sync_layer(service, new_table(service.server), clock=clock)

@@ -144,7 +144,7 @@ def test_statements_are_charged_like_single_writes(dynoxide):
 def test_large_answers_go_by_themselves_and_come_back_equal(service):
     layer = sync_layer(service, new_table(service.server))
 
-    @idempotent_batch(persistence_store=layer, key_prefix="large")
+    @idempotent_batch(persistence_store=layer, key_prefix="large", record_after_seconds=60)
     def charge(order):
         return "x" * {"order-1": LARGEST_TOGETHER + 1, "order-2": 500_000}.get(order["id"], 10)
 

@@ -23,7 +23,9 @@ class Shop:
 
     def __init__(self, layer, **options):
         self.runs = []
-        options = {"persistence_store": layer, "key_prefix": "shop", "config": IdempotencyConfig(**options)}
+        config = IdempotencyConfig(**options)
+        # Outcomes wait for each other however slow the machine is, so that requests can be counted.
+        options = {"persistence_store": layer, "key_prefix": "shop", "config": config, "record_after_seconds": 60}
         work = self._work_async if isinstance(layer, AsyncBasePersistenceLayer) else self._work
         self._charge = idempotent_batch(work, **options)
         self._layer = layer

@@ -22,6 +22,8 @@ RECORD_METHODS: Final = {
     "DeleteItem": "delete_item",
 }
 METHODS: Final = RECORD_METHODS | {
+    "BatchExecuteStatement": "batch_execute_statement",
+    "BatchGetItem": "batch_get_item",
     "CreateTable": "create_table",
     "DescribeTable": "describe_table",
     "DescribeTimeToLive": "describe_time_to_live",
@@ -145,6 +147,10 @@ class Backend:
         }
         self.where = where(table_name, client)
 
+    def has(self, operation: str) -> bool:
+        """Whether the client has the operation."""
+        return operation in self._methods
+
     def run(self, command: Command) -> Any:
         """Carry out a request: the reply, or the refusal that the command expects. Raises this library's errors."""
         try:
@@ -169,6 +175,10 @@ class AsyncBackend:
             operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)
         }
         self.where = where(table_name, client)
+
+    def has(self, operation: str) -> bool:
+        """See `Backend.has`."""
+        return operation in self._methods
 
     async def run(self, command: Command) -> Any:
         """See `Backend.run`."""

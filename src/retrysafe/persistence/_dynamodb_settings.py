@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from retrysafe.clock import Clock
+    from retrysafe.persistence._dynamodb_many import ManySteps
 
 _TABLE: Final = re.compile(r"[A-Za-z0-9_.-]{3,255}|arn:[^:]+:dynamodb:[^:]*:[^:]*:table/[A-Za-z0-9_.-]{3,255}")
 _LONGEST_NAME: Final = 255
@@ -32,7 +33,7 @@ class Settings:
         IdempotencyPersistenceConfigError: An argument is wrong.
     """
 
-    __slots__ = ("_client", "_place", "items", "steps", "table_name", "tables", "time")
+    __slots__ = ("_client", "_many", "_place", "items", "steps", "table_name", "tables", "time")
 
     def __init__(
         self,
@@ -65,8 +66,19 @@ class Settings:
         self.time = ServiceTime(clock, clock_skew_limit_seconds)
         self.steps = RecordSteps(Commands(table_name, self.items), self.items, self.time)
         self.tables = TableSteps(table_name, self.items, self.time)
+        self._many: ManySteps | None = None
         self._client = client
         self._place = Place(session, config, region_name, endpoint_url)
+
+    @property
+    def many(self) -> ManySteps:
+        """The methods for many records."""
+        if self._many is None:
+            from retrysafe.persistence._dynamodb_many import ManySteps  # noqa: PLC0415  # needed by batches alone
+            from retrysafe.persistence._dynamodb_statements import Statements  # noqa: PLC0415  # the same
+
+            self._many = ManySteps(self.steps, Statements(self.table_name, self.items), where(self.table_name))
+        return self._many
 
     def open(self) -> tuple[Backend, Callable[[], None]]:
         """The backend over the client given, or over one that is opened now; and what closes the latter."""

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from retrysafe.persistence._dynamodb_settings import Settings
 from retrysafe.persistence._dynamodb_tables import DynamoDBFinding
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.persistence.many import at_once
 from retrysafe.persistence.wire import AttributeNames
 
 if TYPE_CHECKING:
@@ -128,9 +129,14 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         self._carry_out(self._steps.renew(data_record))
 
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
-        # DynamoDB has no request for many conditional writes of which each stands for itself.
-        steps = getattr(self._steps, operation)
-        return self._backend().threads.outcomes(lambda argument: self._carry_out(steps(argument)), arguments)
+        backend = self._backend()
+        rounds = self._settings.many.for_each(operation, arguments, backend.has)
+        outcomes = None
+        try:
+            while True:
+                outcomes = backend.threads.outcomes(self._carry_out, rounds.send(outcomes))  # type: ignore[arg-type]  # None begins
+        except StopIteration as stop:
+            return list(stop.value)
 
     @property
     def clock_skew_seconds(self) -> float:
@@ -252,6 +258,16 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _renew_record(self, data_record: DataRecord) -> None:
         await self._carry_out(self._steps.renew(data_record))
+
+    async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        backend = await self._backend()
+        rounds = self._settings.many.for_each(operation, arguments, backend.has)
+        outcomes = None
+        try:
+            while True:
+                outcomes = await at_once(self._carry_out, rounds.send(outcomes))  # type: ignore[arg-type]  # None begins
+        except StopIteration as stop:
+            return list(stop.value)
 
     @property
     def clock_skew_seconds(self) -> float:

@@ -37,17 +37,21 @@ def one_by_one(layer: Any, operation: Operation, arguments: Sequence[Any]) -> li
 
 
 async def side_by_side(layer: Any, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
-    """What an asynchronous layer's method gives for each, some of them under way at the same time.
+    """What an asynchronous layer's method gives for each, some of them under way at the same time."""
+    return await at_once(_method(layer, operation), arguments)
+
+
+async def at_once(method: Callable[[Any], Awaitable[Any]], arguments: Sequence[Any]) -> list[Any]:
+    """What awaiting the call gives for each argument, or the exception that it raises; some of them at the same time.
 
     Where it is cancelled, it ends only when all that was under way has ended: what its caller does next, such as to
     release a claim, is not overtaken by it.
     """
-    method = _method(layer, operation)
     if len(arguments) == 1:
         return [await outcome_async(method, arguments[0])]
     import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
 
-    outcomes: list[Outcome] = [None] * len(arguments)
+    outcomes: list[Any] = [None] * len(arguments)
     numbered = iter(enumerate(arguments))
 
     async def work() -> None:

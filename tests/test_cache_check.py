@@ -9,7 +9,7 @@ import pytest
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._cache_check import fields, judged
 from retrysafe.persistence.cache import CacheFinding, CachePersistenceLayer
-from servers import RedisCluster, RedisServer, programs
+from servers import RedisCluster, RedisServer, programs, wait_until
 from support.replicated import Caller, Cluster, Pair, Sentinels
 
 SAFE = {"appendonly": "yes", "appendfsync": "always"}
@@ -96,6 +96,17 @@ def test_replicas_that_nobody_waits_for_are_found_and_too_few_of_them_too(pair, 
     assert codes(found) == ["asynchronous_replicas", "no_persistence"]
     assert codes(check(pair, library, asynchronous, min_replicas=1)) == ["no_persistence"]
     assert codes(check(pair, library, asynchronous, min_replicas=2)) == ["no_persistence", "too_few_replicas"]
+
+
+def test_replicas_that_need_not_confirm_are_found_too(pair, start, library, asynchronous):
+    master = pair.master
+    second = start(RedisServer(programs.redis_70(), options={"replicaof": f"{master.host} {master.port}"}))
+    wait_until(lambda: ",state=online" in master.info("replication").get("slave1", ""), "two replicas")
+    (_, found) = sorted(check(pair, library, asynchronous, min_replicas=1), key=lambda each: each.code)
+    assert (found.code, "set min_replicas=2" in found.message) == ("unconfirmed_replicas", True)
+    assert codes(check(pair, library, asynchronous, min_replicas=2)) == ["no_persistence"]
+    second.kill()
+    wait_until(lambda: "slave1" not in master.info("replication"), "one replica")
 
 
 @pytest.mark.parametrize("library", ["redis", "valkey"])  # valkey-glide refuses to open one

@@ -112,7 +112,7 @@ STORES: dict[str, Callable[[], Store]] = {
     "valkey": lambda: CacheStore("valkey", programs.valkey_91()),
     "valkey-cluster": lambda: ClusterStore("valkey-cluster", programs.valkey_91(), 1),
     "valkey-cluster-async": lambda: ClusterStore("valkey-cluster-async", programs.valkey_91(), 0),
-    "redis-sentinel": lambda: SentinelStore("redis-sentinel", programs.redis_70(), 1),
+    "redis-sentinel": lambda: SentinelStore("redis-sentinel", programs.redis_70(), 2),
     "redis-sentinel-async": lambda: SentinelStore("redis-sentinel-async", programs.redis_70(), 0),
     "dynamodb-local": lambda: DynamoDBStore("dynamodb-local", DynamoDBLocal(*programs.dynamodb_local(), on_disk=True)),
     "dynoxide": lambda: DynamoDBStore("dynoxide", Dynoxide(programs.dynoxide(), on_disk=True)),

@@ -11,6 +11,7 @@ from support.dynamodb_support import async_layer, sync_layer
 
 STATEMENTS = "BatchExecuteStatement"
 READS = "BatchGetItem"
+TIME = "GetItem"  # asked for before the first claim of a process
 LAYERS = {"sync": sync_layer, "async": async_layer}
 
 

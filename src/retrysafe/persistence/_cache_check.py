@@ -12,6 +12,7 @@
 | `delayed_fsync` | the loss of power forgets the last second or more |
 | `disk_failing` | the server could not write its file |
 | `asynchronous_replicas` | a failover can forget what was acknowledged; `min_replicas` is 0 |
+| `unconfirmed_replicas` | the same, where a replica that need not have confirmed becomes the master |
 | `too_few_replicas` | fewer replicas than `min_replicas`: every claim is refused |
 | `not_permitted` | the user may not run a command that is needed |
 | `not_told` | the user may not publish, so waiting calls have to look for themselves |
@@ -173,6 +174,12 @@ def _replication(info: Mapping[str, str], min_replicas: int) -> Found:
             "acknowledged; set min_replicas"
         )
         return [("asynchronous_replicas", message)]
+    if attached > min_replicas:
+        message = (
+            f"{attached} replicas follow, and min_replicas={min_replicas}: if another one than those that confirmed "
+            f"becomes the master, what was acknowledged is forgotten; set min_replicas={attached}"
+        )
+        return [("unconfirmed_replicas", message)]
     return []
 
 

@@ -67,6 +67,8 @@ class ManySteps:
             has: Whether the client has an operation.
         """
         method: Callable[[Any], Steps[Any]] = getattr(self._steps, operation)
+        if operation in ("put", "renew") and arguments and self._steps.must_ask:
+            yield [self._steps.asked(arguments[0])]  # once for all; if that fails, each finds out for itself
         courses = _Courses(method, arguments)
         if operation in ("put", "update") and self._may(STATEMENTS, has):
             refused = yield from self._first_together(operation, courses)

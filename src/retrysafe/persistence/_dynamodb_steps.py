@@ -64,7 +64,7 @@ class RecordSteps:
         """See `BasePersistenceLayer._put_record`."""
         key, time = record.idempotency_key, self._time
         seen = None
-        standing = self._standing(key, (yield from self._asked(record)))
+        standing = self._standing(key, (yield from self.asked(record)))
         if standing is not None and not standing.window_over(time.now_ms()) and record.replaces is None:
             raise self._exists(key, standing)
         for _ in range(_CLAIM_ROUNDS):
@@ -119,7 +119,7 @@ class RecordSteps:
 
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
-        yield from self._asked(record)
+        yield from self.asked(record)
         skew = self._time.skew_ms
         reply = yield from self._sent(self._commands.renew(_moved(record, skew)))
         self._refuse_if_lost(record, reply)
@@ -137,13 +137,18 @@ class RecordSteps:
         self._time.note(reply, sent_at)
         return reply
 
-    def _asked(self, record: DataRecord) -> Steps[Any]:
+    @property
+    def must_ask(self) -> bool:
+        """Whether a claim or a renewal would begin with a read, as the time is not known."""
+        return self._time.must_be_asked
+
+    def asked(self, record: DataRecord) -> Steps[Any]:
         """Learn the time by a read, where the clock is not known to be right: its reply, or an empty one.
 
         A lease dated by a clock that is minutes ahead would hold the key for as much longer, if the caller died before
         it was put right.
         """
-        if not self._time.must_be_asked:
+        if not self.must_ask:
             return _NOTHING
         return (yield from self._sent(self._commands.read(record.idempotency_key)))
 

@@ -21,8 +21,25 @@ if TYPE_CHECKING:
     from retrysafe.persistence.wire import AttributeNames
 
 
+@cache
 def _text(name: str) -> str:
     return files("retrysafe.persistence").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+# Whether texts of numbers are kept: those of one record hardly ever come again.
+_NO_TEXTS, _TEXTS = "local texts = nil\n", "local texts = {}\n"
+
+
+def _for_one(step: str) -> str:
+    """The script for its key; what it needs is made where it needs it."""
+    return step.replace("-- now\n", _text("now")).replace("-- common\n", _NO_TEXTS + _text("common"))
+
+
+def _for_many(step: str) -> str:
+    """The same script for each of many keys; what it needs is made once."""
+    shared = _text("now") + _TEXTS + _text("common")
+    step = step.replace("-- now\n", "").replace("-- common\n", "")
+    return _text("many").replace("-- shared\n", shared).replace("-- step\n", step)
 
 
 class Script:
@@ -43,9 +60,7 @@ class Script:
     def __init__(self, name: str, *, for_many: bool = False) -> None:
         self._file = name
         self.name = f"{name} for many" if for_many else name
-        self.text = _text(name).replace("-- common\n", _text("common"))
-        if for_many:
-            self.text = _text("many").replace("-- step\n", self.text)
+        self.text = _for_many(_text(name)) if for_many else _for_one(_text(name))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     @cache  # noqa: B019  # there are six scripts, which live as long as the process

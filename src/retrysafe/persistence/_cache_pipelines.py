@@ -176,7 +176,7 @@ class ScriptFailedError(Exception):
 
 
 class Together:
-    """Commands with the same script as one.
+    """Commands with the same script, and as many arguments each, as one.
 
     Args:
         script: The script for many keys.
@@ -185,7 +185,7 @@ class Together:
 
     Attributes:
         keys: Their keys.
-        arguments: Their arguments, each time after how many there are.
+        arguments: How many arguments each has, then these.
         words: All that follows the script in EVALSHA and EVAL.
     """
 
@@ -194,16 +194,16 @@ class Together:
     def __init__(self, script: Script, numbers: list[int], commands: list[Command]) -> None:
         self.script = script
         self._numbers = numbers
-        self.keys = [commands[number].key for number in numbers]
-        self.arguments: list[str] = []
-        for number in numbers:
-            self.arguments.append(str(len(commands[number].arguments)))
-            self.arguments += commands[number].arguments
-        self.words = (len(self.keys), *self.keys, *self.arguments)
+        own = [commands[number] for number in numbers]
+        self.keys = [command.key for command in own]
+        self.arguments = [str(len(own[0].arguments))]
+        for command in own:
+            self.arguments += command.arguments
+        self.words = (len(own), *self.keys, *self.arguments)
 
     def put(self, got: Any, replies: list[Any]) -> None:
         """Put the replies in their places, or what was raised instead of them."""
-        if isinstance(got, Exception):
+        if isinstance(got, Exception | int):
             got = [got] * len(self._numbers)
         for number, reply in zip(self._numbers, got, strict=True):
             replies[number] = _failure(reply) if type(reply) is list else reply
@@ -211,10 +211,10 @@ class Together:
 
 def together(commands: list[Command]) -> list[Together]:
     """The commands, by their scripts; mostly it is one."""
-    by_script: dict[Script, list[int]] = {}
+    alike: dict[tuple[Script, int], list[int]] = {}
     for number, command in enumerate(commands):
-        by_script.setdefault(command.script, []).append(number)
-    return [Together(script.for_many(), numbers, commands) for script, numbers in by_script.items()]
+        alike.setdefault((command.script, len(command.arguments)), []).append(number)
+    return [Together(script.for_many(), numbers, commands) for (script, _), numbers in alike.items()]
 
 
 def _failure(reply: Any) -> ScriptFailedError:

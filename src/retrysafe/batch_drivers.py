@@ -54,6 +54,7 @@ class BatchRun:
         self._args = args
         self._kwargs = kwargs
         self._keeper = Keeper(batch, store, record_after_seconds)
+        self._start_beat = self._keeper.leases.start
 
     def run(self) -> None:
         """Carry everything out.
@@ -112,11 +113,10 @@ class BatchRun:
         return True
 
     def _run(self, item: Item) -> None:
-        arguments = (item.value, *self._args)
         # Straight to where an interruption, wherever it strikes, finds that the function has run.
         if isinstance(item.op, Invoke):
-            beat = self._keeper.start_beat
-            item.answer = invoke(item.op, self._store, self._function, arguments, self._kwargs, beat)
+            arguments = (item.value, *self._args)
+            item.answer = invoke(item.op, self._store, self._function, arguments, self._kwargs, self._start_beat)
         else:
             item.answer = self._plainly(item)
         self._batch.answer(item, item.answer)
@@ -162,6 +162,7 @@ class AsyncBatchRun:
         self._kwargs = kwargs
         self._concurrency = concurrency
         self._keeper = AsyncKeeper(batch, store, record_after_seconds)
+        self._start_beat = self._keeper.leases.start
         self._running: dict[asyncio.Task[Ending], Item] = {}
 
     async def run(self) -> None:
@@ -234,9 +235,7 @@ class AsyncBatchRun:
     async def _run(self, item: Item) -> Ending:
         arguments = (item.value, *self._args)
         if isinstance(item.op, Invoke):
-            return await invoke_async(
-                item.op, self._store, self._function, arguments, self._kwargs, self._keeper.start_beat
-            )
+            return await invoke_async(item.op, self._store, self._function, arguments, self._kwargs, self._start_beat)
         try:
             return Returned(await answered(self._function(*arguments, **self._kwargs)))
         except BaseException as error:  # noqa: BLE001  # the item's ending: without a key there is no protection

@@ -115,11 +115,16 @@ class BatchResult(Sequence[ItemResult[T, R]]):
 
 def identifier_of(item: Any) -> str | None:
     """How Lambda calls the record of an event: the message's id, or its sequence number; None for anything else."""
-    record: Any = getattr(item, "raw_event", item)
-    for place in (("messageId",), ("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
-        found: Any = record
-        for name in place:
-            found = cast("dict[str, Any]", found).get(name) if isinstance(found, dict) else None
+    record: Any = item if type(item) is dict else getattr(item, "raw_event", item)
+    if not isinstance(record, dict):
+        return None
+    named = cast("dict[str, Any]", record)
+    found: Any = named.get("messageId")
+    if isinstance(found, str):
+        return found
+    for place, name in (("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
+        part: Any = named.get(place)
+        found = cast("dict[str, Any]", part).get(name) if isinstance(part, dict) else None
         if isinstance(found, str):
             return found
     return None

@@ -1,7 +1,7 @@
 -- Carries a script out for each of many keys: one command instead of many. Each stands for itself, whatever becomes of the
 -- others.
 --
--- ARGV: how many arguments each key has, then these.
+-- ARGV: how many arguments each key has, how many lines the first of them has (the others have one), and the lines of all.
 -- Gives what the script gives for each key; for one that failed, a list with the error's text. Where it is the same number
 -- for all of them, that number.
 
@@ -12,13 +12,17 @@ local function step(KEYS, ARGV)
 end
 
 local key, own = {}, {}
-local count = tonumber(ARGV[1])
-local replies, are_same = {}, true
+local arguments, lines, text = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local replies, are_same, start = {}, true, 1
 for number = 1, #KEYS do
   key[1] = KEYS[number]
-  local before = 1 + (number - 1) * count
-  for argument = 1, count do
-    own[argument] = ARGV[before + argument]
+  for argument = 1, arguments do
+    local stop = start
+    for _ = 1, argument == 1 and lines or 1 do
+      stop = find(text, '\n', stop, true) + 1
+    end
+    own[argument] = sub(text, start, stop - 2)
+    start = stop
   end
   local ran, reply = pcall(step, key, own)
   if not ran or type(reply) == 'table' then

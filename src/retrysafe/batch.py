@@ -279,7 +279,7 @@ class _Door:
         """Carry a batch out, awaiting its functions."""
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
 
-        from retrysafe.batch_drivers import AsyncBatchRun  # noqa: PLC0415  # needed by batches alone
+        from retrysafe.batch_drivers_async import AsyncBatchRun  # noqa: PLC0415  # needed by batches alone
 
         values, identifiers, begun = self._begun(items)
         # A function that ends in a cancellation of its own making has failed, and interrupts nobody.

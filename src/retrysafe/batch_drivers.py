@@ -82,14 +82,14 @@ class BatchRun:
     def _step(self) -> bool:
         """Do what comes next; False when nothing does."""
         batch, keeper = self._batch, self._keeper
-        keeper.take_answers()
-        if batch.paused:
+        if keeper.answered or batch.paused:
+            keeper.take_answers()
             batch.take_due(monotonic())
         if batch.asking:
             keeper.ask()
         elif keeper.is_recording_due():
             keeper.record()
-        elif batch.is_held_up:
+        elif batch.paused and batch.is_held_up:
             self._rest()
         elif (item := batch.take_ready()) is not None:
             self._run(item)

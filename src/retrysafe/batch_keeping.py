@@ -88,7 +88,7 @@ class Leases:
     def _interval(self) -> float:
         """Seconds between renewals; without end where nothing is to be renewed."""
         leases = [item.call.lease for item in list(self._batch.claimed.values()) if item.call is not None]
-        return min((lease.renewal_seconds for lease in leases if lease.renews), default=inf)
+        return min([lease.renewal_seconds for lease in leases if lease.renews], default=inf)
 
 
 class Keeper:
@@ -101,6 +101,7 @@ class Keeper:
 
     Attributes:
         leases: The leases of its runs.
+        answered: The items whose wishes were carried out, by either thread, each with its answer.
     """
 
     def __init__(self, batch: Batch, store: BasePersistenceLayer, record_after_seconds: float) -> None:
@@ -111,7 +112,7 @@ class Keeper:
         self.leases = Leases(batch)
         self._record_due = inf
         self._recording = Lock()
-        self._answered: deque[tuple[Item, Any]] = deque()
+        self.answered: deque[tuple[Item, Any]] = deque()
 
     # --- in the batch's thread -------------------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ class Keeper:
 
     def is_recording(self) -> bool:
         """Whether the heartbeat's thread is recording."""
-        return self._recording.locked() or bool(self._answered)
+        return self._recording.locked() or bool(self.answered)
 
     def record(self) -> None:
         """Record what has ended, and wait for what is being recorded."""
@@ -146,8 +147,8 @@ class Keeper:
 
     def take_answers(self) -> None:
         """Go on with the items whose wishes were carried out."""
-        while self._answered:
-            self._batch.answer(*self._answered.popleft())
+        while self.answered:
+            self._batch.answer(*self.answered.popleft())
 
     def settle(self) -> None:
         """Wait for what is being recorded, and let each item know."""
@@ -183,7 +184,7 @@ class Keeper:
             items: list[Item] = []
             while self._batch.writing:
                 items.append(self._batch.writing.popleft())
-            self._answered.extend(self._carried_out(items))
+            self.answered.extend(self._carried_out(items))
 
     def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
         wishes = [item.op for item in items if item.op is not None]

@@ -224,7 +224,8 @@ class Batch:
         if type(op) is Invoke:
             ending = answer
             item.is_running, item.has_run = False, True
-            self._note_failure(item, ending)
+            if self._stop_at_failure:
+                self._note_failure(item, ending)
         elif answer is None:
             item.stands = op.record if type(op) is Complete else None
         elif isinstance(answer, DataRecord):
@@ -232,7 +233,7 @@ class Batch:
         self._step(item, answer)
         if self._succeeded:
             self._begin_successors()
-        if ending is not None:
+        if type(ending) is Raised:
             self._let_through(ending)
 
     def stop(self, error: BaseException) -> None:

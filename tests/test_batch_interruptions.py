@@ -261,6 +261,43 @@ def test_an_item_that_ends_in_a_cancellation_of_its_own_making_fails_alone():
     asyncio.run(main())
 
 
+def test_an_item_that_cancels_its_own_task_and_returns_all_the_same_has_returned():
+    layer = AsyncMemoryPersistenceLayer()
+
+    async def work(order):
+        asyncio.current_task().cancel()
+        return order["id"]
+
+    result = asyncio.run(over_many(work, layer)(orders(1, 2)))
+    assert [(each.status, each.answer) for each in result] == [("returned", 1), ("returned", 2)]
+    assert recorded(layer._layer) == ["1", "2"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_an_item_whose_task_somebody_cancels_before_it_begins_fails_alone(concurrency):
+    layer, tasks = AsyncMemoryPersistenceLayer(), []
+
+    async def work(order):
+        return order["id"]
+
+    def cancelling_the_second(loop, coroutine, **options):
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        if coroutine.__qualname__ == "AsyncBatchRun._run":
+            tasks.append(task)
+            if len(tasks) == 2:
+                task.cancel()
+        return task
+
+    async def main():
+        asyncio.get_running_loop().set_task_factory(cancelling_the_second)
+        return await over_many(work, layer, concurrency=concurrency)(orders(1, 2, 3))
+
+    result = asyncio.run(main())
+    assert [each.ok for each in result] == [True, False, True]
+    assert isinstance(result[1].error, asyncio.CancelledError)
+    assert recorded(layer._layer) == ["1", "3"]
+
+
 def test_an_exit_in_an_async_item_ends_the_batch():
     async def main():
         layer, runs = AsyncMemoryPersistenceLayer(), []

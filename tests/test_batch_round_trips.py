@@ -10,12 +10,14 @@ import redis
 import redis.asyncio
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_batch
+from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError, IdempotencyPersistenceConsistencyError
 from retrysafe.persistence._cache_commands import READ, Command
 from retrysafe.persistence._cache_pipelines import sending
 from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.persistence.many import AT_ONCE, form_for_many, one_by_one
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
@@ -105,6 +107,47 @@ def test_a_batch_asks_each_node_twice_and_a_replayed_one_once(name, server_name,
     new, replayed, failed = asyncio.run(with_client(CLIENTS[name], server, use))
     # The count has a part for itself, and clients send 20 kB in parts, which may be read apart. One by one it is 120.
     assert max(new, replayed, failed) <= 20 * nodes
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_500_new_messages_are_ten_commands_and_replayed_ones_five(name, start):
+    server = start(RedisServer(programs.valkey_91()))
+
+    async def use(layer):
+        shop = Shop(layer, record_after_seconds=60)
+        await settled(shop.charge(orders("first")))  # teaches the server the scripts
+        for expected in (10, 5):
+            server.command("CONFIG", "RESETSTAT")
+            result = await settled(shop.charge(orders("order", 500)))
+            assert len({each.status for each in result}) == 1
+            stats = server.info("commandstats")
+            calls = {
+                name: int(stats[f"cmdstat_{name}"].split(",")[0].removeprefix("calls=")) for name in ("evalsha", "time")
+            }
+            # The server's clock is read once for all records of a command.
+            assert calls == {"evalsha": expected, "time": expected}
+
+    asyncio.run(with_client(CLIENTS[name], server, use))
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_an_owner_whose_name_has_two_lines_goes_apart_from_the_others(name, valkey_91):
+    owners = ["one line", "two\nlines", "another"]
+    now = SYSTEM_CLOCK.now_ms()
+    claims = [
+        DataRecord(f"lines#{name}#{owner}", INPROGRESS, now // 1000 + 60, now + 60_000, owner=owner) for owner in owners
+    ]
+    outcomes = [
+        claim.replaced(status=COMPLETED, in_progress_expiry_timestamp=None, response_data="1") for claim in claims
+    ]
+
+    async def use(layer):
+        assert await settled(layer._for_each("put", claims)) == [None] * 3
+        assert await settled(layer._for_each("update", outcomes)) == [None] * 3
+        stored = await settled(layer._for_each("get", [claim.idempotency_key for claim in claims]))
+        assert [(each.stored_status, each.owner) for each in stored] == [(COMPLETED, owner) for owner in owners]
+
+    asyncio.run(with_client(CLIENTS[name], valkey_91, use))
 
 
 @pytest.mark.parametrize("name", ["redis-py", "redis-py-async"])
@@ -235,17 +278,19 @@ def test_answers_too_large_to_go_with_others_go_by_themselves(valkey_91):
 # --- SQLite -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_two_transactions_on_sqlite_and_a_replayed_one_none(tmp_path, monkeypatch):
+def test_a_batch_is_a_look_and_two_transactions_on_sqlite_and_a_replayed_one_a_look(tmp_path, monkeypatch):
     with SQLitePersistenceLayer(tmp_path / "records.db") as layer:
-        writes = []
-        write = layer._connections.write
+        reads, writes = [], []
+        read, write = layer._connections.read, layer._connections.write
+        monkeypatch.setattr(layer._connections, "read", lambda command: reads.append(command) or read(command))
         monkeypatch.setattr(layer._connections, "write", lambda command: writes.append(command) or write(command))
         monkeypatch.setattr(layer._connections, "write_unless_locked", lambda command: None)
         shop = Shop(layer)
         for expected in (2, 0):
+            reads.clear()
             writes.clear()
             shop.charge(orders("order"))
-            assert len(writes) == expected
+            assert (len(reads), len(writes)) == (1, expected)
 
 
 def test_what_sqlite_cannot_store_is_found_out_for_each(tmp_path):

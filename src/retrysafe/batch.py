@@ -10,7 +10,7 @@ from retrysafe import switch
 from retrysafe.batch_results import BatchResult, ItemResult, identified
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
 from retrysafe.handler import awaitable_layer, opened_layer
-from retrysafe.plan import UNSET, plan_for
+from retrysafe.plan import plan_for
 from retrysafe.serialization.base import serializer_for
 from retrysafe.wishes import Raised, Returned
 
@@ -279,7 +279,7 @@ class _Door:
         """Carry a batch out, awaiting its functions."""
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
 
-        from retrysafe.batch_drivers import AsyncBatchRun  # noqa: PLC0415  # needed by batches alone
+        from retrysafe.batch_drivers_async import AsyncBatchRun  # noqa: PLC0415  # needed by batches alone
 
         values, identifiers, begun = self._begun(items)
         # A function that ends in a cancellation of its own making has failed, and interrupts nobody.
@@ -302,21 +302,24 @@ class _Door:
                 f"{self._plan.function_name} takes a batch: an iterable of items, not {type(items).__name__}"
             )
         values = list(items)
-        identifiers = identified(values, self._item_identifier)
-        is_off = switch.is_off()
-        return values, identifiers, [self._item(index, value, is_off) for index, value in enumerate(values)]
+        return values, identified(values, self._item_identifier), self._with_calls(values)
 
-    def _item(self, index: int, value: Any, is_off: bool) -> Item:
-        """The item with its call; what cannot make a key fails, alone."""
+    def _with_calls(self, values: list[Any]) -> list[Item]:
+        """The items, each with its call; what cannot make a key fails, alone."""
         from retrysafe.batch_state import Item  # noqa: PLC0415  # needed by batches alone
 
-        if is_off:
-            return Item(index, value, None)
-        try:
-            call = self._plan.begin(value, key=UNSET if self._key is None else self._key(value))
-        except Exception as error:  # noqa: BLE001  # of this item, whose payload it is
-            return Item(index, value, None, Raised(error))
-        return Item(index, value, call)
+        if switch.is_off():
+            return [Item(index, value, None) for index, value in enumerate(values)]
+        begin, key = self._plan.begin, self._key
+        items: list[Item] = []
+        for index, value in enumerate(values):
+            try:
+                call = begin(value) if key is None else begin(value, key=key(value))
+            except Exception as error:  # noqa: BLE001  # of this item, whose payload it is
+                items.append(Item(index, value, None, Raised(error)))
+            else:
+                items.append(Item(index, value, call))
+        return items
 
     def _batch(self, items: list[Item], own_errors: tuple[type[BaseException], ...] = (Exception,)) -> Batch:
         from retrysafe.batch_state import Batch  # noqa: PLC0415  # needed by batches alone

@@ -48,12 +48,12 @@ class Leases:
 
     def start(self, execution: Running) -> Leases:
         """A run is to be told of its lease."""
-        self._running[execution.owner] = execution
+        self._running[execution.claim.owner or ""] = execution
         return self
 
     def stop(self, execution: Running) -> None:
         """Or no longer."""
-        self._running.pop(execution.owner, None)
+        self._running.pop(execution.claim.owner or "", None)
 
     def renewals(self) -> tuple[list[Item], list[DataRecord]]:
         """The items that hold a key, and what renews it."""
@@ -88,7 +88,7 @@ class Leases:
     def _interval(self) -> float:
         """Seconds between renewals; without end where nothing is to be renewed."""
         leases = [item.call.lease for item in list(self._batch.claimed.values()) if item.call is not None]
-        return min((lease.renewal_seconds for lease in leases if lease.renews), default=inf)
+        return min([lease.renewal_seconds for lease in leases if lease.renews], default=inf)
 
 
 class Keeper:
@@ -98,6 +98,10 @@ class Keeper:
         batch: The batch.
         store: The layer.
         record_after_seconds: How long an outcome may wait to be recorded.
+
+    Attributes:
+        leases: The leases of its runs.
+        answered: The items whose wishes were carried out, by either thread, each with its answer.
     """
 
     def __init__(self, batch: Batch, store: BasePersistenceLayer, record_after_seconds: float) -> None:
@@ -105,10 +109,10 @@ class Keeper:
         self.store = store
         self._ports = BatchPorts(store)
         self._record_after = record_after_seconds
-        self._leases = Leases(batch)
+        self.leases = Leases(batch)
         self._record_due = inf
         self._recording = Lock()
-        self._answered: deque[tuple[Item, Any]] = deque()
+        self.answered: deque[tuple[Item, Any]] = deque()
 
     # --- in the batch's thread -------------------------------------------------------------------------------------
 
@@ -117,8 +121,8 @@ class Keeper:
         items, self._batch.asking = self._batch.asking, []
         for item, answer in self._carried_out(items):
             self._batch.answer(item, answer)
-        self._leases.claimed()
-        if self._leases.due < inf:
+        self.leases.claimed()
+        if self.leases.due < inf:
             heart.look_after(self)
 
     def ended(self) -> None:
@@ -134,7 +138,7 @@ class Keeper:
 
     def is_recording(self) -> bool:
         """Whether the heartbeat's thread is recording."""
-        return self._recording.locked() or bool(self._answered)
+        return self._recording.locked() or bool(self.answered)
 
     def record(self) -> None:
         """Record what has ended, and wait for what is being recorded."""
@@ -143,18 +147,14 @@ class Keeper:
 
     def take_answers(self) -> None:
         """Go on with the items whose wishes were carried out."""
-        while self._answered:
-            self._batch.answer(*self._answered.popleft())
+        while self.answered:
+            self._batch.answer(*self.answered.popleft())
 
     def settle(self) -> None:
         """Wait for what is being recorded, and let each item know."""
         with self._recording:
             pass
         self.take_answers()
-
-    def start_beat(self, running: Running) -> Leases:
-        """Tell a run of its lease."""
-        return self._leases.start(running)
 
     def end(self) -> None:
         """The batch is over."""
@@ -165,14 +165,14 @@ class Keeper:
     @property
     def renewal_due(self) -> float:
         """When the heartbeat's thread is needed, on the monotonic clock, in seconds."""
-        return min(self._leases.due, self._record_due)
+        return min(self.leases.due, self._record_due)
 
     def beat(self) -> bool:
         """Renew and record what is due, in the heartbeat's thread."""
-        if self._leases.due <= monotonic():
-            items, records = self._leases.renewals()
+        if self.leases.due <= monotonic():
+            items, records = self.leases.renewals()
             outcomes = self._ports.for_each("renew", records) if records else []
-            self._leases.renewed(items, records, outcomes)
+            self.leases.renewed(items, records, outcomes)
         if self._record_due <= monotonic():
             self._record()
         return True
@@ -184,7 +184,7 @@ class Keeper:
             items: list[Item] = []
             while self._batch.writing:
                 items.append(self._batch.writing.popleft())
-            self._answered.extend(self._carried_out(items))
+            self.answered.extend(self._carried_out(items))
 
     def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
         wishes = [item.op for item in items if item.op is not None]
@@ -198,6 +198,10 @@ class AsyncKeeper:
         batch: The batch.
         store: The layer.
         record_after_seconds: How long an outcome may wait to be recorded.
+
+    Attributes:
+        leases: The leases of its runs.
+        record_due: When an outcome has waited long enough, on the monotonic clock, in seconds.
     """
 
     def __init__(self, batch: Batch, store: AsyncBasePersistenceLayer, record_after_seconds: float) -> None:
@@ -207,7 +211,7 @@ class AsyncKeeper:
         self.store = store
         self._ports = AsyncBatchPorts(store)
         self._record_after = record_after_seconds
-        self._leases = Leases(batch)
+        self.leases = Leases(batch)
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -227,7 +231,7 @@ class AsyncKeeper:
 
     def claimed(self) -> None:
         """Keys were claimed: see that their leases are renewed, where they can be."""
-        self._leases.claimed()
+        self.leases.claimed()
         self._set_timer()
 
     def ended(self) -> None:
@@ -235,31 +239,27 @@ class AsyncKeeper:
         if self._batch.writing and (self.record_due == inf or self._batch.is_urgent):
             self.record_due = monotonic() + (0.0 if self._batch.is_urgent else self._record_after)
 
-    def start_beat(self, running: Running) -> Leases:
-        """Tell a run of its lease."""
-        return self._leases.start(running)
-
     def end(self) -> None:
         """The batch is over. A renewal under way ends by itself: it can do no harm to a record that is not running."""
         if self._timer is not None:
             self._timer.cancel()
-        self._leases.due = inf
+        self.leases.due = inf
 
     def _set_timer(self) -> None:
-        if self._leases.due < inf and (self._renewing is None or self._renewing.done()):
+        if self.leases.due < inf and (self._renewing is None or self._renewing.done()):
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_later(max(0.0, self._leases.due - monotonic()), self._fire)
+            self._timer = self._loop.call_later(max(0.0, self.leases.due - monotonic()), self._fire)
 
     def _fire(self) -> None:
         self._renewing = self._loop.create_task(self._renew())  # held, so that it isn't collected
 
     async def _renew(self) -> None:
-        items, records = self._leases.renewals()
+        items, records = self.leases.renewals()
         outcomes = await self._ports.for_each("renew", records) if records else []
         if self._batch.is_over:
             return
-        self._leases.renewed(items, records, outcomes)
+        self.leases.renewed(items, records, outcomes)
         self._renewing = None
         self._set_timer()
 

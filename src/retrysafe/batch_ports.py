@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.persistence.many import form_for_many, one_by_one, side_by_side
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
     from retrysafe.persistence.many import Operation
 
 _KINDS: Final[tuple[tuple[type[Op[Any]], Operation, Callable[[Any], Any], Callable[[BaseException], Any]], ...]] = (
-    (Claim, "put", lambda op: op.record, claim_refused),
-    (Fetch, "get", lambda op: op.idempotency_key, fetch_refused),
-    (Complete, "update", lambda op: op.record, complete_refused),
-    (Release, "delete", lambda op: op.record, StoreFailed),
+    (Claim, "put", attrgetter("record"), claim_refused),
+    (Fetch, "get", attrgetter("idempotency_key"), fetch_refused),
+    (Complete, "update", attrgetter("record"), complete_refused),
+    (Release, "delete", attrgetter("record"), StoreFailed),
 )
 """For each kind of wish the method of the layer, what that takes, and what its refusal means."""
 
@@ -38,10 +39,10 @@ class BatchPorts:
         for operation, numbers, arguments, refused in _grouped(wishes):
             outcomes = self.for_each(operation, arguments)
             for number, outcome in zip(numbers, outcomes, strict=True):
+                if outcome is None:
+                    continue
                 answer = refused(outcome) if isinstance(outcome, BaseException) else outcome
-                if answer is None and outcome is not None:
-                    answer = self._untold(wishes[number])
-                answers[number] = answer
+                answers[number] = self._untold(wishes[number]) if answer is None else answer
         return answers
 
     def for_each(self, operation: Operation, arguments: list[Any]) -> list[Any]:
@@ -71,10 +72,10 @@ class AsyncBatchPorts:
         for operation, numbers, arguments, refused in _grouped(wishes):
             outcomes = await self.for_each(operation, arguments)
             for number, outcome in zip(numbers, outcomes, strict=True):
+                if outcome is None:
+                    continue
                 answer = refused(outcome) if isinstance(outcome, BaseException) else outcome
-                if answer is None and outcome is not None:
-                    answer = await self._untold(wishes[number])
-                answers[number] = answer
+                answers[number] = await self._untold(wishes[number]) if answer is None else answer
         return answers
 
     async def for_each(self, operation: Operation, arguments: list[Any]) -> list[Any]:
@@ -95,8 +96,9 @@ def _grouped(
     wishes: Sequence[Op[Any]],
 ) -> list[tuple[Operation, list[int], list[Any], Callable[[BaseException], Any]]]:
     groups: list[tuple[Operation, list[int], list[Any], Callable[[BaseException], Any]]] = []
+    kinds = {type(op) for op in wishes}
     for kind, operation, argument, refused in _KINDS:
-        numbers = [number for number, op in enumerate(wishes) if type(op) is kind]
-        if numbers:
+        if kind in kinds:
+            numbers = [number for number, op in enumerate(wishes) if type(op) is kind]
             groups.append((operation, numbers, [argument(wishes[number]) for number in numbers], refused))
     return groups

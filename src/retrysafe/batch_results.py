@@ -115,11 +115,17 @@ class BatchResult(Sequence[ItemResult[T, R]]):
 
 def identifier_of(item: Any) -> str | None:
     """How Lambda calls the record of an event: the message's id, or its sequence number; None for anything else."""
-    record: Any = getattr(item, "raw_event", item)
-    for place in (("messageId",), ("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
-        found: Any = record
-        for name in place:
-            found = cast("dict[str, Any]", found).get(name) if isinstance(found, dict) else None
+    # An attribute of any object; what is no dict at all has none of the three.
+    record: object = item if type(item) is dict else getattr(item, "raw_event", item)  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(record, dict):
+        return None
+    fields = cast("dict[str, Any]", record)
+    found: Any = fields.get("messageId")
+    if isinstance(found, str):
+        return found
+    for place, name in (("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
+        part: Any = fields.get(place)
+        found = cast("dict[str, Any]", part).get(name) if isinstance(part, dict) else None
         if isinstance(found, str):
             return found
     return None

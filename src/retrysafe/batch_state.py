@@ -127,6 +127,7 @@ class Batch:
         self._own_errors = own_errors
         self._failed_at: int | None = None
         self._coming: deque[Item] = deque()
+        # Only of keys that come more than once: those behind the first one.
         self._same_key: dict[str, deque[Item]] = {}
         self._succeeded: deque[Item] = deque()
         self._live: dict[int, Item] = {}
@@ -137,15 +138,16 @@ class Batch:
         self.paused: list[Item] = []
         self.claimed: dict[int, Item] = {}
         self.interruption: BaseException | None = None
+        keys: set[str] = set()
         for item in items:
             if item.ending is not None:
                 self._note_failure(item, item.ending)
             elif item.call is None:
                 self._coming.append(item)
-            elif item.call.idempotency_key in self._same_key:
-                self._same_key[item.call.idempotency_key].append(item)
+            elif (key := item.call.idempotency_key) in keys:
+                self._same_key.setdefault(key, deque()).append(item)
             else:
-                self._same_key[item.call.idempotency_key] = deque()
+                keys.add(key)
                 self._coming.append(item)
 
     # --- what is to be done ----------------------------------------------------------------------------------------
@@ -163,7 +165,7 @@ class Batch:
     @property
     def is_held_up(self) -> bool:
         """Whether an outcome could not be stored, and is to be tried again."""
-        return any(item.has_run for item in self.paused)
+        return bool(self.paused) and any(item.has_run for item in self.paused)
 
     @property
     def next_due(self) -> float:
@@ -175,7 +177,7 @@ class Batch:
         begun = 0
         while self._coming and begun < self._most_claimed:
             item = self._coming.popleft()
-            if self._is_left_out(item):
+            if self._failed_at is not None and self._is_left_out(item):
                 continue
             begun += 1
             self._begin(item)
@@ -185,7 +187,7 @@ class Batch:
         """The next item whose function is to run. None where those next in line must claim anew: their leases ended."""
         while self.ready:
             item = self.ready.pop(0)
-            if self._is_left_out(item):
+            if self._failed_at is not None and self._is_left_out(item):
                 self._free(item)
             elif item.may_run():
                 return item
@@ -217,18 +219,22 @@ class Batch:
             item.is_running, item.has_run = False, True
             self._ended(item, answer)
             return
+        op = item.op
         ending: Ending | None = None
-        if isinstance(item.op, Invoke):
+        if type(op) is Invoke:
             ending = answer
             item.is_running, item.has_run = False, True
-            self._note_failure(item, ending)
+            if self._stop_at_failure:
+                self._note_failure(item, ending)
+        elif answer is None:
+            item.stands = op.record if type(op) is Complete else None
         elif isinstance(answer, DataRecord):
             item.stands = answer
-        elif answer is None:
-            item.stands = item.op.record if isinstance(item.op, Complete) else None
         self._step(item, answer)
-        self._begin_successors()
-        self._let_through(ending)
+        if self._succeeded:
+            self._begin_successors()
+        if type(ending) is Raised:
+            self._let_through(ending)
 
     def stop(self, error: BaseException) -> None:
         """An interruption: nothing more begins; each item that has begun goes on to what it owes to the store.
@@ -301,10 +307,12 @@ class Batch:
         self._enqueue(item, op)
 
     def _enqueue(self, item: Item, op: Op[Any]) -> None:
-        kind = type(op)  # looked at once; two or three of each item's wishes come by here
-        if isinstance(op, Invoke):
-            item.claim = op.claim
-            item.lease_end_ms = op.claim.in_progress_expiry_timestamp
+        kind = type(op)  # looked at once; three of each item's wishes come by here
+        if kind is Invoke:
+            invoke: Any = op
+            claim = invoke.claim
+            item.claim = claim
+            item.lease_end_ms = claim.in_progress_expiry_timestamp
             self.claimed[item.index] = item
             self._is_ready(item)
         elif kind is Claim or kind is Fetch:
@@ -313,20 +321,26 @@ class Batch:
             item.due = monotonic() + op.seconds
             self.paused.append(item)
         else:
-            self.is_urgent = self.is_urgent or bool(item.due)
+            if item.due:
+                self.is_urgent = True
             self.writing.append(item)
 
     def _is_ready(self, item: Item) -> None:
-        insort(self.ready, item, key=_place)
+        if self.ready and self.ready[-1].index > item.index:
+            insort(self.ready, item, key=_place)
+        else:  # as it mostly comes
+            self.ready.append(item)
 
     def _ended(self, item: Item, ending: Ending | None) -> None:
         item.ending = ending
         item.answer = UNANSWERED
         self.claimed.pop(item.index, None)
         self._live.pop(item.index, None)
-        self._succeeded.append(item)
-        self._note_failure(item, ending)
-        self._let_through(ending)
+        if self._same_key:
+            self._succeeded.append(item)
+        if type(ending) is Raised:
+            self._note_failure(item, ending)
+            self._let_through(ending)
 
     def _let_through(self, ending: Ending | None) -> None:
         """Raise what is no item's own, but an interruption of them all."""

@@ -21,8 +21,25 @@ if TYPE_CHECKING:
     from retrysafe.persistence.wire import AttributeNames
 
 
+@cache
 def _text(name: str) -> str:
     return files("retrysafe.persistence").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+# Whether texts of numbers are kept: those of one record hardly ever come again.
+_NO_TEXTS, _TEXTS = "local texts = nil\n", "local texts = {}\n"
+
+
+def _for_one(step: str) -> str:
+    """The script for its key; what it needs is made where it needs it."""
+    return step.replace("-- now\n", _text("now")).replace("-- common\n", _NO_TEXTS + _text("common"))
+
+
+def _for_many(step: str) -> str:
+    """The same script for each of many keys; what it needs is made once."""
+    shared = _text("now") + _TEXTS + _text("common")
+    step = step.replace("-- now\n", "").replace("-- common\n", "")
+    return _text("many").replace("-- shared\n", shared).replace("-- step\n", step)
 
 
 class Script:
@@ -36,28 +53,31 @@ class Script:
         name: By what it is told from the others.
         text: What the server runs.
         sha: By what the server knows it once it has run.
+        lines: How many lines its first argument has.
     """
 
-    __slots__ = ("_file", "name", "sha", "text")
+    __slots__ = ("_file", "lines", "name", "sha", "text")
 
-    def __init__(self, name: str, *, for_many: bool = False) -> None:
+    def __init__(self, name: str, *, lines: int = 1, for_many: bool = False) -> None:
         self._file = name
+        self.lines = lines
         self.name = f"{name} for many" if for_many else name
-        self.text = _text(name).replace("-- common\n", _text("common"))
-        if for_many:
-            self.text = _text("many").replace("-- step\n", self.text)
+        self.text = _for_many(_text(name)) if for_many else _for_one(_text(name))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     @cache  # noqa: B019  # there are six scripts, which live as long as the process
     def for_many(self) -> Script:
         """The same for many keys."""
-        return Script(self._file, for_many=True)
+        return Script(self._file, lines=self.lines, for_many=True)
 
 
-CLAIM: Final = Script("claim")
-COMPLETE: Final = Script("complete")
+RECORD_LINES: Final = 5
+"""A record to store is as many lines; see lua/common.lua."""
+
+CLAIM: Final = Script("claim", lines=RECORD_LINES)
+COMPLETE: Final = Script("complete", lines=RECORD_LINES)
 RELEASE: Final = Script("release")
-RENEW: Final = Script("renew")
+RENEW: Final = Script("renew", lines=RECORD_LINES)
 READ: Final = Script("read")
 LOCK: Final = Script("lock")
 
@@ -163,7 +183,9 @@ class Commands:
 
     def _text(self, record: DataRecord) -> str:
         """The record as the scripts take one: how much is left of its times, and its text with gaps for them."""
-        made_at = self._clock.now_ms() if record.made_at_ms is None else record.made_at_ms
+        made_at = record.made_at_ms
+        if made_at is None:
+            made_at = self._clock.now_ms()
         window_end, lease_end = record.expiry_timestamp, record.in_progress_expiry_timestamp
         window_left = "" if window_end is None else window_end * 1000 - made_at
         lease_left = "" if lease_end is None else lease_end - made_at

@@ -21,7 +21,7 @@ from retrysafe.persistence._cache_replicas import (
 from retrysafe.persistence.many import outcome, outcome_async
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from retrysafe.persistence._cache_clients import GlideScripts, Options
     from retrysafe.persistence._cache_commands import Command, Script
@@ -50,7 +50,8 @@ def sending(commands: list[Command]) -> Course:
         if len(portion) == 1:
             continue
         lost: IdempotencyPersistenceConnectionError | None = None
-        for number in portion:
+        failed = [number for number in portion if isinstance(replies[number], Exception)]
+        for number in failed:
             if isinstance(replies[number], UnicodeDecodeError):
                 (replies[number],) = yield [commands[number]]
             elif _is_moved(replies[number]):
@@ -62,7 +63,7 @@ def sending(commands: list[Command]) -> Course:
                     )
                 else:
                     replies[number] = lost
-        unknown = [number for number in portion if _is_unknown(replies[number])]
+        unknown = [number for number in failed if _is_unknown(replies[number])]
         while unknown:
             # The first one teaches its server the script. In a cluster the others may stand elsewhere.
             first, *others = unknown
@@ -84,7 +85,8 @@ def _portions(commands: list[Command]) -> Generator[list[int], None, None]:
     portion: list[int] = []
     size = 0
     for number, command in enumerate(commands):
-        length = len(command.arguments[0]) if command.arguments else 0
+        arguments = command.arguments
+        length = len(arguments[0]) if arguments else 0
         if command.replicated or length > LARGEST:
             yield [number]
             continue
@@ -134,7 +136,7 @@ def run_all(
             except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
                 replies = [error] * len(together)
     except StopIteration as stop:
-        return [_explained(reply, options) for reply in stop.value]
+        return _all_explained(stop.value, options)
 
 
 async def run_all_async(
@@ -156,12 +158,14 @@ async def run_all_async(
             except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
                 replies = [error] * len(together)
     except StopIteration as stop:
-        return [_explained(reply, options) for reply in stop.value]
+        return _all_explained(stop.value, options)
 
 
-def _explained(reply: Any, options: Options) -> Any:
-    if not isinstance(reply, Exception):
-        return reply
+def _all_explained(replies: list[Any], options: Options) -> list[Any]:
+    return [_explained(reply, options) if isinstance(reply, Exception) else reply for reply in replies]
+
+
+def _explained(reply: Exception, options: Options) -> Exception:
     error = explained(reply, options.where, options.password)
     if error is not reply:
         error.__cause__ = reply
@@ -176,45 +180,57 @@ class ScriptFailedError(Exception):
 
 
 class Together:
-    """Commands with the same script as one.
+    """Commands with the same script, and as many arguments each, as one; or a single one.
 
     Args:
-        script: The script for many keys.
+        script: What is sent.
         numbers: Which of the commands.
-        commands: All of them.
+        keys: Their keys.
+        arguments: What the script is told.
 
     Attributes:
-        keys: Their keys.
-        arguments: Their arguments, each time after how many there are.
         words: All that follows the script in EVALSHA and EVAL.
     """
 
     __slots__ = ("_numbers", "arguments", "keys", "script", "words")
 
-    def __init__(self, script: Script, numbers: list[int], commands: list[Command]) -> None:
+    def __init__(self, script: Script, numbers: list[int], keys: list[str], arguments: Sequence[str]) -> None:
         self.script = script
         self._numbers = numbers
-        self.keys = [commands[number].key for number in numbers]
-        self.arguments: list[str] = []
-        for number in numbers:
-            self.arguments.append(str(len(commands[number].arguments)))
-            self.arguments += commands[number].arguments
-        self.words = (len(self.keys), *self.keys, *self.arguments)
+        self.keys = keys
+        self.arguments = arguments
+        self.words = (len(keys), *keys, *arguments)
 
     def put(self, got: Any, replies: list[Any]) -> None:
         """Put the replies in their places, or what was raised instead of them."""
-        if isinstance(got, Exception):
-            got = [got] * len(self._numbers)
-        for number, reply in zip(self._numbers, got, strict=True):
+        is_one = isinstance(got, int | str | bytes | Exception)  # for all of them
+        each: list[Any] = [got] * len(self._numbers) if is_one else got
+        for number, reply in zip(self._numbers, each, strict=True):
             replies[number] = _failure(reply) if type(reply) is list else reply
 
 
 def together(commands: list[Command]) -> list[Together]:
     """The commands, by their scripts; mostly it is one."""
-    by_script: dict[Script, list[int]] = {}
+    alike: dict[tuple[Script, int], list[int]] = {}
+    apart: list[Together] = []
     for number, command in enumerate(commands):
-        by_script.setdefault(command.script, []).append(number)
-    return [Together(script.for_many(), numbers, commands) for script, numbers in by_script.items()]
+        script, arguments = command.script, command.arguments
+        # A name in two lines would be taken for two: of an owner, or of an attribute.
+        if "\n" in "".join(arguments[1:] if script.lines > 1 else arguments):
+            apart.append(Together(script, [number], [command.key], arguments))
+        else:
+            alike.setdefault((script, len(arguments)), []).append(number)
+    return [_as_lines(script, count, numbers, commands) for (script, count), numbers in alike.items()] + apart
+
+
+def _as_lines(script: Script, count: int, numbers: list[int], commands: list[Command]) -> Together:
+    """The same commands as one: one argument takes client and server a fraction of what many take."""
+    lines: list[str] = []
+    for number in numbers:
+        lines += commands[number].arguments
+    lines.append("")
+    keys = [commands[number].key for number in numbers]
+    return Together(script.for_many(), numbers, keys, (str(count), str(script.lines), "\n".join(lines)))
 
 
 def _failure(reply: Any) -> ScriptFailedError:
@@ -304,7 +320,7 @@ def glide_together(client: Any, scripts: GlideScripts, commands: list[Command]) 
     replies: list[Any] = [None] * len(commands)
     for each in together(commands):
         script = scripts.of(each.script)
-        each.put(client.invoke_script(script, keys=each.keys, args=each.arguments), replies)
+        each.put(client.invoke_script(script, keys=each.keys, args=list(each.arguments)), replies)
     return replies
 
 
@@ -316,7 +332,7 @@ async def glide_together_async(client: Any, scripts: GlideScripts, commands: lis
     replies: list[Any] = [None] * len(commands)
     for each in together(commands):
         script = scripts.of(each.script)
-        each.put(await client.invoke_script(script, keys=each.keys, args=each.arguments), replies)
+        each.put(await client.invoke_script(script, keys=each.keys, args=list(each.arguments)), replies)
     return replies
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
-from retrysafe.persistence._sqlite_statements import GONE, late_ms, late_seconds, placed
+from retrysafe.persistence._sqlite_statements import GONE, NOW, late_ms, late_seconds, placed, record_of
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.persistence.many import one_by_one, outcome
 
@@ -46,9 +46,10 @@ def for_each(layer: SQLitePersistenceLayer, operation: Operation, arguments: Seq
 
 def _claimed(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> list[Outcome]:
     """Each is looked at first, without a lock, as most of what stands is to be replayed; what is free is claimed."""
+    new = iter(_looked_at(layer, [claim for claim in claims if claim.replaces is None]))
     # A takeover compares what it has seen, each something else, and there are few.
     outcomes: list[Outcome] = [
-        outcome(layer._refuse_if_held if claim.replaces is None else layer._put_record, claim) for claim in claims
+        next(new) if claim.replaces is None else outcome(layer._put_record, claim) for claim in claims
     ]
     free = [number for number, claim in enumerate(claims) if claim.replaces is None and outcomes[number] is None]
     if not free:
@@ -67,6 +68,21 @@ def _claimed(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> lis
             for number in free:
                 outcomes[number] = _claimed_after_all(layer, claims[number])
     return outcomes
+
+
+def _looked_at(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> list[Outcome]:
+    """What refuses each claim: one statement, where all that stands can be read."""
+    try:
+        rows = layer._connections.read(looking(layer._statements.table, claims, layer._now_ms()))
+    except IdempotencyPersistenceLayerError:
+        return [outcome(layer._refuse_if_held, claim) for claim in claims]
+    standing = {row[0]: row[1:] for row in rows}
+
+    def refuse(claim: DataRecord) -> None:
+        row = standing[claim.idempotency_key]
+        layer._refuse_for(claim, record_of(claim.idempotency_key, row))
+
+    return [outcome(refuse, claim) if claim.idempotency_key in standing else None for claim in claims]
 
 
 def _claimed_after_all(layer: SQLitePersistenceLayer, claim: DataRecord) -> Outcome:
@@ -98,6 +114,11 @@ def _written(layer: SQLitePersistenceLayer, operation: Operation, records: Seque
 
 
 # --- the statements -----------------------------------------------------------------------------------------------
+
+
+def looking(table: str, claims: Sequence[DataRecord], now_ms: int | None) -> Command:
+    """Read the rows of the keys that have one, each behind its key; `record_of` makes a record of the rest."""
+    return _look_text(table, len(claims)), (now_ms, *(claim.idempotency_key for claim in claims))
 
 
 def claiming(table: str, claims: Sequence[DataRecord], now_ms: int | None) -> Command:
@@ -135,6 +156,13 @@ def releasing(table: str, records: Sequence[DataRecord], now_ms: int | None) -> 
 
 
 _BUILT: Final = {"update": completing, "renew": renewing, "delete": releasing}
+
+
+@cache
+def _look_text(table: str, rows: int) -> str:
+    return placed(f"""
+        SELECT id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {NOW}
+        FROM "{table}" WHERE id IN ({", ".join("?" * rows)})""")
 
 
 @cache

@@ -18,7 +18,7 @@ from retrysafe.persistence.datarecord import INPROGRESS, STORED_STATUSES, DataRe
 # Milliseconds since the epoch: an injected clock's reading, else SQLite's own clock, which is the machine's.
 # 2440587.5 is the epoch as a Julian day; a day number holds its milliseconds to within 0.05, hence the
 # rounding.
-_NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER))"
+NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 + 0.5 AS INTEGER))"
 
 # By how much the times of a record are moved when it is written: by what has gone by since they were set, for instance
 # in waiting for the lock, so that a lease is whole when it begins. The window is in whole seconds.
@@ -26,12 +26,12 @@ _NOW: Final = "COALESCE(:now, CAST((julianday('now') - 2440587.5) * 86400000.0 +
 
 def late_ms(made_at: str) -> str:
     """The milliseconds that have gone by since this moment; 0 where it is NULL."""
-    return f"COALESCE({_NOW} - {made_at}, 0)"
+    return f"COALESCE({NOW} - {made_at}, 0)"
 
 
 def late_seconds(made_at: str) -> str:
     """How many seconds have begun since."""
-    return f"COALESCE({_NOW} / 1000 - {made_at} / 1000, 0)"
+    return f"COALESCE({NOW} / 1000 - {made_at} / 1000, 0)"
 
 
 _LATE_MS: Final = late_ms(":made_at")
@@ -42,11 +42,11 @@ _LATE_SECONDS: Final = late_seconds(":made_at")
 _KNOWN: Final = ", ".join(f"'{status}'" for status in sorted(STORED_STATUSES))
 
 GONE: Final = f"""(
-    typeof(expiration) = 'integer' AND expiration < {_NOW} / 1000 AND status IN ({_KNOWN})
+    typeof(expiration) = 'integer' AND expiration < {NOW} / 1000 AND status IN ({_KNOWN})
     AND (
         status <> '{INPROGRESS}'
         OR in_progress_expiration IS NULL
-        OR (typeof(in_progress_expiration) = 'integer' AND in_progress_expiration < {_NOW})
+        OR (typeof(in_progress_expiration) = 'integer' AND in_progress_expiration < {NOW})
     )
 )"""
 
@@ -72,7 +72,7 @@ class Statements:
     def __init__(self, table: str) -> None:
         self.table = table
         self._look = placed(f"""
-            SELECT status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {_NOW}
+            SELECT status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {NOW}
             FROM "{table}" WHERE id = :id""")
         self._claim = placed(f"""
             INSERT INTO "{table}"

@@ -161,7 +161,8 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = (self._opened or self._open()).backend
-        course = together([getattr(self._steps, operation)(argument) for argument in arguments])
+        steps = getattr(self._steps, operation)
+        course = together([steps(argument) for argument in arguments])
         replies: Any = None
         try:
             while True:
@@ -278,7 +279,8 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = self._open().backend
-        course = together([getattr(self._steps, operation)(argument) for argument in arguments])
+        steps = getattr(self._steps, operation)
+        course = together([steps(argument) for argument in arguments])
         replies: Any = None
         try:
             while True:

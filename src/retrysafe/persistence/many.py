@@ -104,26 +104,24 @@ def together(courses: Sequence[Generator[Any, Any, Any]]) -> Generator[list[Any]
         What each came to: what it returned, or the exception that it raised.
     """
     outcomes: list[Any] = [None] * len(courses)
-    commands: dict[int, Any] = {}
-
-    def step(number: int, reply: Any) -> None:
-        commands.pop(number, None)
-        course = courses[number]
-        try:
-            commands[number] = course.throw(reply) if isinstance(reply, Exception) else course.send(reply)
-        except StopIteration as stop:
-            outcomes[number] = stop.value
-        except Exception as error:  # noqa: BLE001  # the outcome of this one
-            outcomes[number] = error
-
-    for number in range(len(courses)):
-        step(number, None)
-    while commands:
-        asked = list(commands)
-        replies = yield list(commands.values())
-        for number, reply in zip(asked, replies, strict=True):
-            step(number, reply)
-    return outcomes
+    numbers: Sequence[int] = range(len(courses))
+    replies: list[Any] = [None] * len(courses)
+    while True:
+        asked: list[int] = []
+        commands: list[Any] = []
+        for number, reply in zip(numbers, replies, strict=True):
+            course = courses[number]
+            try:
+                commands.append(course.throw(reply) if isinstance(reply, Exception) else course.send(reply))
+            except StopIteration as stop:
+                outcomes[number] = stop.value
+            except Exception as error:  # noqa: BLE001  # the outcome of this one
+                outcomes[number] = error
+            else:
+                asked.append(number)
+        if not asked:
+            return outcomes
+        numbers, replies = asked, (yield commands)
 
 
 def _name(operation: Operation) -> str:

@@ -171,7 +171,9 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
         return None if self.clock is SYSTEM_CLOCK else self.clock.now_ms()
 
     def _refuse_if_held(self, claim: DataRecord) -> None:
-        found = self._look(claim.idempotency_key)
+        self._refuse_for(claim, self._look(claim.idempotency_key))
+
+    def _refuse_for(self, claim: DataRecord, found: DataRecord | None) -> None:
         if found is not None and not _makes_way(found, claim):
             raise IdempotencyItemAlreadyExistsError(
                 f"a live record stands under {claim.idempotency_key!r}", old_data_record=found

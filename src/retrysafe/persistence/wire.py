@@ -12,7 +12,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
-from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from retrysafe.persistence.datarecord import INPROGRESS, STORED_STATUSES, DataRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,26 +102,29 @@ class JsonText:
         names: What the attributes are called.
     """
 
-    __slots__ = ("_data", "_lease", "_status", "_validation", "_window")
+    __slots__ = ("_data", "_lease", "_status", "_statuses", "_validation", "_window")
 
     def __init__(self, names: AttributeNames) -> None:
         self._data = f"{{{quoted(names.data)}: "
-        self._status = f"{quoted(names.status)}: "
-        self._window = f", {quoted(names.expiry)}: "
+        self._status, self._window = quoted(names.status), quoted(names.expiry)
+        self._statuses = {status: self._up_to_window(status) for status in STORED_STATUSES}
         self._lease = f", {quoted(names.in_progress_expiry)}: "
         self._validation = f", {quoted(names.validation)}: "
 
+    def _up_to_window(self, status: str) -> str:
+        return f"{self._status}: {quoted(status)}, {self._window}: "
+
     def parts(self, record: DataRecord) -> tuple[str, str, str]:
         """What stands before the window's end, between it and the lease's end (if there is one), and behind these."""
-        status = record.stored_status
-        start = "{" if status == INPROGRESS else f"{self._data}{quoted(record.response_data)}, "
+        status = self._statuses.get(record.stored_status) or self._up_to_window(record.stored_status)
+        start = "{" if record.stored_status == INPROGRESS else f"{self._data}{quoted(record.response_data)}, "
         end = f"{self._validation}{quoted(record.payload_hash)}" if record.payload_hash else ""
         if record.types:
             end += f', "{TYPES}": {quoted(record.types)}'
         if record.owner is not None:
             end += f', "{OWNER}": {quoted(record.owner)}, "{ATTEMPT}": {record.attempt}'
         between = "" if record.in_progress_expiry_timestamp is None else self._lease
-        return f"{start}{self._status}{quoted(status)}{self._window}", between, end + "}"
+        return start + status, between, end + "}"
 
 
 def _answer(key: str, attributes: Mapping[str, Any], name: str) -> str:

@@ -1,18 +1,17 @@
 -- Completes the record if it is still this owner's, and tells those who wait for it.
 --
--- ARGV[1]: the outcome, see common.lua. ARGV[2]: the owner.
+-- ARGV[1]: the outcome, see `store` in common.lua. ARGV[2]: the owner.
 -- Gives the time as a number if it is stored; else what stands.
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- now
 local standing = redis.call('GET', KEYS[1])
 
 -- common
 
 if not standing or fields_of(standing).owner ~= ARGV[2] then
-  return told()
+  return told(standing)
 end
-local answer = store(true)
+local answer = store(KEYS[1], ARGV[1], true)
 -- Not everybody may publish, and a waiter that is not told looks for itself.
 redis.pcall('PUBLISH', 'retrysafe:' .. KEYS[1], 'COMPLETED')
 return answer

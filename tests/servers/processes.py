@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import functools
 import os
 import random
@@ -24,6 +25,7 @@ HOST = "127.0.0.1"
 # A cluster's node also listens on its port + 10000. Both lie below the ports that systems hand out by themselves to
 # outgoing connections (from 32768 on Linux), so that none of these gets in between.
 _PORTS = range(12_000, 22_000)
+_given: set[int] = set()
 BUS_OFFSET = 10_000
 
 # Generous, for a slow machine: a server that does not get there has failed, and says why in its log.
@@ -36,11 +38,37 @@ class ServerFailedError(Exception):
 
 
 def free_port() -> int:
-    """A port on which nobody listens, and nobody on the one 10000 above."""
+    """A port on which nobody listens, and nobody on the one 10000 above; this process's own until it ends."""
     while True:
         port = random.choice(_PORTS)  # noqa: S311 - not a secret
-        if _is_free(port) and _is_free(port + BUS_OFFSET):
+        if _reserve(port) and _is_free(port) and _is_free(port + BUS_OFFSET):
             return port
+
+
+@functools.cache
+def _reservations() -> Path:
+    """A file in which each byte is a port, shared by all processes of this user's tests."""
+    path = Path(tempfile.gettempdir(), f"retrysafe-ports-{os.getuid()}")
+    path.touch()
+    return path
+
+
+@functools.cache
+def _reserving(_process: int) -> int:
+    """The file, open until this process ends."""
+    return os.open(_reservations(), os.O_RDWR)
+
+
+def _reserve(port: int) -> bool:
+    """Whether nobody had it before. A killed server's is free to bind, but its peers would find a stranger there."""
+    if port in _given:
+        return False
+    try:
+        fcntl.lockf(_reserving(os.getpid()), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _given.add(port)
+    return True
 
 
 def _is_free(port: int) -> bool:

@@ -17,8 +17,9 @@ from retrysafe.wishes import Raised, Returned
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
+    from retrysafe.batch_item import Item
     from retrysafe.batch_results import Status
-    from retrysafe.batch_state import Batch, Item
+    from retrysafe.batch_state import Batch
     from retrysafe.config import IdempotencyConfig
     from retrysafe.idempotency import Serializer
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
@@ -306,7 +307,7 @@ class _Door:
 
     def _with_calls(self, values: list[Any]) -> list[Item]:
         """The items, each with its call; what cannot make a key fails, alone."""
-        from retrysafe.batch_state import Item  # noqa: PLC0415  # needed by batches alone
+        from retrysafe.batch_item import Item  # noqa: PLC0415  # needed by batches alone
 
         if switch.is_off():
             return [Item(index, value, None) for index, value in enumerate(values)]

@@ -16,7 +16,8 @@ from retrysafe.wishes import Ending, Invoke, Raised, Returned
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from retrysafe.batch_state import Batch, Item
+    from retrysafe.batch_item import Item
+    from retrysafe.batch_state import Batch
     from retrysafe.persistence.base import BasePersistenceLayer
 
 

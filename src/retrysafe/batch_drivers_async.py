@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
-    from retrysafe.batch_state import Batch, Item
+    from retrysafe.batch_item import Item
+    from retrysafe.batch_state import Batch
     from retrysafe.persistence.base import AsyncBasePersistenceLayer
 
 

@@ -21,7 +21,8 @@ from retrysafe.heartbeat import SOONER_AFTER_FAILURE, heart
 if TYPE_CHECKING:
     import asyncio
 
-    from retrysafe.batch_state import Batch, Item
+    from retrysafe.batch_item import Item
+    from retrysafe.batch_state import Batch
     from retrysafe.drivers import Running
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError, IdempotencyPersistenceConnectionError
 from retrysafe.persistence._cache_check import CacheFinding, fields, judged
-from retrysafe.persistence._cache_clients import Options, is_async_client, kind_of
+from retrysafe.persistence._cache_clients import is_async_client, kind_of
 from retrysafe.persistence._cache_commands import Command, Script
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_plain import CANNOT_KEEP
@@ -20,6 +20,8 @@ from retrysafe.persistence._cache_replicas import is_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from retrysafe.persistence._cache_backends import Options
 
 Question: TypeAlias = "tuple[Any, ...] | Command | None"
 """A server with a command for it; the probing script, for any server; None, for the servers to ask."""

@@ -5,14 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 
-from retrysafe.persistence._cache_clients import (
-    GLIDE_MARGIN_MS,
-    GlideScripts,
-    Options,
-    PlainCalls,
-    kind_of,
-    wrong_colour,
-)
+from retrysafe.persistence._cache_backends import GlideScripts, Options
+from retrysafe.persistence._cache_clients import GLIDE_MARGIN_MS, PlainCalls, kind_of, wrong_colour
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_pipelines import glide_together_async, pipelined_async, run_all_async
 from retrysafe.persistence._cache_replicas import (

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._cache_backends import GlideScripts
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_pipelines import glide_together, pipelined, run_all
 from retrysafe.persistence._cache_replicas import (
@@ -27,7 +28,8 @@ from retrysafe.persistence._cache_replicas import (
 from retrysafe.persistence.many import outcome
 
 if TYPE_CHECKING:
-    from retrysafe.persistence._cache_commands import Command, Script
+    from retrysafe.persistence._cache_backends import Backend, Options
+    from retrysafe.persistence._cache_commands import Command
     from retrysafe.persistence._cache_plain import Plain
 
 Kind = Literal["scripts", "glide", "plain"]
@@ -36,39 +38,6 @@ PLAIN_METHODS: Final = ("get", "set", "delete")
 
 GLIDE_MARGIN_MS: Final = 250
 """What valkey-glide is given on top of WAIT's own time; as long as it waits for a reply by default."""
-
-
-class Backend(Protocol):
-    """A client, as the layer uses it."""
-
-    client: Any
-
-    def run(self, command: Any) -> Any:
-        """Carry out a command: one round trip. Raises this library's errors."""
-        ...
-
-    def run_all(self, commands: list[Any]) -> list[Any]:
-        """Carry out many, in few round trips: the reply to each, or the error that `run` would raise."""
-        ...
-
-
-class Options:
-    """What a backend is told beside its client.
-
-    Args:
-        where: Host and port, for errors.
-        password: What errors must not show.
-        min_replicas: For how many replicas a replicated command waits.
-        replica_timeout_ms: For how long it waits, in milliseconds.
-    """
-
-    __slots__ = ("min_replicas", "password", "replica_timeout_ms", "where")
-
-    def __init__(self, where: str, password: str, min_replicas: int, replica_timeout_ms: int) -> None:
-        self.where = where
-        self.password = password
-        self.min_replicas = min_replicas
-        self.replica_timeout_ms = replica_timeout_ms
 
 
 def kind_of(client: Any) -> Kind:
@@ -194,28 +163,6 @@ class GlideBackend:
             lambda pair: batches.replies(batches.send(key, pair)),
             lambda: self.run(seeking(key)),
         )
-
-
-class GlideScripts:
-    """Scripts as valkey-glide's own objects, each made once.
-
-    Attributes:
-        module: The library, `glide` or `glide_sync`.
-    """
-
-    __slots__ = ("_made", "module")
-
-    def __init__(self, client: Any) -> None:
-        glide = next(cls.__module__ for cls in type(client).__mro__ if cls.__module__.startswith("glide"))
-        self.module = importlib.import_module(glide.partition(".")[0])
-        self._made: dict[str, Any] = {}
-
-    def of(self, script: Script) -> Any:
-        """The client library's object for the script."""
-        made = self._made.get(script.name)
-        if made is None:
-            made = self._made[script.name] = self.module.Script(script.text)
-        return made
 
 
 class PlainBackend:

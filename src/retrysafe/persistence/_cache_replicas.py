@@ -19,7 +19,7 @@ from retrysafe.persistence._cache_errors import GLIDE_SAYS, explained
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from retrysafe.persistence._cache_clients import Options
+    from retrysafe.persistence._cache_backends import Options
     from retrysafe.persistence._cache_commands import Script
 
 Pair: TypeAlias = "list[tuple[Any, ...]]"

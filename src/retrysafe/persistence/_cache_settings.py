@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_async_clients import async_backend
+from retrysafe.persistence._cache_backends import Options
 from retrysafe.persistence._cache_channels import AsyncChannel, Channel, can_open
-from retrysafe.persistence._cache_clients import Options, is_async_client, kind_of, sync_backend, wrong_colour
+from retrysafe.persistence._cache_clients import is_async_client, kind_of, sync_backend, wrong_colour
 from retrysafe.persistence._cache_commands import Commands
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_plain import CANNOT_KEEP, PlainSteps
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from retrysafe.clock import Clock
     from retrysafe.persistence._cache_async_clients import AsyncBackend
-    from retrysafe.persistence._cache_clients import Backend
+    from retrysafe.persistence._cache_backends import Backend
     from retrysafe.persistence._cache_connection import CacheConnection, GivenClient
     from retrysafe.persistence._cache_watching_async import AsyncWatching
 

@@ -247,7 +247,8 @@ def test_an_answer_that_the_server_takes_in_no_case_is_done_without_one(call, st
 
 def test_a_large_answer_that_the_server_takes_is_replayed(call, redis_62):
     redis_62.command("FLUSHALL")
-    assert [call(redis_62.url, answer="x" * 9_000_000) for _ in range(2)] == ["x" * 9_000_000] * 2
+    url = f"{redis_62.url}?socket_timeout=60"
+    assert [call(url, answer="x" * 9_000_000) for _ in range(2)] == ["x" * 9_000_000] * 2
     assert call.ran == [1]
 
 

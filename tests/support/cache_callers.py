@@ -27,7 +27,9 @@ class Caller:
         self.ran = []
 
     def __call__(self, url, answer="done", order=1):
-        url = url.replace("redis", self.scheme, 1) + ("&" if "?" in url else "?") + QUICK
+        url = url.replace("redis", self.scheme, 1)
+        if "socket_timeout=" not in url:
+            url += ("&" if "?" in url else "?") + QUICK
 
         def work(order):
             self.ran.append(order)

@@ -117,9 +117,17 @@ def steps_of(calls: Iterable[Call], *, quiet: bool) -> list[Step]:
 
 
 def _may_hold_unseen(call: Call) -> bool:
-    """Whether it may have claimed the key, and never began."""
-    failed = call.refused is not None and call.refused.error not in HELD
-    return call.began is None and call.answered is None and (failed or call.refused is None)
+    """Whether it may have claimed the key, and never began.
+
+    Where its store failed or it died; and where its claim got through so late that it was not begun on, and another
+    call was quicker with the next one.
+    """
+    if call.began is not None:
+        return False
+    told = call.answered or call.refused
+    if told is None or (call.refused is not None and call.refused.error not in HELD):
+        return True
+    return told.at - call.called.at >= call.lease_ns // 2
 
 
 def _of_run(call: Call, *, quiet: bool) -> Iterator[Step]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from faults.checker import check
 from faults.checker_calls import FOREVER, stories_of
 from faults.linearizability import UNDECIDED, State, Step, Stuck, What, linearize, steps_of
-from faults.written import HELD, LOST, STORE, Written
+from faults.written import HELD, LEASE_MS, LOST, STORE, Written
 
 
 def claim(call, start, end):
@@ -125,6 +127,15 @@ def test_a_call_whose_store_failed_may_have_claimed_so_that_finding_the_key_held
     history.call("b", 2).refused(3, HELD)
     history.call("c", 4).began(5).returned(6).refused(7, LOST)
     assert steps(history) == ["c claims"]
+
+
+@pytest.mark.parametrize(("answered_at", "proof"), [(LEASE_MS // 2 - 1, True), (LEASE_MS // 2, False)])
+def test_nor_where_a_call_took_so_long_that_its_claim_may_have_come_too_late_to_begin(answered_at, proof):
+    history = Written()
+    history.call("a", 0).answered(answered_at, "by c")
+    history.call("b", 2).refused(3, HELD)
+    history.call("c", 4).began(5).returned(6).answered(7)
+    assert ("b finds it held" in steps(history)) is proof
 
 
 def test_finding_a_key_held_proves_nothing_where_a_fault_struck():

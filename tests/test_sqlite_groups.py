@@ -417,7 +417,7 @@ class TestInterruptions:
                 for thread in threads:
                     thread.start()
                 interrupts = number = 0
-                while interrupts < 100:
+                while interrupts < 100 or len(acknowledged) <= 100:
                     try:
                         signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.0001 * (interrupts % 20))
                         while True:

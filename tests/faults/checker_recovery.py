@@ -107,6 +107,8 @@ def _locked(
             continue
         if seen < at and not any(start <= refused.at and at <= stop for start, stop in held):
             seen = at
+    if following is not None and following.began is not None and following.began.attempt == 1:
+        return seen - end  # it found no record: what took long beyond the last refusal was not a lock
     if came < lease_end < until:
         seen = max(seen, lease_end)
     asked = [span for call in story.calls for span in _asking(call, faults, options, until)]

@@ -45,10 +45,16 @@ def test_a_key_that_is_never_freed_is_found(history):
 def test_time_in_which_nobody_asks_does_not_count(history):
     died(history)
     history.call("b", 500).refused(501, HELD)
-    runs(history, "c", 60_000)
+    history.call("c", 60_000).began(60_001, attempt=2).returned(60_002).answered(60_003)
     report = check(history.events)
     assert report.violations == []
     assert report.worst_recovery_ms == 402  # until the refusal's beginning, and as long as it and the claim took
+
+
+def test_a_call_that_took_long_and_found_no_record_was_not_locked_out(history):
+    died(history)
+    history.call("b", 50).began(9000, attempt=1).returned(9001).answered(9002)
+    assert broken(history) == []
 
 
 def test_time_in_which_the_store_is_down_does_not_count(history):

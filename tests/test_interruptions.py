@@ -9,6 +9,7 @@ import logging
 import signal
 import threading
 import time
+from weakref import ref
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_a_heart_whose_thread_cannot_start_leaves_nothing_behind_and_the_key_is_
         patched.setattr(Heart, "_begin", no_thread)
         with pytest.raises(RuntimeError, match="new thread"):
             call(1)
-    assert (len(layer), charge.body.runs, fresh._runs) == (0, 0, {})
+    assert (len(layer), charge.body.runs, fresh._runs) == (0, 0, set())
     assert call(1) == 1
 
 
@@ -131,12 +132,13 @@ def test_a_run_that_nobody_holds_is_not_kept_alive():
 
     run = Run()
     heart.start(run)
-    key = id(run)
-    assert key in heart._runs
+    held = ref(run)
+    assert held in heart._runs
     del run
     gc.collect()
-    assert key not in {id(alive) for alive in heart._alive()}
-    assert key not in heart._runs
+    assert held() is None
+    heart._alive()
+    assert held not in heart._runs
 
 
 # --- between two wishes --------------------------------------------------------------------------------------------

@@ -93,13 +93,13 @@ class Call:
 
     def claim(self, replaces: DataRecord | None = None, attempt: int = 1) -> DataRecord:
         """The record that claims the key for this call, from now on."""
-        if self.lease is UNDECIDED:
-            self.lease = self.plan.lease()
-        now = self.plan.clock.now_ms()
-        lease = self.lease
+        plan, lease = self.plan, self.lease
+        if lease is UNDECIDED:
+            lease = self.lease = plan.lease()
+        now = plan.clock.now_ms()
         lease_end = now + lease.length_ms if lease.end_ms is None else lease.end_ms
         # For a window, and never less than the lease: a peer judges a running record by its window alone.
-        window_end = now // 1000 + self.plan.claim_seconds
+        window_end = now // 1000 + plan.claim_seconds
         if window_end * 1000 < lease_end:
             window_end = -(-lease_end // 1000)
         owner = self.owner
@@ -133,11 +133,12 @@ class Call:
 
     def outcome(self, claim: DataRecord, status: str, data: str = "", types: str = "") -> DataRecord:
         """The record that completes this call, with a window that starts now."""
-        now = self.plan.clock.now_ms()
+        plan = self.plan
+        now = plan.clock.now_ms()
         return DataRecord(
             self.idempotency_key,
             status,
-            now // 1000 + self.plan.config.expires_after_seconds,
+            now // 1000 + plan.config.expires_after_seconds,
             None,
             data,
             self.payload_hash,

@@ -1,6 +1,6 @@
 """The heartbeat: renews the leases of running calls, so that only a dead one's ends.
 
-One daemon thread looks after all sync calls. Starting and stopping costs an entry in a dict: the thread looks at the
+One daemon thread looks after all sync calls. Starting and stopping costs an entry in a set: the thread looks at the
 entries when the earliest can be due, and sleeps without limit while there is none. Async calls are renewed from their
 own event loop.
 """
@@ -119,12 +119,12 @@ class Heart:
 
     def reset(self) -> None:
         """Forget everything: also in a forked child, whose copies of the runs belong to the parent's calls."""
-        self._runs: dict[int, ref[Beating]] = {}
+        self._runs: set[ref[Beating]] = set()
         self._busy: set[int] = set()
         # What wakes the thread must be one step in C: an interruption inside a lock of Python's would leave it held.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._wakes_at = 0.0
-        self._started = 0
+        self._lively = False
         self._linger = 0.0
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -135,8 +135,8 @@ class Heart:
         execution.renewal_due = due = monotonic() + interval
         if self._thread is None:
             self._begin()
-        self._runs[id(execution)] = ref(execution)
-        self._started += 1
+        self._runs.add(ref(execution))
+        self._lively = True
         if due < self._wakes_at:
             self._linger = interval
             self._wake.put(None)
@@ -144,13 +144,13 @@ class Heart:
 
     def stop(self, execution: Beating) -> None:
         """Leave a run alone."""
-        self._runs.pop(id(execution), None)
+        self._runs.discard(ref(execution))
 
     def look_after(self, several: Beating) -> None:
         """Let it beat when it is due; to be said again when that is earlier than it was."""
         if self._thread is None:
             self._begin()
-        self._runs[id(several)] = ref(several)
+        self._runs.add(ref(several))
         if several.renewal_due < self._wakes_at:
             self._wake.put(None)
 
@@ -169,7 +169,6 @@ class Heart:
 
     def _beat_on(self) -> None:
         wake = self._wake
-        started = 0
         while True:
             # In this order no run is missed: one added before the dict is read is seen there, a later one wakes us.
             self._wakes_at = float("inf")
@@ -184,10 +183,10 @@ class Heart:
                 self._renew_due(runs, now)
                 continue
             del runs, waiting
-            if due == float("inf") and started != self._started:
+            if due == float("inf") and self._lively:
                 # Calls come and go, each shorter than its lease: look again when one of them can be due, instead of
                 # being woken by every one.
-                started = self._started
+                self._lively = False
                 due = now + self._linger
             self._wakes_at = due
             with contextlib.suppress(Empty):
@@ -195,10 +194,10 @@ class Heart:
 
     def _alive(self) -> list[Beating]:
         found: list[Beating] = []
-        for key, held in tuple(self._runs.items()):
+        for held in self._runs.copy():  # in one step, while other threads start and stop
             run = held()
             if run is None:
-                self._runs.pop(key, None)
+                self._runs.discard(held)
             else:
                 found.append(run)
         return found
@@ -220,8 +219,8 @@ class Heart:
 
     def _renew_all(self, due: list[Beating], busy: int | None = None) -> None:
         for run in due:
-            if id(run) in self._runs and not run.beat():
-                self._runs.pop(id(run), None)
+            if ref(run) in self._runs and not run.beat():
+                self._runs.discard(ref(run))
         if busy is not None:
             self._busy.discard(busy)
             self._wake.put(None)

@@ -229,6 +229,8 @@ def idempotent_function(
     name = arguments.keyword
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+        if switch.is_off():
+            return None
         payload = kwargs[name] if name in kwargs else arguments.payload(args, kwargs)
         return plan.begin(payload) if key is None else plan.begin(payload, key=key(arguments.bound(args, kwargs)))
 
@@ -237,7 +239,7 @@ def idempotent_function(
 
         @functools.wraps(function)
         async def async_wrapper(*args: Any, **kwargs: Any) -> Any:
-            call = None if switch.is_off() else begin(args, kwargs)
+            call = begin(args, kwargs)
             if call is None:
                 return await function(*args, **kwargs)
             return await run_async(call, async_store, function, args, kwargs)
@@ -248,7 +250,7 @@ def idempotent_function(
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = None if switch.is_off() else begin(args, kwargs)
+        call = begin(args, kwargs)
         return function(*args, **kwargs) if call is None else run(call, sync_store, function, args, kwargs)
 
     return wrapper

@@ -53,6 +53,7 @@ class Plan:
         "_default_lease",
         "_given_context",
         "_key_stem",
+        "_keys",
         "_own_lease",
         "cache",
         "claim_seconds",
@@ -81,6 +82,7 @@ class Plan:
         self.key_prefix = key_prefix
         self._key_stem = f"{key_prefix}#"
         self.config = config
+        self._keys = config.keys
         self.codec = codec
         self.clock = clock
         self.cache = cache
@@ -110,18 +112,15 @@ class Plan:
             IdempotencyKeyError: The payload cannot be hashed; or it has no key, under
                 `raise_on_no_idempotency_key`.
         """
-        keys = self.config.keys
+        keys = self._keys
         digest = keys.key_hash(payload) if key is UNSET else keys.hash_of(key)
         if digest is None:
             self._no_key()
             return None
-        return Call(
-            self,
-            self._key_stem + digest,
-            keys.payload_hash(payload) if keys.validates else "",
-            None if execution_id is None else f"durable:{execution_id}",
-            is_replay and execution_id is not None,
-        )
+        payload_hash = keys.payload_hash(payload) if keys.validates else ""
+        if execution_id is None:
+            return Call(self, self._key_stem + digest, payload_hash)
+        return Call(self, self._key_stem + digest, payload_hash, f"durable:{execution_id}", is_replay)
 
     def lease(self) -> Lease:
         """How long a call that claims its key now may be silent."""

@@ -64,20 +64,19 @@ class SyncPorts:
         self._store = store
         self.watch: Watch | None = None
 
-    def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
+    def claim(self, op: Claim, *, again: bool = False) -> DataRecord | StoreFailed | None:
         """See `protocol.Claim`."""
-        for _ in range(2):
-            try:
-                self._store._put_record(op.record)
-            except BaseException as error:  # noqa: BLE001  # becomes an answer
-                found = claim_refused(error)
-            else:
-                return None
-            if found is None:
-                found = self.fetch(Fetch(op.record.idempotency_key))
-            if found is not None:
-                return found
-        return _UNREADABLE_RIVAL
+        try:
+            self._store._put_record(op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            found = claim_refused(error)
+        else:
+            return None
+        if found is None:
+            found = self.fetch(Fetch(op.record.idempotency_key))
+        if found is None:
+            return _UNREADABLE_RIVAL if again else self.claim(op, again=True)
+        return found
 
     def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
         """See `protocol.Fetch`."""
@@ -148,21 +147,20 @@ class AsyncPorts:
         self.interrupted = False
         self.watch: AsyncWatch | None = None
 
-    async def claim(self, op: Claim) -> DataRecord | StoreFailed | None:
+    async def claim(self, op: Claim, *, again: bool = False) -> DataRecord | StoreFailed | None:
         """See `protocol.Claim`."""
-        for _ in range(2):
-            try:
-                await self._store._put_record(op.record)
-            except BaseException as error:  # noqa: BLE001  # becomes an answer
-                self._note(error)
-                found = claim_refused(error)
-            else:
-                return None
-            if found is None:
-                found = await self.fetch(Fetch(op.record.idempotency_key))
-            if found is not None:
-                return found
-        return _UNREADABLE_RIVAL
+        try:
+            await self._store._put_record(op.record)
+        except BaseException as error:  # noqa: BLE001  # becomes an answer
+            self._note(error)
+            found = claim_refused(error)
+        else:
+            return None
+        if found is None:
+            found = await self.fetch(Fetch(op.record.idempotency_key))
+        if found is None:
+            return _UNREADABLE_RIVAL if again else await self.claim(op, again=True)
+        return found
 
     async def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
         """See `protocol.Fetch`."""

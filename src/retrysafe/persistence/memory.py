@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from retrysafe.clock import Clock
     from retrysafe.persistence.datarecord import DataRecord
 
-# Twice as many as there are claims, so that what is over is never more than what lives.
-CLAIMS_PER_SWEEP, SWEPT_AT_ONCE = 2, 4
+# Twice as many as there are claims, so that what is over is never more than what lives. Not at every claim, since to
+# begin costs as much as several looks.
+CLAIMS_PER_SWEEP, SWEPT_AT_ONCE = 8, 16
 
 
 class MemoryPersistenceLayer(BasePersistenceLayer):

@@ -74,7 +74,11 @@ class AnswerCodec:
         self._classes: NamedClasses | None = None
 
     def encode(self, answer: Any) -> StoredAnswer:
-        """The answer as it is stored.
+        """The answer as it is stored; raises as `texts` does."""
+        return StoredAnswer(*self.texts(answer))
+
+    def texts(self, answer: Any) -> tuple[str, str, tuple[str, ...]]:
+        """`data`, `types` and `plain` of the answer as it is stored, for first calls: they need no object of them.
 
         Raises:
             UnstorableAnswerError: Something in it has no stored form. Nothing else is ever raised: the work
@@ -84,16 +88,16 @@ class AnswerCodec:
             answer = self._serialized(answer)
             if answer is None:
                 # Marked, so that it is not read as the None that no serializer has seen.
-                return StoredAnswer("null", _types_text(["instead", None, None]), ())
+                return "null", _types_text(["instead", None, None]), ()
         try:
             if _is_plain(answer):
                 data = "".join(_json_pieces(answer, 0))
                 # Only text with surrogates can come back as another than it was; see scalars.encode_str.
                 if "\\ud" not in data or json.loads(data) == answer:
-                    return StoredAnswer(data)
+                    return data, "", ()
         except Exception:  # noqa: BLE001, S110  # nan, a list within itself: typed or refused below
             pass
-        return self._encode_typed(answer)
+        return self._typed_texts(answer)
 
     def _serialized(self, answer: Any) -> Any:
         serializer: Any = self._serializer
@@ -104,7 +108,7 @@ class AnswerCodec:
                 answer, f"was refused by the output serializer ({type(error).__name__})"
             ) from error
 
-    def _encode_typed(self, answer: Any) -> StoredAnswer:
+    def _typed_texts(self, answer: Any) -> tuple[str, str, tuple[str, ...]]:
         from retrysafe.exact.encode import Encoder  # noqa: PLC0415  # most answers never need it
 
         encoder = Encoder(self._named)
@@ -116,7 +120,7 @@ class AnswerCodec:
             raise
         except Exception as error:  # a method of the user's classes raises, or the stack is used up
             raise UnstorableAnswerError(answer, f"cannot be looked through ({type(error).__name__})") from error
-        return StoredAnswer(data, types, tuple(encoder.plain))
+        return data, types, tuple(encoder.plain)
 
     def decode(self, data: str, types: str) -> Any:
         """The answer that was stored as these two texts; None where `data` is empty.

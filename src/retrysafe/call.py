@@ -48,39 +48,29 @@ UNDECIDED = Lease(0, renews=False)
 
 
 class Call:
-    """One call of one function.
+    """One call of one function. `Plan.begin` makes it and fills it in, since `__init__` costs a replay a fiftieth.
 
-    Args:
+    Attributes:
         plan: What was decided when decorating.
         idempotency_key: The key, `{prefix}#{hash}`.
         payload_hash: Hash of the validated part of the payload; "" without validation.
-        owner: The owner token, where several invocations of one durable execution share it. Default: a random one,
-            which no other call can have, drawn at the first claim.
+        owner: The owner token: a random one, which no other call can have, drawn at the first claim; or the one that
+            several invocations of one durable execution share.
+        is_durable: Whether they do.
         resumes: Whether a durable execution is being replayed, so that a record of this owner that is INPROGRESS comes
             from an earlier invocation of it.
-
-    Attributes:
-        is_durable: Whether several invocations of one durable execution share the owner token.
         lease: How long it may be silent; decided at the first claim, where it begins.
     """
 
     __slots__ = ("idempotency_key", "is_durable", "lease", "owner", "payload_hash", "plan", "resumes")
 
-    def __init__(
-        self,
-        plan: Plan,
-        idempotency_key: str,
-        payload_hash: str,
-        owner: str | None = None,
-        resumes: bool = False,
-    ) -> None:
-        self.plan = plan
-        self.idempotency_key = idempotency_key
-        self.payload_hash = payload_hash
-        self.owner = owner
-        self.is_durable = owner is not None
-        self.resumes = resumes
-        self.lease = UNDECIDED
+    plan: Plan
+    idempotency_key: str
+    payload_hash: str
+    owner: str | None
+    is_durable: bool
+    resumes: bool
+    lease: Lease
 
     def is_inside(self, owner: str | None) -> bool:
         """Whether this call is made inside the run of that owner, so that waiting for it would never end."""

@@ -29,7 +29,6 @@ from retrysafe.wishes import (
 )
 
 if TYPE_CHECKING:
-    from retrysafe.answers import StoredAnswer
     from retrysafe.call import Call
 
 
@@ -43,7 +42,7 @@ def conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending]
         except UnstorableAnswerError as error:
             return (yield from complete_unavailable(call, claim, end, str(error)))
         record = call.outcome(claim, FAILED, failure.data, failure.types)
-        return (yield from complete(call, claim, end, record, failure))
+        return (yield from complete(call, claim, end, record, failure.plain))
     stored, interrupted = yield from release(claim)
     call.tell(Released, claim, error=type(end.error).__qualname__, stored=stored)
     if interrupted is None or not isinstance(end.error, Exception):
@@ -80,13 +79,13 @@ def complete_unavailable(call: Call, claim: DataRecord, end: Ending, reason: str
 
 
 def complete(
-    call: Call, claim: DataRecord, end: Ending, record: DataRecord, stored: StoredAnswer | None = None
+    call: Call, claim: DataRecord, end: Ending, record: DataRecord, plain: tuple[str, ...] | None = None
 ) -> Flow[Ending]:
-    """Store the outcome."""
+    """Store the outcome; `plain` as for `completed`."""
     refused = yield from Complete(record)
     if refused is not None:
-        return (yield from complete_after_all(call, claim, end, record, stored, refused))
-    completed(call, record, stored)
+        return (yield from complete_after_all(call, claim, end, record, plain, refused))
+    completed(call, record, plain)
     return end
 
 
@@ -95,7 +94,7 @@ def complete_after_all(
     claim: DataRecord,
     end: Ending,
     record: DataRecord,
-    stored: StoredAnswer | None,
+    plain: tuple[str, ...] | None,
     refused: StoreFailed | Lost | Unstorable | None,
 ) -> Flow[Ending]:
     """Store the outcome that the store did not take: again, with growing pauses, while the lease runs."""
@@ -108,17 +107,23 @@ def complete_after_all(
         if not (yield from trying.once_more(refused.error)):
             return _not_stored(end, refused.error) if trying.interrupted is None else Raised(trying.interrupted)
         refused = yield from Complete(record)
-    completed(call, record, stored)
+    completed(call, record, plain)
     return end if trying.interrupted is None else Raised(trying.interrupted)
 
 
-def completed(call: Call, record: DataRecord, stored: StoredAnswer | None) -> None:
-    """The outcome is stored: report it, and keep it at hand. Nothing for a run without an answer, which is told of."""
-    if stored is None:
+def completed(call: Call, record: DataRecord, plain: tuple[str, ...] | None) -> None:
+    """The outcome is stored: report it, and keep it at hand.
+
+    Args:
+        call: The call.
+        record: The outcome.
+        plain: Classes in the answer that come back as plain values. None: a run without an answer, which is told of.
+    """
+    if plain is None:
         return
-    level = WARNING if stored.plain else DEBUG
+    level = WARNING if plain else DEBUG
     if call.plan.listener.hears(level):
-        call.tell(Completed, record, status=record.stored_status, plain_classes=stored.plain)
+        call.tell(Completed, record, status=record.stored_status, plain_classes=plain)
     if call.plan.cache is not None:
         call.plan.cache.put(record)
 
@@ -180,11 +185,11 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
     """
     if isinstance(op, Invoke) and (came := _came(op, answer)) is not NOTHING:
         try:
-            stored = call.plan.codec.encode(came)
+            data, types, _ = call.plan.codec.texts(came)
         except UnstorableAnswerError:
             yield from Complete(call.outcome(op.claim, UNAVAILABLE))
         else:
-            yield from Complete(call.outcome(op.claim, COMPLETED, stored.data, stored.types))
+            yield from Complete(call.outcome(op.claim, COMPLETED, data, types))
     elif isinstance(op, Invoke):
         yield from Release(op.claim)
     elif isinstance(op, Claim | Release):

@@ -80,9 +80,8 @@ class PayloadKeys:
         """
         data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload")
         if self._key_selection is None:
-            return self._digest(data, "payload") if _identifies(data) else None
-        data = self._key_selection.select(data)
-        return self._digest(data, _EVENT_KEY) if _identifies(data) else None
+            return self._digest(data, "payload") or None
+        return self._digest(self._key_selection.select(data), _EVENT_KEY) or None
 
     def hash_of(self, data: Any) -> str | None:
         """The same for what is selected already: the expressions take no part.
@@ -91,7 +90,7 @@ class PayloadKeys:
             IdempotencyKeyError: The data cannot be hashed.
         """
         data = data if type(data) in _JSON_TYPES else _whole(data, "key")
-        return self._digest(data, "key") if _identifies(data) else None
+        return self._digest(data, "key") or None
 
     def payload_hash(self, payload: Any) -> str:
         """The hash of the part of the payload under validation; "" without validation.
@@ -103,9 +102,21 @@ class PayloadKeys:
         """
         if self._validation_selection is None:
             return ""
-        return self._digest(self._validation_selection.select(_whole(payload, "payload")), _VALIDATION)
+        return self._digest(self._validation_selection.select(_whole(payload, "payload")), _VALIDATION, is_key=False)
 
-    def _digest(self, data: Any, origin: str) -> str:
+    def _digest(self, data: Any, origin: str, is_key: bool = True) -> str:
+        """The hash; "" where it is to be a key and can tell no call from another, as the peers judge it."""
+        values: Any = data
+        if isinstance(data, dict):
+            values = values.values()
+        elif not isinstance(data, (list, tuple)):
+            values = (None if isinstance(data, str) and not data else data,)
+        for value in values:  # `any` takes as long as the whole hash
+            if value is not None:
+                break
+        else:
+            if is_key:
+                return ""
         try:
             text = "".join(_encoded(data, 0))
         except RecursionError as error:  # not chained: its traceback has a thousand lines that say nothing
@@ -124,19 +135,6 @@ def _whole(payload: Any, origin: str) -> Any:
     except Exception as error:
         reason = f"{_forms().a_type(payload)} cannot be read ({type(error).__name__}), so it cannot be hashed"
         raise IdempotencyKeyError(f"{origin}: {reason}") from error
-
-
-def _identifies(data: Any) -> bool:
-    """Whether the data can tell one call from another, as the peers judge it."""
-    values: Any = data
-    if isinstance(data, dict):
-        values = values.values()
-    elif not isinstance(data, (list, tuple)):
-        return data is not None and not (isinstance(data, str) and not data)
-    for value in values:  # noqa: SIM110  # `any` takes as long as the whole hash
-        if value is not None:
-            return True
-    return False
 
 
 def _refusal(data: Any, origin: str, error: Exception) -> IdempotencyKeyError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe import lambda_context
 from retrysafe.answers import AnswerCodec
-from retrysafe.call import Call, Lease
+from retrysafe.call import UNDECIDED, Call, Lease
 from retrysafe.config import IdempotencyConfig
 from retrysafe.events import Listener
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
@@ -117,10 +117,15 @@ class Plan:
         if digest is None:
             self._no_key()
             return None
-        payload_hash = keys.payload_hash(payload) if keys.validates else ""
-        if execution_id is None:
-            return Call(self, self._key_stem + digest, payload_hash)
-        return Call(self, self._key_stem + digest, payload_hash, f"durable:{execution_id}", is_replay)
+        call = Call()
+        call.plan = self
+        call.idempotency_key = self._key_stem + digest
+        call.payload_hash = keys.payload_hash(payload) if keys.validates else ""
+        call.owner = None if execution_id is None else f"durable:{execution_id}"
+        call.is_durable = execution_id is not None
+        call.resumes = is_replay and call.is_durable
+        call.lease = UNDECIDED
+        return call
 
     def lease(self) -> Lease:
         """How long a call that claims its key now may be silent."""

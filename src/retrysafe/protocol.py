@@ -110,15 +110,15 @@ def idempotent_call(call: Call) -> Flow[Ending]:
     if isinstance(end, Raised):
         return (yield from conclude_failure(call, claim, end))
     try:
-        answer = plan.codec.encode(end.value)
+        data, types, plain = plan.codec.texts(end.value)
     except UnstorableAnswerError as error:
         return (yield from complete_unavailable(call, claim, end, str(error)))
-    record = call.outcome(claim, COMPLETED, answer.data, answer.types)
+    record = call.outcome(claim, COMPLETED, data, types)
     refused: StoreFailed | Lost | Unstorable | None = yield Complete(record)
     if refused is not None:
-        return (yield from complete_after_all(call, claim, end, record, answer, refused))
-    if is_heard or answer.plain or plan.cache is not None:
-        completed(call, record, answer)
+        return (yield from complete_after_all(call, claim, end, record, plain, refused))
+    if is_heard or plain or plan.cache is not None:
+        completed(call, record, plain)
     return end
 
 

@@ -10,10 +10,10 @@ import sys
 import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe import block
-from retrysafe.call import Call
 from retrysafe.drivers import run, run_async
 from retrysafe.events import DEBUG, Listener
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
@@ -23,6 +23,7 @@ from retrysafe.testing._crash_layers import AsyncLifeLayer, LifeLayer
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from retrysafe.call import Call
     from retrysafe.events import IdempotencyEvent
     from retrysafe.persistence.base import BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
@@ -50,10 +51,10 @@ class _LifeListener(Listener):
 
 def _moved(call: Call, layer: AnyLayer, current: Life) -> Call:
     """The call as it would be, had its function been decorated with this layer."""
-    was = call.plan
-    plan = plan_on(layer, was.function_name, was.key_prefix, was.config, was.codec)
-    plan.listener = _LifeListener(current, was.function_name, was.config.event_hook)
-    return Call(plan, call.idempotency_key, call.payload_hash, call.owner, call.resumes)
+    was, moved = call.plan, copy(call)
+    moved.plan = plan_on(layer, was.function_name, was.key_prefix, was.config, was.codec)
+    moved.plan.listener = _LifeListener(current, was.function_name, was.config.event_hook)
+    return moved
 
 
 def _counted(function: Callable[..., Any], current: Life) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
 from servers import programs
 from support.bodies import counted
-from support.dynamodb_support import OffClock, Service, client_at, items_of, new_table
+from support.dynamodb_support import OffClock, client_at, items_of, new_table
 
 HOUR_MS = 3_600_000
 
@@ -142,12 +142,6 @@ def test_a_clock_that_is_handed_in_is_believed(dynoxide):
 @pytest.fixture
 def table(dynoxide):
     return new_table(dynoxide)
-
-
-@pytest.fixture
-def service(dynoxide):
-    with Service(dynoxide) as service:
-        yield service
 
 
 @pytest.fixture

@@ -488,7 +488,7 @@ def test_a_lost_reply_of_an_asynchronous_call(dynoxide, proxy_to):
 # --- whole calls ------------------------------------------------------------------------------------------------------
 
 
-def test_a_duplicate_of_a_running_call_is_told_who_runs(dynoxide, layer):
+def test_a_duplicate_of_a_running_call_is_told_who_runs(layer):
     def charge(order):
         with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
             decorated(charge, layer)(order)

@@ -262,7 +262,7 @@ def test_a_clock_that_leaps_while_it_runs(worker, hours, dynoxide, table):
     assert (right(2), right.body.runs) == (2, 1)
 
 
-def test_a_claim_whose_lease_was_wrong_for_a_moment_and_was_taken_over_then_does_not_run(in_lambda, worker, service):
+def test_a_claim_whose_lease_was_wrong_for_a_moment_and_was_taken_over_then_does_not_run(in_lambda, worker):
     """Its own reply says that the lease was over when it was written; a rival was quicker than the correction."""
     wrong, rival = worker(-2 * HOUR_MS), worker()
     claim = _claim(wrong.clock)

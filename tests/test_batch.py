@@ -452,6 +452,36 @@ def test_outcomes_are_recorded_while_the_next_keys_are_claimed():
     assert layer.met == [True] * 3
 
 
+class MeetingAsync(AsyncMemoryPersistenceLayer):
+    """The same for asynchronous callers."""
+
+    def __init__(self):
+        super().__init__()
+        self.claims, self.both, self.met = 0, asyncio.Event(), []
+
+    async def _put_record(self, data_record):
+        await super()._put_record(data_record)
+        self.claims += 1
+        if self.claims == 2:
+            self.both.set()
+
+    async def _update_record(self, data_record):
+        await asyncio.wait_for(self.both.wait(), 30)
+        self.met.append(data_record.idempotency_key)
+        await super()._update_record(data_record)
+
+
+def test_outcomes_are_recorded_while_the_next_keys_are_claimed_by_the_event_loop():
+    layer = MeetingAsync()
+
+    @idempotent_batch(persistence_store=layer, config=BY_ID, claimed_at_once=1)
+    async def charge(order):
+        return order["id"]
+
+    assert statuses(asyncio.run(charge(orders(1, 2, 3)))) == ["returned"] * 3
+    assert len(layer.met) == 3
+
+
 def test_where_no_thread_is_to_be_had_outcomes_are_recorded_before_the_next_keys_are_claimed(monkeypatch):
     def refuse(self):
         raise RuntimeError("can't start new thread")

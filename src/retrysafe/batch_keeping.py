@@ -243,6 +243,13 @@ class AsyncKeeper:
         self._batch.writing.clear()
         return await self._carried_out(items)
 
+    async def record_and_ask(self) -> list[tuple[Item, Any]]:
+        """Both at the same time; they are of different keys."""
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        recorded, asked = await asyncio.gather(self.record(), self.ask())
+        return recorded + asked
+
     def claimed(self) -> None:
         """Keys were claimed: see that their leases are renewed, where they can be."""
         self.leases.claimed()

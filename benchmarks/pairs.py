@@ -5,19 +5,25 @@ each round times both subjects within a few milliseconds, and gives one ratio; t
 result. A round in which somebody else got in the way is an outlier on either side, which a median ignores. A ratio
 of two minima would compare two moments at which the processor may have run at different speeds.
 
-pyperf times one subject to the end before it begins the next, and pytest-benchmark does the same; neither can take
-turns. What they do about noise within one subject is done here in the same way: the garbage collector is off while
-the clock runs, as in timeit, and the first rounds are thrown away.
+pyperf does the timing. By itself it times one subject to the end before it begins the next, as pytest-benchmark does;
+so it is given one round at a time, as the worker process that it would start for that. The garbage collector is off
+while the clock runs, as in timeit, and the first rounds are thrown away.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
+import io
+import itertools
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import pyperf
 
 Batch: TypeAlias = Callable[[], object]
 """What is timed."""
@@ -92,14 +98,32 @@ def summarised(times: list[tuple[float, float]]) -> Comparison:
     )
 
 
-def _timed(subject: Subject, clock: Clock) -> int:
+def _timed(subject: Subject, clock: Clock) -> float:
     """Nanoseconds for one batch."""
     batch = subject()
+
+    def timed(loops: int) -> float:
+        started = clock()
+        for _ in range(loops):
+            batch()
+        return (clock() - started) / 1e9
+
     gc.collect()
     gc.disable()
     try:
-        started = clock()
-        batch()
-        return clock() - started
+        with redirect_stdout(io.StringIO()):  # it reports each
+            seconds: float = _pyperf().bench_time_func(f"round {next(_ROUNDS)}", timed).mean()
     finally:
         gc.enable()
+    return seconds * 1e9
+
+
+@functools.cache
+def _pyperf() -> Any:
+    """The worker of pyperf, which times one value of one loop, here and now. There can be one of them."""
+    runner = pyperf.Runner()
+    runner.parse_args(["--worker", "--loops=1", "--values=1", "--warmups=0", "--quiet"])
+    return runner
+
+
+_ROUNDS = itertools.count(1)

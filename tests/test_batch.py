@@ -13,6 +13,7 @@ from retrysafe import (
     AsyncMemoryPersistenceLayer,
     IdempotencyConfig,
     MemoryPersistenceLayer,
+    batch_recorder,
     current_execution,
     idempotent_batch,
     idempotent_function,
@@ -422,6 +423,79 @@ def test_an_outcome_is_recorded_while_a_long_item_after_it_is_awaited():
         return order["id"] == 1 or await asyncio.to_thread(layer._layer.completed.wait, 30)
 
     assert [each.answer for each in asyncio.run(charge(orders(1, 2)))] == [True, True]
+
+
+class Meeting(MemoryPersistenceLayer):
+    """Completes nothing before two keys are claimed."""
+
+    blocking = True
+
+    def __init__(self):
+        super().__init__()
+        self.claims, self.both, self.met = 0, threading.Event(), []
+
+    def _put_record(self, data_record):
+        super()._put_record(data_record)
+        self.claims += 1
+        if self.claims == 2:
+            self.both.set()
+
+    def _update_record(self, data_record):
+        self.met.append(self.both.wait(30))
+        super()._update_record(data_record)
+
+
+def test_outcomes_are_recorded_while_the_next_keys_are_claimed():
+    layer = Meeting()
+    result = over_many(SYNC[0], Work(), layer, record_after_seconds=3600, claimed_at_once=1)(orders(1, 2, 3))
+    assert statuses(result) == ["returned"] * 3
+    assert layer.met == [True] * 3
+
+
+class MeetingAsync(AsyncMemoryPersistenceLayer):
+    """The same for asynchronous callers."""
+
+    def __init__(self):
+        super().__init__()
+        self.claims, self.both, self.met = 0, asyncio.Event(), []
+
+    async def _put_record(self, data_record):
+        await super()._put_record(data_record)
+        self.claims += 1
+        if self.claims == 2:
+            self.both.set()
+
+    async def _update_record(self, data_record):
+        await asyncio.wait_for(self.both.wait(), 30)
+        self.met.append(data_record.idempotency_key)
+        await super()._update_record(data_record)
+
+
+def test_outcomes_are_recorded_while_the_next_keys_are_claimed_by_the_event_loop():
+    layer = MeetingAsync()
+
+    @idempotent_batch(persistence_store=layer, config=BY_ID, claimed_at_once=1)
+    async def charge(order):
+        return order["id"]
+
+    assert statuses(asyncio.run(charge(orders(1, 2, 3)))) == ["returned"] * 3
+    assert len(layer.met) == 3
+
+
+def test_where_no_thread_is_to_be_had_outcomes_are_recorded_before_the_next_keys_are_claimed(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(batch_recorder.Thread, "start", refuse)
+    layer = MemoryPersistenceLayer()
+    layer.blocking = True
+    seen = []
+
+    def work(order):
+        seen.append(stored(SYNC[0], layer))
+
+    over_many(SYNC[0], work, layer, record_after_seconds=3600, claimed_at_once=1)(orders(1, 2))
+    assert seen == [[INPROGRESS], [COMPLETED, INPROGRESS]]
 
 
 def test_with_no_time_to_wait_each_outcome_is_recorded_before_the_next_item_runs(flavour):

@@ -130,18 +130,20 @@ def torn_at(number, batch):
     return False
 
 
-def test_an_interruption_anywhere_loses_no_answer_and_leaves_no_key_behind():
+@pytest.mark.parametrize("blocking", [False, True])
+def test_an_interruption_anywhere_loses_no_answer_and_leaves_no_key_behind(blocking):
     """But at the one place where nobody can know: between the end of a function and what is told of it."""
     number, unknown = 0, 0
     while True:
         number += 1
         layer, runs = MemoryPersistenceLayer(), []
+        layer.blocking = blocking  # if it is, a thread records the first two while the others are claimed
 
         def work(order, runs=runs):
             runs.append(str(order["id"]))
             return order["id"]
 
-        charge = over_many(work, layer, record_after_seconds=3600)
+        charge = over_many(work, layer, record_after_seconds=3600, claimed_at_once=2)
         if not torn_at(number, lambda charge=charge: charge(orders(1, 2, 3, 1))):
             break
         assert "running" not in recorded(layer), number

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.payments import Gate, Payments, message, start_both
+from support.payments import Gate, Payments, batch, charges, failed, message, start_both
 from support.runtime_api import now_ms
 
 FUNCTION = "batch_orders.charge_records"
@@ -33,19 +33,6 @@ def queue(payments):
 @pytest.fixture
 def order(request):
     return lambda name: {"payment_id": f"{name} of {request.node.name}", "amount": 4200}
-
-
-def batch(*messages):
-    return {"Records": list(messages)}
-
-
-def failed(*messages):
-    """What the handler answers where these failed."""
-    return {"batchItemFailures": [{"itemIdentifier": each["messageId"]} for each in messages]}
-
-
-def charges(payments, *orders):
-    return [len(payments.charges(each["payment_id"])) for each in orders]
 
 
 def test_orders_that_come_twice_are_charged_once_and_only_what_failed_is_reported(payments, queue, order):

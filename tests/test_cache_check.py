@@ -170,7 +170,7 @@ def test_a_user_who_may_not_wait_is_found(pair, library, asynchronous):
 
 
 @pytest.mark.parametrize("library", ["redis", "valkey"])
-def test_the_master_of_a_sentinel_is_asked(start_shared, redis_sentinel, library, asynchronous):
+def test_the_master_of_a_sentinel_is_asked(redis_sentinel, library, asynchronous):
     redis_sentinel.client = Sentinels.client.__get__(redis_sentinel)
     found = check(redis_sentinel, library, asynchronous)
     assert codes(found) == ["asynchronous_replicas", "no_persistence"]

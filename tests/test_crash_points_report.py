@@ -78,7 +78,7 @@ def test_problems_can_be_raised_as_an_assertion_that_reads_as_the_report(send, s
     assert [point.verdict for point in report.problems] == ["doubled"] * 3
 
 
-def test_without_problems_nothing_is_raised(send):
+def test_without_problems_nothing_is_raised():
     ledger = {}
     report = crash_points(
         protected(lambda order: ledger.setdefault(order, 1)), "o1", effects=ledger, before_each=ledger.clear

@@ -10,7 +10,7 @@ from retrysafe.persistence.datarecord import FAILED, UNAVAILABLE
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
 from support.dynamodb_batches import LAYERS, READS, STATEMENTS, TIME, Client, Shop, claim, orders, outcome
-from support.dynamodb_support import Service, client_at, items_of, new_table, sync_layer
+from support.dynamodb_support import client_at, items_of, new_table, sync_layer
 
 SETTINGS = {
     "as it is": {},
@@ -25,17 +25,6 @@ SETTINGS = {
     "a sort key": {"key_attr": "pk", "sort_key_attr": "sk", "static_pk_value": 'it\'s "all" here?'},
     "names that need escapes": {"status_attr": "state's", "data_attr": 'the "answer"', "expiry_attr": "ends.at"},
 }
-
-
-@pytest.fixture(params=["dynamodb_local", "dynoxide"])
-def server(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def service(server):
-    with Service(server) as service:
-        yield service
 
 
 def table_for(server, options):
@@ -72,11 +61,11 @@ OUTCOMES = [
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_records_are_those_of_single_calls_to_the_byte(server, setting):
+def test_records_are_those_of_single_calls_to_the_byte(each_dynamodb, setting):
     options = SETTINGS[setting]
-    tables = [table_for(server, options) for _ in range(2)]
+    tables = [table_for(each_dynamodb, options) for _ in range(2)]
     together, alone = (
-        DynamoDBPersistenceLayer(table, boto3_client=client_at(server.url), clock=ManualClock(), **options)
+        DynamoDBPersistenceLayer(table, boto3_client=client_at(each_dynamodb.url), clock=ManualClock(), **options)
         for table in tables
     )
     for number, change in enumerate(OUTCOMES):
@@ -84,37 +73,37 @@ def test_records_are_those_of_single_calls_to_the_byte(server, setting):
         assert together._for_each("put", claims) == [None] * len(claims)
         for each in claims:
             alone._put_record(each)
-        assert by_key(server, tables[0], options) == by_key(server, tables[1], options)
+        assert by_key(each_dynamodb, tables[0], options) == by_key(each_dynamodb, tables[1], options)
         done = [outcome(each, **change) for each in claims if each.owner]
         assert together._for_each("update", done) == [None] * len(done)
         for each in done:
             alone._update_record(each)
-        assert by_key(server, tables[0], options) == by_key(server, tables[1], options)
+        assert by_key(each_dynamodb, tables[0], options) == by_key(each_dynamodb, tables[1], options)
     together.close()
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_only_names_that_need_escapes_keep_records_from_going_together(service, setting):
+def test_only_names_that_need_escapes_keep_records_from_going_together(each_service, setting):
     options = SETTINGS[setting]
-    layer = sync_layer(service, table_for(service.server, options), **options)
+    layer = sync_layer(each_service, table_for(each_service.server, options), **options)
     assert Shop(layer).charge(orders("order", 20)) == [["returned"] * 20]
     if setting == "names that need escapes":
-        assert service.requests == [TIME] + ["PutItem"] * 40
+        assert each_service.requests == [TIME] + ["PutItem"] * 40
     else:
-        assert service.requests == [TIME] + [STATEMENTS] * 2
+        assert each_service.requests == [TIME] + [STATEMENTS] * 2
 
 
 @pytest.mark.parametrize("flavour", LAYERS)
-def test_a_batch_of_fifty_is_four_requests_once_the_time_is_known_and_a_replayed_one_three(service, flavour):
-    shop = Shop(LAYERS[flavour](service, new_table(service.server)))
+def test_a_batch_of_fifty_is_four_requests_once_the_time_is_known_and_a_replayed_one_three(each_service, flavour):
+    shop = Shop(LAYERS[flavour](each_service, new_table(each_service.server)))
     assert shop.charge(orders("order", 50)) == [["returned"] * 50]
-    assert service.requests == [TIME] + [STATEMENTS] * 4
-    service.requests.clear()
+    assert each_service.requests == [TIME] + [STATEMENTS] * 4
+    each_service.requests.clear()
     assert shop.charge(orders("order", 50)) == [["replayed"] * 50]
-    assert sorted(service.requests) == [STATEMENTS] * 2 + [READS]
-    service.requests.clear()
+    assert sorted(each_service.requests) == [STATEMENTS] * 2 + [READS]
+    each_service.requests.clear()
     assert shop.charge(orders("single", 1), orders("order", 1)) == [["returned"], ["replayed"]]
-    assert sorted(service.requests) == ["PutItem", "PutItem", "outcome"]
+    assert sorted(each_service.requests) == ["PutItem", "PutItem", "outcome"]
 
 
 def test_statements_are_charged_like_single_writes(dynoxide):
@@ -141,8 +130,8 @@ def test_statements_are_charged_like_single_writes(dynoxide):
     layer.close()
 
 
-def test_large_answers_go_by_themselves_and_come_back_equal(service):
-    layer = sync_layer(service, new_table(service.server))
+def test_large_answers_go_by_themselves_and_come_back_equal(each_service):
+    layer = sync_layer(each_service, new_table(each_service.server))
 
     @idempotent_batch(persistence_store=layer, key_prefix="large", record_after_seconds=60)
     def charge(order):
@@ -152,18 +141,18 @@ def test_large_answers_go_by_themselves_and_come_back_equal(service):
         result = charge(orders("order", 10))
         assert [each.status for each in result] == [status] * 10
         assert [len(each.answer) for each in result] == [10, LARGEST_TOGETHER + 1, 500_000] + [10] * 7
-    assert service.requests.count("outcome") + service.requests.count("PutItem") == 2
+    assert each_service.requests.count("outcome") + each_service.requests.count("PutItem") == 2
     layer.close()
 
 
-def test_a_client_without_the_operation_sends_one_request_for_each(server):
+def test_a_client_without_the_operation_sends_one_request_for_each(each_dynamodb):
     class Older(Client):
         def __getattr__(self, name):
             if name.startswith("batch_"):
                 raise AttributeError(name)
             return super().__getattr__(name)
 
-    client = Older(client_at(server.url))
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client))
+    client = Older(client_at(each_dynamodb.url))
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
     assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
     assert client.requests == {"get_item": 1, "put_item": 60}

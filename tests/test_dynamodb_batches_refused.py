@@ -12,20 +12,9 @@ from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
 from support.dynamodb_batches import LAYERS, READS, STATEMENTS, TIME, Client, Shop, claim, orders, outcome
-from support.dynamodb_support import OffClock, Service, async_layer, client_at, items_of, new_table, sync_layer
+from support.dynamodb_support import OffClock, async_layer, client_at, items_of, new_table, sync_layer
 
 DENIED = "User: arn:aws:sts::1:assumed-role/fn is not authorized to perform: dynamodb:PartiQLInsert on resource: t"
-
-
-@pytest.fixture(params=["dynamodb_local", "dynoxide"])
-def server(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def service(server):
-    with Service(server) as service:
-        yield service
 
 
 @pytest.fixture
@@ -58,22 +47,22 @@ def per_statement(code, *, applied, every=1):
 
 @pytest.mark.parametrize("flavour", LAYERS)
 def test_where_statements_are_not_permitted_each_record_goes_by_itself_and_one_warning_names_the_permissions(
-    service, flavour, warnings
+    each_service, flavour, warnings
 ):
-    service.refuse(STATEMENTS, "AccessDeniedException", DENIED, times=9)
-    shop = Shop(LAYERS[flavour](service, new_table(service.server)))
+    each_service.refuse(STATEMENTS, "AccessDeniedException", DENIED, times=9)
+    shop = Shop(LAYERS[flavour](each_service, new_table(each_service.server)))
     batches = [orders("first", 60), orders("second", 60), orders("first", 60)]
     assert shop.charge(*batches) == [["returned"] * 60, ["returned"] * 60, ["replayed"] * 60]
     assert len(shop.runs) == 120
-    assert service.requests.count(STATEMENTS) == 3  # those that were under way at the same time
-    assert READS not in service.requests
+    assert each_service.requests.count(STATEMENTS) == 3  # those that were under way at the same time
+    assert READS not in each_service.requests
     (said,) = warnings()
     assert "dynamodb:PartiQLInsert" in said
     assert "dynamodb:PartiQLUpdate" in said
 
 
-def test_where_only_outcomes_are_not_permitted_they_go_by_themselves(server, warnings):
-    client = Client(client_at(server.url))
+def test_where_only_outcomes_are_not_permitted_they_go_by_themselves(each_dynamodb, warnings):
+    client = Client(client_at(each_dynamodb.url))
 
     def ask(method, parameters):
         if parameters["Statements"][0]["Statement"].startswith("UPDATE"):
@@ -81,16 +70,16 @@ def test_where_only_outcomes_are_not_permitted_they_go_by_themselves(server, war
         return method(**parameters)
 
     client.instead["batch_execute_statement"] = ask
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client))
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
     assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
     assert client.requests["batch_execute_statement"] == 2
     assert len(warnings()) == 1
 
 
-def test_a_refusal_of_each_statement_counts_as_one_of_them_all(server, warnings):
-    client = Client(client_at(server.url))
+def test_a_refusal_of_each_statement_counts_as_one_of_them_all(each_dynamodb, warnings):
+    client = Client(client_at(each_dynamodb.url))
     client.instead["batch_execute_statement"] = per_statement("AccessDenied", applied=False)
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client))
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
     assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
     assert client.requests["batch_execute_statement"] == 1
     assert len(warnings()) == 1
@@ -98,14 +87,14 @@ def test_a_refusal_of_each_statement_counts_as_one_of_them_all(server, warnings)
 
 @pytest.mark.parametrize("flavour", LAYERS)
 def test_where_reading_many_is_not_permitted_replays_go_by_themselves_and_a_warning_names_the_permission(
-    service, flavour, warnings
+    each_service, flavour, warnings
 ):
-    service.refuse(READS, "AccessDeniedException", DENIED, times=9)
-    shop = Shop(LAYERS[flavour](service, new_table(service.server)))
+    each_service.refuse(READS, "AccessDeniedException", DENIED, times=9)
+    shop = Shop(LAYERS[flavour](each_service, new_table(each_service.server)))
     batch = orders("order", 20)
     assert shop.charge(batch, batch, batch) == [["returned"] * 20, ["replayed"] * 20, ["replayed"] * 20]
-    assert service.requests.count(READS) == 1
-    assert service.requests.count(STATEMENTS) == 4
+    assert each_service.requests.count(READS) == 1
+    assert each_service.requests.count(STATEMENTS) == 4
     (said,) = warnings()
     assert "dynamodb:BatchGetItem" in said
 
@@ -118,17 +107,17 @@ def test_where_reading_many_is_not_permitted_replays_go_by_themselves_and_a_warn
     ],
 )
 @pytest.mark.parametrize("flavour", LAYERS)
-def test_a_server_that_does_not_know_the_operation_is_asked_for_it_once(service, flavour, code, said, warnings):
-    service.refuse(STATEMENTS, code, said, times=9)
-    shop = Shop(LAYERS[flavour](service, new_table(service.server)))
+def test_a_server_that_does_not_know_the_operation_is_asked_for_it_once(each_service, flavour, code, said, warnings):
+    each_service.refuse(STATEMENTS, code, said, times=9)
+    shop = Shop(LAYERS[flavour](each_service, new_table(each_service.server)))
     batches = [orders("first", 20), orders("first", 20)]
     assert shop.charge(*batches) == [["returned"] * 20, ["replayed"] * 20]
-    assert service.requests.count(STATEMENTS) == 1
+    assert each_service.requests.count(STATEMENTS) == 1
     assert warnings() == []
 
 
-def test_a_server_that_cannot_read_the_statements_is_asked_once(server, warnings):
-    client = Client(client_at(server.url))
+def test_a_server_that_cannot_read_the_statements_is_asked_once(each_dynamodb, warnings):
+    client = Client(client_at(each_dynamodb.url))
     said = "Statement wasn't well formed, can't be processed: Expected identifier for simple path"
 
     def ask(method, parameters):
@@ -136,7 +125,7 @@ def test_a_server_that_cannot_read_the_statements_is_asked_once(server, warnings
         return {"Responses": [error for _ in parameters["Statements"]], "ResponseMetadata": {}}
 
     client.instead["batch_execute_statement"] = ask
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client))
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
     assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
     assert client.requests["batch_execute_statement"] == 1
     assert warnings() == []
@@ -151,10 +140,12 @@ def test_a_server_that_cannot_read_the_statements_is_asked_once(server, warnings
     ["ThrottlingError", "InternalServerError", "ValidationError"],
 )
 @pytest.mark.parametrize("every", [1, 3])
-def test_what_a_statement_failed_at_is_done_by_itself_whether_it_was_carried_out_or_not(server, code, applied, every):
-    client = Client(client_at(server.url))
+def test_what_a_statement_failed_at_is_done_by_itself_whether_it_was_carried_out_or_not(
+    each_dynamodb, code, applied, every
+):
+    client = Client(client_at(each_dynamodb.url))
     client.instead["batch_execute_statement"] = per_statement(code, applied=applied, every=every)
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client))
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
     assert shop.charge(orders("order", 30), orders("order", 30)) == [["returned"] * 30, ["replayed"] * 30]
     assert sorted(shop.runs) == sorted(order["id"] for order in orders("order", 30))
 
@@ -177,10 +168,10 @@ def throttled(method, parameters):
 
 
 @pytest.mark.parametrize("instead", [fewer, unreachable, late, throttled])
-def test_a_request_that_fails_as_a_whole_leaves_each_record_to_itself(server, instead):
-    client = Client(client_at(server.url))
+def test_a_request_that_fails_as_a_whole_leaves_each_record_to_itself(each_dynamodb, instead):
+    client = Client(client_at(each_dynamodb.url))
     client.instead["batch_execute_statement"] = instead
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client))
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
     assert shop.charge(orders("order", 30), orders("order", 30)) == [["returned"] * 30, ["replayed"] * 30]
     assert len(shop.runs) == 30
 
@@ -192,16 +183,16 @@ def unprocessed(method, parameters):
 
 
 @pytest.mark.parametrize("instead", [unprocessed, throttled, unreachable])
-def test_what_could_not_be_read_with_others_is_asked_for_by_itself(server, instead):
-    client = Client(client_at(server.url))
+def test_what_could_not_be_read_with_others_is_asked_for_by_itself(each_dynamodb, instead):
+    client = Client(client_at(each_dynamodb.url))
     client.instead["batch_get_item"] = instead
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client))
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
     assert shop.charge(orders("order", 30), orders("order", 30)) == [["returned"] * 30, ["replayed"] * 30]
     assert len(shop.runs) == 30
 
 
-def test_a_record_that_goes_between_refusal_and_look_is_claimed(server):
-    client, table = Client(client_at(server.url)), new_table(server)
+def test_a_record_that_goes_between_refusal_and_look_is_claimed(each_dynamodb):
+    client, table = Client(client_at(each_dynamodb.url)), new_table(each_dynamodb)
     layer = DynamoDBPersistenceLayer(table, boto3_client=client, clock=ManualClock())
     now_ms = layer.clock.now_ms()
     rivals = [claim(f"order {number}", now_ms, "rival") for number in range(10)]
@@ -222,9 +213,11 @@ def test_a_record_that_goes_between_refusal_and_look_is_claimed(server):
 @pytest.mark.parametrize("flavour", LAYERS)
 @pytest.mark.parametrize("fault", ["drop_reply", "drop_request"])
 @pytest.mark.parametrize("nth", [1, 2, 3, 4])
-def test_a_reply_that_is_lost_after_the_server_has_done_it_runs_nothing_twice(server, proxy_to, flavour, fault, nth):
-    proxy = proxy_to(server)
-    shop = Shop(LAYERS[flavour](proxy.server, new_table(server)))
+def test_a_reply_that_is_lost_after_the_server_has_done_it_runs_nothing_twice(
+    each_dynamodb, proxy_to, flavour, fault, nth
+):
+    proxy = proxy_to(each_dynamodb)
+    shop = Shop(LAYERS[flavour](proxy.server, new_table(each_dynamodb)))
     struck = getattr(proxy, fault)(b"BatchExecuteStatement", nth)
     batch = orders("order", 50)
     assert shop.charge(batch, batch) == [["returned"] * 50, ["replayed"] * 50]
@@ -233,9 +226,9 @@ def test_a_reply_that_is_lost_after_the_server_has_done_it_runs_nothing_twice(se
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_client_that_tries_once_finds_out_for_each_what_became_of_a_lost_request(server, proxy_to, nth):
-    proxy = proxy_to(server)
-    layer = DynamoDBPersistenceLayer(new_table(server), boto3_client=client_at(proxy.server.url))
+def test_a_client_that_tries_once_finds_out_for_each_what_became_of_a_lost_request(each_dynamodb, proxy_to, nth):
+    proxy = proxy_to(each_dynamodb)
+    layer = DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client_at(proxy.server.url))
     shop = Shop(layer)
     struck = proxy.drop_reply(b"BatchExecuteStatement", nth)
     assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
@@ -248,32 +241,32 @@ def test_a_client_that_tries_once_finds_out_for_each_what_became_of_a_lost_reque
 
 @pytest.mark.parametrize("ahead_s", [600, -600])
 @pytest.mark.parametrize("make_layer", [sync_layer, async_layer])
-def test_times_of_a_wrong_clock_are_put_right_in_a_batch(service, make_layer, ahead_s):
-    clock, table = OffClock(1000 * ahead_s), new_table(service.server)
-    shop = Shop(make_layer(service, table, clock=clock))
+def test_times_of_a_wrong_clock_are_put_right_in_a_batch(each_service, make_layer, ahead_s):
+    clock, table = OffClock(1000 * ahead_s), new_table(each_service.server)
+    shop = Shop(make_layer(each_service, table, clock=clock))
     assert shop.charge(orders("first", 30), orders("second", 30)) == [["returned"] * 30] * 2
     now = time.time()
-    ends = [int(item["expiration"]["N"]) - now for item in items_of(service.server, table)]
+    ends = [int(item["expiration"]["N"]) - now for item in items_of(each_service.server, table)]
     assert len(ends) == 60
     assert all(3600 - 60 < end < 3600 + 60 for end in ends)
 
 
-def test_the_first_batch_of_a_process_takes_nothing_over_by_a_clock_that_is_ahead(service):
-    table = new_table(service.server)
-    right = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.server.url))
+def test_the_first_batch_of_a_process_takes_nothing_over_by_a_clock_that_is_ahead(each_service):
+    table = new_table(each_service.server)
+    right = DynamoDBPersistenceLayer(table, boto3_client=client_at(each_service.server.url))
     now_ms = right.clock.now_ms()
     held = [claim(f"order {number}", now_ms, "rival") for number in range(20)]
     done = {number: outcome(held[number]) for number in range(0, 20, 2)}
     assert right._for_each("put", held) == [None] * 20
     assert right._for_each("update", list(done.values())) == [None] * 10
-    layer = sync_layer(service, table, clock=OffClock(7_200_000))
+    layer = sync_layer(each_service, table, clock=OffClock(7_200_000))
     mine = [claim(f"order {number}", layer.clock.now_ms()) for number in range(40)]
     told = layer._for_each("put", mine)
     assert all(isinstance(each, IdempotencyItemAlreadyExistsError) for each in told[:20])
     assert told[20:] == [None] * 20
     leases = [
         int(item["in_progress_expiration"]["N"])
-        for item in items_of(service.server, table)
+        for item in items_of(each_service.server, table)
         if item["owner"]["S"] == "me"
     ]
     assert len(leases) == 20
@@ -282,16 +275,16 @@ def test_the_first_batch_of_a_process_takes_nothing_over_by_a_clock_that_is_ahea
     layer.close()
 
 
-def test_after_a_leap_of_the_clock_the_time_is_asked_for_before_anything_is_dated(service):
-    clock, table = OffClock(), new_table(service.server)
-    layer = sync_layer(service, table, clock=clock)
+def test_after_a_leap_of_the_clock_the_time_is_asked_for_before_anything_is_dated(each_service):
+    clock, table = OffClock(), new_table(each_service.server)
+    layer = sync_layer(each_service, table, clock=clock)
     assert layer._for_each("put", [claim(f"first {n}", clock.now_ms()) for n in range(10)]) == [None] * 10
     clock.ahead_ms = 3_600_000
-    service.requests.clear()
+    each_service.requests.clear()
     assert layer._for_each("put", [claim(f"second {n}", clock.now_ms()) for n in range(10)]) == [None] * 10
-    assert service.requests == [TIME, STATEMENTS]
+    assert each_service.requests == [TIME, STATEMENTS]
     now_ms = int(time.time() * 1000)
-    leases = [int(item["in_progress_expiration"]["N"]) - now_ms for item in items_of(service.server, table)]
+    leases = [int(item["in_progress_expiration"]["N"]) - now_ms for item in items_of(each_service.server, table)]
     assert len(leases) == 20
     assert all(abs(lease - 30_000) < 20_000 for lease in leases)
     layer.close()

@@ -12,24 +12,13 @@ from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
 from support.dynamodb_batches import LAYERS, READS, STATEMENTS, Shop, claim, orders, outcome
-from support.dynamodb_support import Service, client_at, new_table, sync_layer
-
-
-@pytest.fixture(params=["dynamodb_local", "dynoxide"])
-def server(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def service(server):
-    with Service(server) as service:
-        yield service
+from support.dynamodb_support import client_at, new_table, sync_layer
 
 
 @pytest.mark.parametrize("flavour", LAYERS)
-def test_an_order_that_comes_twice_runs_once_within_a_batch_and_across_batches(server, flavour):
-    table = new_table(server)
-    shops = [Shop(LAYERS[flavour](server, table), on_in_progress="wait") for _ in range(4)]
+def test_an_order_that_comes_twice_runs_once_within_a_batch_and_across_batches(each_dynamodb, flavour):
+    table = new_table(each_dynamodb)
+    shops = [Shop(LAYERS[flavour](each_dynamodb, table), on_in_progress="wait") for _ in range(4)]
     batch = orders("order", 40) + orders("order", 10)
     statuses = {}
 
@@ -45,8 +34,8 @@ def test_an_order_that_comes_twice_runs_once_within_a_batch_and_across_batches(s
     assert sorted(run for shop in shops for run in shop.runs) == sorted(each["id"] for each in orders("order", 40))
 
 
-def test_one_layer_serves_many_threads_at_once(server):
-    shop = Shop(DynamoDBPersistenceLayer(new_table(server), boto3_client=client_at(server.url)))
+def test_one_layer_serves_many_threads_at_once(each_dynamodb):
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client_at(each_dynamodb.url)))
     got = {}
     threads = [
         threading.Thread(target=lambda number=number: got.update({number: shop._charge(orders(f"{number}", 60))}))
@@ -61,8 +50,10 @@ def test_one_layer_serves_many_threads_at_once(server):
     shop._layer.close()
 
 
-def test_of_rivals_that_claim_together_and_by_themselves_one_wins_each_key(server):
-    layer = DynamoDBPersistenceLayer(new_table(server), boto3_client=client_at(server.url), clock=ManualClock())
+def test_of_rivals_that_claim_together_and_by_themselves_one_wins_each_key(each_dynamodb):
+    layer = DynamoDBPersistenceLayer(
+        new_table(each_dynamodb), boto3_client=client_at(each_dynamodb.url), clock=ManualClock()
+    )
     keys = [f"order {number}" for number in range(25)]
     won, start = [], threading.Barrier(8)
 
@@ -83,9 +74,9 @@ def test_of_rivals_that_claim_together_and_by_themselves_one_wins_each_key(serve
     layer.close()
 
 
-def test_of_many_claims_each_is_told_what_stands_and_what_is_over_is_claimed(service):
+def test_of_many_claims_each_is_told_what_stands_and_what_is_over_is_claimed(each_service):
     clock = ManualClock()
-    layer = sync_layer(service, new_table(service.server), clock=clock)
+    layer = sync_layer(each_service, new_table(each_service.server), clock=clock)
     kinds = ["free", "held", "lapsed", "completed", "completed, over", "failed, over", "ours", "garbage"]
     before = clock.now_ms()
     claims = {f"{kind} {number}": kind for number in range(6) for kind in kinds}
@@ -98,13 +89,13 @@ def test_of_many_claims_each_is_told_what_stands_and_what_is_over_is_claimed(ser
             layer._put_record(claim(key, before + 61_000, f"me {key}"))
         elif kind == "garbage":
             item = {"id": {"S": key}, "status": {"N": "5"}}
-            client_at(service.server.url).put_item(TableName=layer._settings.table_name, Item=item)
+            client_at(each_service.server.url).put_item(TableName=layer._settings.table_name, Item=item)
         elif kind != "free":
             layer._put_record(held)
             over = short if kind.endswith("over") else {}
             layer._update_record(outcome(held, status=FAILED if kind.startswith("failed") else COMPLETED, **over))
     clock.advance(62)
-    service.requests.clear()
+    each_service.requests.clear()
     records = [claim(key, clock.now_ms(), f"me {key}") for key in claims]
     outcomes = dict(zip(claims, layer._for_each("put", records), strict=True))
     for key, kind in claims.items():
@@ -119,50 +110,50 @@ def test_of_many_claims_each_is_told_what_stands_and_what_is_over_is_claimed(ser
             assert got.old_data_record == layer._get_record(key)
             assert got.old_data_record.owner == (f"me {key}" if kind == "ours" else "rival")
     # Two requests of 25 statements, one look, and one write for each of the 12 whose window is over.
-    assert service.requests.count(STATEMENTS) == 2
-    assert service.requests.count(READS) == 1
-    assert service.requests.count("PutItem") == 12
+    assert each_service.requests.count(STATEMENTS) == 2
+    assert each_service.requests.count(READS) == 1
+    assert each_service.requests.count("PutItem") == 12
     layer.close()
 
 
 @pytest.mark.parametrize("flavour", LAYERS)
-def test_lapsed_leases_are_taken_over_inside_a_batch(server, flavour):
-    clock, table = ManualClock(), new_table(server)
-    dead = DynamoDBPersistenceLayer(table, boto3_client=client_at(server.url), clock=clock)
+def test_lapsed_leases_are_taken_over_inside_a_batch(each_dynamodb, flavour):
+    clock, table = ManualClock(), new_table(each_dynamodb)
+    dead = DynamoDBPersistenceLayer(table, boto3_client=client_at(each_dynamodb.url), clock=clock)
     keys = IdempotencyConfig().keys
     batch = orders("order", 30)
     for order in batch[::3]:
         dead._put_record(claim(f"shop#{keys.key_hash(order)}", clock.now_ms(), "dead"))
     clock.advance(31)
-    shop = Shop(LAYERS[flavour](server, table, clock=clock))
+    shop = Shop(LAYERS[flavour](each_dynamodb, table, clock=clock))
     assert shop.charge(batch, batch) == [["returned"] * 30, ["replayed"] * 30]
     assert len(shop.runs) == 30
     attempts = [dead._get_record(f"shop#{keys.key_hash(order)}").attempt for order in batch]
     assert attempts == [2, 1, 1] * 10
 
 
-def test_a_takeover_compares_what_it_saw_and_never_inserts(service):
+def test_a_takeover_compares_what_it_saw_and_never_inserts(each_service):
     clock = ManualClock()
-    layer = sync_layer(service, new_table(service.server), clock=clock)
+    layer = sync_layer(each_service, new_table(each_service.server), clock=clock)
     first = [claim(f"order {number}", clock.now_ms(), "first") for number in range(6)]
     assert layer._for_each("put", first) == [None] * 6
     layer._delete_record(first[0])
     layer._update_record(outcome(first[1]))
     clock.advance(31)
-    service.requests.clear()
+    each_service.requests.clear()
     second = [each.replaced(owner="second", attempt=2, replaces=each, made_at_ms=clock.now_ms()) for each in first]
     second = [each.replaced(in_progress_expiry_timestamp=clock.now_ms() + 30_000) for each in second]
     told = layer._for_each("put", second)
     assert told[0] is None
     assert isinstance(told[1], IdempotencyItemAlreadyExistsError)
     assert told[2:] == [None] * 4
-    assert service.requests == ["PutItem"] * 6
+    assert each_service.requests == ["PutItem"] * 6
     layer.close()
 
 
-def test_records_of_powertools_workers_are_replayed_waited_for_and_taken_over(server):
-    clock, table = ManualClock(), new_table(server)
-    client = client_at(server.url)
+def test_records_of_powertools_workers_are_replayed_waited_for_and_taken_over(each_dynamodb):
+    clock, table = ManualClock(), new_table(each_dynamodb)
+    client = client_at(each_dynamodb.url)
     now_ms, keys, batch = clock.now_ms(), IdempotencyConfig().keys, orders("order", 40)
     window = {"expiration": {"N": str(now_ms // 1000 + 3600)}}
     stands = [
@@ -184,9 +175,9 @@ def test_records_of_powertools_workers_are_replayed_waited_for_and_taken_over(se
     layer.close()
 
 
-def test_an_owner_that_has_lost_its_record_is_told_so_and_the_others_complete(server):
-    clock, table = ManualClock(), new_table(server)
-    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(server.url), clock=clock)
+def test_an_owner_that_has_lost_its_record_is_told_so_and_the_others_complete(each_dynamodb):
+    clock, table = ManualClock(), new_table(each_dynamodb)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(each_dynamodb.url), clock=clock)
     claims = [claim(f"order {number}", clock.now_ms()) for number in range(30)]
     assert layer._for_each("put", claims) == [None] * 30
     layer._delete_record(claims[0])
@@ -201,8 +192,10 @@ def test_an_owner_that_has_lost_its_record_is_told_so_and_the_others_complete(se
     layer.close()
 
 
-def test_a_key_that_comes_twice_is_won_once(server):
-    layer = DynamoDBPersistenceLayer(new_table(server), boto3_client=client_at(server.url), clock=ManualClock())
+def test_a_key_that_comes_twice_is_won_once(each_dynamodb):
+    layer = DynamoDBPersistenceLayer(
+        new_table(each_dynamodb), boto3_client=client_at(each_dynamodb.url), clock=ManualClock()
+    )
     claims = [claim(f"order {number % 5}", ManualClock().now_ms(), f"owner {number}") for number in range(10)]
     told = layer._for_each("put", claims)
     assert told[:5] == [None] * 5

@@ -24,7 +24,6 @@ from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer, Dynamo
 from support.bodies import counted
 from support.dynamodb_support import (
     NOWHERE,
-    Service,
     async_layer,
     async_session,
     client_at,
@@ -40,12 +39,6 @@ QUICK = Config(retries={"total_max_attempts": 4, "mode": "legacy"})
 @pytest.fixture
 def table(dynoxide):
     return new_table(dynoxide)
-
-
-@pytest.fixture
-def service(dynoxide):
-    with Service(dynoxide) as service:
-        yield service
 
 
 def called(layer, body=None, **options):
@@ -70,9 +63,8 @@ def refused_before_it_runs(layer, kind, *parts):
 # --- said by real servers ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", ["dynoxide", "dynamodb_local"])
-def test_a_table_that_is_not_there(server, request):
-    layer = sync_layer(request.getfixturevalue(server), "missing-table")
+def test_a_table_that_is_not_there(each_dynamodb):
+    layer = sync_layer(each_dynamodb, "missing-table")
     refused_before_it_runs(
         layer,
         IdempotencyPersistenceConfigError,
@@ -83,20 +75,16 @@ def test_a_table_that_is_not_there(server, request):
     layer.close()
 
 
-@pytest.mark.parametrize("server", ["dynoxide", "dynamodb_local"])
 @pytest.mark.parametrize(("key", "sort_key"), [("pk", None), ("id", "sk"), ("pk", "sk")])
-def test_a_table_with_another_key(server, request, key, sort_key):
-    server = request.getfixturevalue(server)
-    layer = DynamoDBPersistenceLayer(new_table(server, key, sort_key), boto3_client=client_at(server.url))
+def test_a_table_with_another_key(each_dynamodb, key, sort_key):
+    layer = DynamoDBPersistenceLayer(new_table(each_dynamodb, key, sort_key), boto3_client=client_at(each_dynamodb.url))
     refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "another key", "key_attr", "layer.check()")
     with pytest.raises(IdempotencyPersistenceConfigError, match="another key"):
         layer._get_record("orders#1")
 
 
-@pytest.mark.parametrize("server", ["dynoxide", "dynamodb_local"])
-def test_a_key_that_is_too_long(server, request):
-    server = request.getfixturevalue(server)
-    layer = DynamoDBPersistenceLayer(new_table(server), boto3_client=client_at(server.url))
+def test_a_key_that_is_too_long(each_dynamodb):
+    layer = DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client_at(each_dynamodb.url))
     claim = DataRecord("k" * 2049, INPROGRESS, 99_999_999_999, 9_000, owner="me")
     with pytest.raises(IdempotencyPersistenceConfigError, match=r"2048 bytes.*key_prefix"):
         layer._put_record(claim)

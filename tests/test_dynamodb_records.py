@@ -25,8 +25,9 @@ from retrysafe.exceptions import (
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
+from servers.dynamodb_service import OUTCOME
 from support.bodies import counted
-from support.dynamodb_support import OUTCOME, Service, async_layer, client_at, items_of, new_table, session, sync_layer
+from support.dynamodb_support import async_layer, client_at, items_of, new_table, session, sync_layer
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/powertools-python-3.37.0.json").read_text())["records"]
 TYPESCRIPT = json.loads((pathlib.Path(__file__).parent / "golden/powertools-typescript-2.35.0.json").read_text())
@@ -188,16 +189,14 @@ def noise(characters):
     return "".join(random.Random(5).choices(string.ascii_letters + string.digits, k=characters))  # noqa: S311 - no secret
 
 
-@pytest.mark.parametrize("server", ["dynoxide", "dynamodb_local"])
-def test_an_answer_too_large_for_an_item_is_packed_and_comes_back(server, request):
-    server = request.getfixturevalue(server)
-    table = new_table(server)
-    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(server.url))
+def test_an_answer_too_large_for_an_item_is_packed_and_comes_back(each_dynamodb):
+    table = new_table(each_dynamodb)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(each_dynamodb.url))
     answer = {"report": ["ü" * 200_000, (1, 2)], "noise": noise(100_000)}
     charge, call = charged(layer, answer)
     assert [call(1), call(1)] == [answer, answer]
     assert charge.body.runs == 1
-    (item,) = items_of(server, table)
+    (item,) = items_of(each_dynamodb, table)
     packed = item["packed"]["M"]
     assert (item["status"], packed["status"], packed["v"]) == ({"S": UNAVAILABLE}, {"S": COMPLETED}, {"N": "1"})
     assert item["data"] == {"S": ""}
@@ -241,17 +240,16 @@ def test_an_answer_that_fits_by_no_means_is_completed_without_it(layer, characte
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_what_dynamodb_itself_finds_too_large_is_packed_or_left_out(dynoxide, table, times):
+def test_what_dynamodb_itself_finds_too_large_is_packed_or_left_out(service, table, times):
     """Its arithmetic has the last word."""
-    with Service(dynoxide) as service:
-        service.refuse("outcome", "ValidationException", "Item size has exceeded the maximum allowed size", times=times)
-        charge, call = charged(DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url)), "paid")
+    service.refuse("outcome", "ValidationException", "Item size has exceeded the maximum allowed size", times=times)
+    charge, call = charged(DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url)), "paid")
+    assert call(1) == "paid"
+    if times == 1:
         assert call(1) == "paid"
-        if times == 1:
-            assert call(1) == "paid"
-        else:
-            with pytest.raises(IdempotencyResponseUnavailableError):
-                call(1)
+    else:
+        with pytest.raises(IdempotencyResponseUnavailableError):
+            call(1)
     assert charge.body.runs == 1
 
 
@@ -313,22 +311,21 @@ def test_a_first_call_takes_two_requests_and_a_replay_one(dynoxide, proxy_to):
     ],
     ids=["answer", "failure", "unavailable", "packed", "died"],
 )
-def test_what_is_over_gives_way_whatever_it_is(dynoxide, table, status, data, requests):
+def test_what_is_over_gives_way_whatever_it_is(service, table, status, data, requests):
     clock = ManualClock()
     now = clock.now_ms()
-    with Service(dynoxide) as service:
-        layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url), clock=clock)
-        claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
-        layer._put_record(claim)
-        if status is not None:
-            layer._update_record(claim.replaced(status=status, response_data=data, in_progress_expiry_timestamp=None))
-        clock.advance(62)
-        del service.requests[:]
-        now = clock.now_ms()
-        anew = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="other", made_at_ms=now)
-        layer._put_record(anew)
-        assert layer._get_record("orders#1") == anew
-        assert service.requests == ["PutItem"] * requests + ["GetItem"]
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url), clock=clock)
+    claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
+    layer._put_record(claim)
+    if status is not None:
+        layer._update_record(claim.replaced(status=status, response_data=data, in_progress_expiry_timestamp=None))
+    clock.advance(62)
+    del service.requests[:]
+    now = clock.now_ms()
+    anew = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="other", made_at_ms=now)
+    layer._put_record(anew)
+    assert layer._get_record("orders#1") == anew
+    assert service.requests == ["PutItem"] * requests + ["GetItem"]
 
 
 @pytest.mark.parametrize("mark", ["owner", "expiration"])
@@ -491,7 +488,7 @@ def test_a_lost_reply_of_an_asynchronous_call(dynoxide, proxy_to):
 # --- whole calls ------------------------------------------------------------------------------------------------------
 
 
-def test_a_duplicate_of_a_running_call_is_told_who_runs(dynoxide, layer):
+def test_a_duplicate_of_a_running_call_is_told_who_runs(layer):
     def charge(order):
         with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
             decorated(charge, layer)(order)

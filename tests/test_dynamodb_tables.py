@@ -20,13 +20,7 @@ from retrysafe.persistence.dynamodb import (
     DynamoDBPersistenceLayer,
 )
 from support.bodies import counted
-from support.dynamodb_support import Service, async_layer, client_at, new_table
-
-
-@pytest.fixture
-def service(dynoxide):
-    with Service(dynoxide) as service:
-        yield service
+from support.dynamodb_support import async_layer, client_at, new_table
 
 
 def codes(layer):
@@ -40,21 +34,19 @@ def layer_on(server, name, **options):
 # --- made -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("server", ["dynoxide", "dynamodb_local"])
 @pytest.mark.parametrize(
     "options", [{}, {"key_attr": "pk", "sort_key_attr": "sk", "expiry_attr": "ttl"}], ids=["simple", "composite"]
 )
-def test_a_table_that_is_made_is_right_and_making_it_again_changes_nothing(server, request, options):
-    server = request.getfixturevalue(server)
+def test_a_table_that_is_made_is_right_and_making_it_again_changes_nothing(each_dynamodb, options):
     name = f"made-{len(options)}"
-    layer = layer_on(server, name, **options)
+    layer = layer_on(each_dynamodb, name, **options)
     assert codes(layer) == ["table-missing"]
     for _ in range(2):
         layer.create_table()
         assert layer.check() == []
-    described = client_at(server.url).describe_table(TableName=name)["Table"]
+    described = client_at(each_dynamodb.url).describe_table(TableName=name)["Table"]
     assert described["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-    expires = client_at(server.url).describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    expires = client_at(each_dynamodb.url).describe_time_to_live(TableName=name)["TimeToLiveDescription"]
     assert expires == {"TimeToLiveStatus": "ENABLED", "AttributeName": options.get("expiry_attr", "expiration")}
     assert idempotent_function(counted(), persistence_store=layer)(1) == 1
 

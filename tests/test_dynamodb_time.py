@@ -23,7 +23,7 @@ from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock
 from servers import programs
 from support.bodies import counted
-from support.dynamodb_support import OffClock, Service, client_at, items_of, new_table
+from support.dynamodb_support import OffClock, client_at, items_of, new_table
 
 HOUR_MS = 3_600_000
 
@@ -145,12 +145,6 @@ def table(dynoxide):
 
 
 @pytest.fixture
-def service(dynoxide):
-    with Service(dynoxide) as service:
-        yield service
-
-
-@pytest.fixture
 def worker(service, table):
     """Makes a worker whose clock is so far ahead: its layer, and its function with a count of the runs."""
 
@@ -268,7 +262,7 @@ def test_a_clock_that_leaps_while_it_runs(worker, hours, dynoxide, table):
     assert (right(2), right.body.runs) == (2, 1)
 
 
-def test_a_claim_whose_lease_was_wrong_for_a_moment_and_was_taken_over_then_does_not_run(in_lambda, worker, service):
+def test_a_claim_whose_lease_was_wrong_for_a_moment_and_was_taken_over_then_does_not_run(in_lambda, worker):
     """Its own reply says that the lease was over when it was written; a rival was quicker than the correction."""
     wrong, rival = worker(-2 * HOUR_MS), worker()
     claim = _claim(wrong.clock)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.payments import Gate, Payments, message, start_both
+from support.payments import Gate, Payments, batch, charges, failed, message, start_both
 from support.runtime_api import now_ms
 
 FUNCTION = "queue_orders.charge_record"
@@ -40,19 +40,6 @@ def order(request):
 @pytest.fixture
 def gate(tmp_path):
     return Gate(tmp_path / "gate")
-
-
-def batch(*messages):
-    return {"Records": list(messages)}
-
-
-def failed(*messages):
-    """What the handler answers where these failed."""
-    return {"batchItemFailures": [{"itemIdentifier": each["messageId"]} for each in messages]}
-
-
-def charges(payments, *orders):
-    return [len(payments.charges(each["payment_id"])) for each in orders]
 
 
 def test_orders_that_come_twice_in_a_batch_or_in_the_next_batch_are_charged_once(payments, queue, order):

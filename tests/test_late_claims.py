@@ -96,7 +96,8 @@ def test_a_store_that_is_merely_slow_runs_it_after_all(flavour, slow):
     seconds += [LEASE * 0.6] * 10
     charge = counted()
     assert make(flavour, layer, charge)({"id": 1}) == 1
-    assert len(claims) <= 5
+    # Each of the two further ones meets the one before it, and takes that over.
+    assert len(claims) == 1 + 2 * 2
 
 
 def test_a_claim_found_to_be_our_own_is_made_anew_where_little_of_its_lease_is_left(flavour, clock):

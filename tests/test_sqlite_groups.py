@@ -327,7 +327,7 @@ class TestFailures:
         assert all("busy_timeout_seconds=0.05" in str(end) for end in ends)
         assert len(tries) == 1
 
-    def test_a_layer_that_is_closed_meanwhile_is_told_to_each(self, layer, disk):
+    def test_while_a_layer_is_closed_each_write_is_stored_or_told_of_it(self, layer, disk, path):
         closing_thread = threading.Thread(target=layer.close)
 
         def close(_):
@@ -339,6 +339,9 @@ class TestFailures:
         closing_thread.join()
         for end in group.ends:
             assert end == "stored" or "was closed with its layer" in str(end)
+        with SQLitePersistenceLayer(path, clock=SetClock()) as other:
+            found = stored(other, *(f"key{number}" for number in range(5)))
+        assert found == [f"key{number}" for number, end in enumerate(group.ends) if end == "stored"]
 
 
 class TestInterruptions:

@@ -15,8 +15,11 @@ from retrysafe import (
     IdempotencyConfig,
     MemoryPersistenceLayer,
     idempotent,
+    idempotent_batch,
+    idempotent_block,
     idempotent_function,
 )
+from retrysafe.base import IdempotencyHandler
 from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
@@ -233,6 +236,25 @@ def test_handlers_are_switched_off_too(store):
     with idempotency_disabled():
         assert [handler({"id": 1}, None), handler({"id": 1}, None)] == [1, 2]
     assert [handler({"id": 1}, None), handler({"id": 1}, None)] == [3, 3]
+
+
+def test_batches_and_blocks_are_switched_off_too_and_a_handler_object_is_not(store):
+    runs = []
+
+    def charge(order):
+        runs.append(order)
+        return len(runs)
+
+    batch = idempotent_batch(charge, persistence_store=store, key_prefix="batch")
+    block = idempotent_block("order", key_prefix="block", persistence_store=store)
+    with idempotency_disabled():
+        assert [each.answer for each in batch(["order", "order"])] == [1, 2]
+        for _ in range(2):
+            with block:
+                assert block.is_first
+        assert sum(store.calls.values()) == 0
+        handler = IdempotencyHandler(charge, "order", IdempotencyConfig(), store, function_args=["order"])
+        assert [handler.handle(), handler.handle()] == [3, 3]
 
 
 def test_an_exception_leaves_the_block_and_switches_back(charge):

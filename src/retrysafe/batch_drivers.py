@@ -95,9 +95,18 @@ class BatchRun:
         elif (item := batch.take_ready()) is not None:
             self._run(item)
             keeper.ended()
-        elif batch.asking:
-            pass
-        elif batch.writing or keeper.is_recording():
+        elif not batch.asking:
+            return self._go_on()
+        return True
+
+    def _go_on(self) -> bool:
+        """Nothing is left to run of what has begun: see that it is recorded, and begin with what follows."""
+        batch, keeper = self._batch, self._keeper
+        if keeper.is_recording():
+            keeper.settle()
+        elif batch.is_coming and batch.writing and keeper.record_beside():
+            batch.begin()
+        elif batch.writing:
             keeper.record()
         elif batch.is_coming:
             batch.begin()

@@ -103,7 +103,12 @@ class AsyncBatchRun:
         if batch.asking:
             await self._done(keeper.ask())
             keeper.claimed()
-        elif batch.writing and (keeper.record_due <= monotonic() or not (batch.ready or self._running)):
+        elif batch.writing and not (batch.ready or self._running):
+            if not batch.is_held_up:
+                batch.begin()
+            await self._done(keeper.record_and_ask())
+            keeper.claimed()
+        elif batch.writing and keeper.record_due <= monotonic():
             await self._done(keeper.record())
         elif self._start_ready():
             pass

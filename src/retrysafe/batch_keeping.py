@@ -1,8 +1,9 @@
 """What goes on beside the functions of a batch: leases are renewed, and outcomes recorded that have waited long enough.
 
 All leases of a batch are renewed together, also those of items that have not run yet. A sync batch has both done by the
-heartbeat's thread, since its own is in a function of the user's. That thread carries wishes out and nothing else: what
-follows from the answers, listeners and hooks included, is for the batch's own thread.
+heartbeat's thread, since its own is in a function of the user's; and outcomes also by a `Recorder`, while it goes on to
+its next keys. These threads carry wishes out and nothing else: what follows from the answers, listeners and hooks
+included, is for the batch's own thread.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.batch_ports import AsyncBatchPorts, BatchPorts
+from retrysafe.batch_recorder import Recorder
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.heartbeat import SOONER_AFTER_FAILURE, heart
@@ -113,6 +115,7 @@ class Keeper:
         self.leases = Leases(batch)
         self._record_due = inf
         self._recording = Lock()
+        self._recorder = Recorder(self._record) if store.blocking and record_after_seconds else None
         self.answered: deque[tuple[Item, Any]] = deque()
 
     # --- in the batch's thread -------------------------------------------------------------------------------------
@@ -146,6 +149,10 @@ class Keeper:
         self._record()
         self.take_answers()
 
+    def record_beside(self) -> bool:
+        """Let a thread record what has ended; False where none does that."""
+        return self._recorder is not None and self._recorder.tell()
+
     def take_answers(self) -> None:
         """Go on with the items whose wishes were carried out."""
         while self.answered:
@@ -160,6 +167,8 @@ class Keeper:
     def end(self) -> None:
         """The batch is over."""
         heart.stop(self)
+        if self._recorder is not None:
+            self._recorder.end()
 
     # --- in either -------------------------------------------------------------------------------------------------
 
@@ -185,7 +194,11 @@ class Keeper:
             items: list[Item] = []
             while self._batch.writing:
                 items.append(self._batch.writing.popleft())
-            self.answered.extend(self._carried_out(items))
+            try:
+                self.answered.extend(self._carried_out(items))
+            except BaseException:
+                self._batch.writing.extendleft(reversed(items))  # to write an outcome twice is harmless
+                raise
 
     def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
         wishes = [item.op for item in items if item.op is not None]
@@ -229,6 +242,13 @@ class AsyncKeeper:
         items = list(self._batch.writing)
         self._batch.writing.clear()
         return await self._carried_out(items)
+
+    async def record_and_ask(self) -> list[tuple[Item, Any]]:
+        """Both at the same time; they are of different keys."""
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        recorded, asked = await asyncio.gather(self.record(), self.ask())
+        return recorded + asked
 
     def claimed(self) -> None:
         """Keys were claimed: see that their leases are renewed, where they can be."""

@@ -123,11 +123,12 @@ def identifier_of(item: Any) -> str | None:
     found: Any = fields.get("messageId")
     if isinstance(found, str):
         return found
-    for place, name in (("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
-        part: Any = fields.get(place)
-        found = cast("dict[str, Any]", part).get(name) if isinstance(part, dict) else None
-        if isinstance(found, str):
-            return found
+    if "kinesis" in fields or "dynamodb" in fields:
+        for place, name in (("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
+            part: Any = fields.get(place)
+            found = cast("dict[str, Any]", part).get(name) if isinstance(part, dict) else None
+            if isinstance(found, str):
+                return found
     return None
 
 

@@ -11,6 +11,7 @@ import secrets
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -18,6 +19,9 @@ from faults import report
 from faults.campaign import Outcome, Size, check, run
 from faults.stores import STORES
 from servers.processes import end_guard
+
+if TYPE_CHECKING:
+    from faults.checker_report import Report
 
 DOCS = Path(__file__).parents[2] / "docs"
 WIDTH = 200  # of a report that goes into a file
@@ -65,7 +69,7 @@ def _campaign(layer: str, size: Size) -> Outcome:
         store.stop()
 
 
-def _show(console: Console, outcome: Outcome, checked: report.Report) -> None:
+def _show(console: Console, outcome: Outcome, checked: Report) -> None:
     console.print(
         f"{outcome.store.name}: {len(checked.violations)} violations with seed {outcome.size.seed}", style="bold red"
     )

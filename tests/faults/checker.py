@@ -150,10 +150,7 @@ class _Verdict:
             self._forgotten.add(_name(run))
             return None
         late = (run.began.at - answered_at) / NS_PER_MS
-        return (
-            "what was acknowledged is not forgotten",
-            f"{_name(run)} began {late:.3f} ms after {_name(first)}'s answer",
-        )
+        return _FORGOTTEN, f"{_name(run)} began {late:.3f} ms after {_name(first)}'s answer"
 
     def _held_after_answer(self) -> Iterator[tuple[str, str]]:
         answers = self._story.answers

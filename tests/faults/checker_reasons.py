@@ -80,14 +80,14 @@ class Reasons:
                 return Reason.CLOCK
         return Reason.FORGOTTEN if self.claims_may_be_forgotten(run.called.at, by) else None
 
-    def claims_may_be_forgotten(self, start: int, end: int) -> bool:
-        """The same for the claims of functions that ran."""
-        return not self._options.confirms and self.may_be_forgotten(start, end)
-
     def may_be_forgotten(self, start: int, end: int) -> bool:
         """Whether the store may have forgotten between the two what it had acknowledged."""
         kinds = self._options.forgetful
         return bool(kinds) and any(fault.kind in kinds for fault in self._faults.striking(None, start, end))
+
+    def claims_may_be_forgotten(self, start: int, end: int) -> bool:
+        """The same for the claims of functions that ran."""
+        return not self._options.confirms and self.may_be_forgotten(start, end)
 
     def clocks_moved(self, call: Call, start: int, end: int) -> bool:
         """Whether a clock by which leases are judged may have been moved between the two."""

@@ -57,14 +57,6 @@ class SharedDisk(Disk):
     def fails_fsync(self) -> bool:
         return self._state.suffers(FAILING_FSYNC)
 
-    @fails_fsync.setter
-    def fails_fsync(self, _: bool) -> None:
-        """It is the state that says."""
-
     @property
     def is_full(self) -> bool:
         return self._state.suffers(DISK_FULL)
-
-    @is_full.setter
-    def is_full(self, _: bool) -> None:
-        """It is the state that says."""

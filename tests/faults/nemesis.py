@@ -46,7 +46,8 @@ class Lane:
 
     Args:
         ledger: What they are written to.
-        plan: The plan.
+        seed: What decides about the plan.
+        weights: The kinds of faults, and how often each comes.
         faults: How many.
         pause: The average pause between two, in seconds.
     """

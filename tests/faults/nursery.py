@@ -48,7 +48,7 @@ class Nursery:
         environment: What the workers are told beside what every process here is.
     """
 
-    def __init__(self, directory: Path, store: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, directory: Path, store: dict[str, Any], environment: Mapping[str, str]) -> None:
         self._lock = threading.Lock()
         self.log = directory / f"workers-{id(self)}.log"
         path = filter(None, (str(_TESTS), os.environ.get("PYTHONPATH")))
@@ -59,7 +59,7 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **(environment or {})},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path), **environment},
                 start_new_session=True,
             )
         guard().started(self._process.pid)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faults.campaign import Outcome
-    from faults.checker import Report
+    from faults.checker_report import Report
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 _COLUMNS = (

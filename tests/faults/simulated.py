@@ -136,7 +136,7 @@ class Machine:
         on_abandoned: Of all calls.
     """
 
-    def __init__(self, store: Store, on_abandoned: str = "retry") -> None:
+    def __init__(self, store: Store, on_abandoned: str) -> None:
         self.events: list[Event] = []
         self._store = store
         self._on_abandoned = on_abandoned

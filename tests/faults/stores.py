@@ -16,7 +16,7 @@ from servers.processes import guard
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from servers import ServerProcess
+    from servers import DynamoDBServer, ServerProcess
 
 TABLE = "faults"
 
@@ -42,47 +42,12 @@ class SQLiteStore(Store):
         return lambda: self._disk.set(None)
 
 
-class CacheStore(ServerStore):
-    """One Redis or Valkey server, which writes everything to its disk before it replies."""
+class OneServerStore(ServerStore):
+    """One server, which is killed now and then, and started again with what is on its disk."""
 
     faults: Mapping[str, int] = {SERVER_KILL: 1}
 
-    def __init__(self, name: str, program: Path) -> None:
-        super().__init__(name)
-        self._server = RedisServer(program, options=DURABLE)
-
-    def servers(self) -> Sequence[ServerProcess]:
-        return [self._server]
-
-    def start(self) -> None:
-        self._server.start()
-
-    def stop(self) -> None:
-        super().stop()
-        self._server.kill()
-
-    def spec(self, slot: int) -> dict[str, Any]:
-        (proxy,) = self.proxies(slot)
-        return {"kind": "cache", "url": proxy.server.url, "through": {}, "min_replicas": 0}
-
-    def suffer(self, kind: str, size: float) -> Callable[[], None]:
-        self._server.kill()
-        return self._server.start
-
-
-class DynamoDBStore(ServerStore):
-    """One table, in files of the server's.
-
-    It is by the `Date` of replies, in whole seconds, that workers know how wrong their clocks are. So a lease must have
-    more than a second left when it is renewed.
-    """
-
-    faults: Mapping[str, int] = {SERVER_KILL: 1}
-    lease_seconds = 2.5
-    clock_slack_ms = 1_200
-    share = 0.015
-
-    def __init__(self, name: str, server: DynamoDBLocal | Dynoxide) -> None:
+    def __init__(self, name: str, server: ServerProcess) -> None:
         super().__init__(name)
         self._server = server
 
@@ -91,19 +56,49 @@ class DynamoDBStore(ServerStore):
 
     def start(self) -> None:
         self._server.start()
-        self._server.create_table(TABLE)
 
     def stop(self) -> None:
         super().stop()
         self._server.kill()
 
-    def spec(self, slot: int) -> dict[str, Any]:
-        (proxy,) = self.proxies(slot)
-        return {"kind": "dynamodb", "endpoint": proxy.server.url, "table": TABLE}
-
     def suffer(self, kind: str, size: float) -> Callable[[], None]:
         self._server.kill()
         return self._server.start
+
+
+class CacheStore(OneServerStore):
+    """Redis or Valkey, which writes everything to its disk before it replies."""
+
+    def __init__(self, name: str, program: Path) -> None:
+        super().__init__(name, RedisServer(program, options=DURABLE))
+
+    def spec(self, slot: int) -> dict[str, Any]:
+        (proxy,) = self.proxies(slot)
+        return {"kind": "cache", "url": proxy.server.url, "through": {}, "min_replicas": 0}
+
+
+class DynamoDBStore(OneServerStore):
+    """One table, in files of the server's.
+
+    It is by the `Date` of replies, in whole seconds, that workers know how wrong their clocks are. So a lease must have
+    more than a second left when it is renewed.
+    """
+
+    lease_seconds = 2.5
+    clock_slack_ms = 1_200
+    share = 0.015
+
+    def __init__(self, name: str, server: DynamoDBServer) -> None:
+        super().__init__(name, server)
+        self._tables = server
+
+    def start(self) -> None:
+        super().start()
+        self._tables.create_table(TABLE)
+
+    def spec(self, slot: int) -> dict[str, Any]:
+        (proxy,) = self.proxies(slot)
+        return {"kind": "dynamodb", "endpoint": proxy.server.url, "table": TABLE}
 
 
 STORES: dict[str, Callable[[], Store]] = {

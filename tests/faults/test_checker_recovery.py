@@ -7,10 +7,10 @@ from faults.history import KILL, SERVER_KILL, STOP
 from faults.written import HELD, broken, runs
 
 
-def died(history, at=100):
+def died(history):
     """A run that died; its lease is over 1000 ms later."""
-    history.call("a", at - 10).began(at - 9)
-    history.fault(KILL, at, worker="A")
+    history.call("a", 90).began(91)
+    history.fault(KILL, 100, worker="A")
 
 
 def test_how_long_a_waiting_caller_took_to_get_a_dead_ones_key_is_measured(history):

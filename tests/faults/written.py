@@ -59,8 +59,8 @@ class WrittenCall:
         self._value = f"by {self._names[1]}" if value is None else value
         return self._ended(at, self._value, None, lapsed=lapsed, lease_until=lease_until)
 
-    def raised(self, at: float, *, lapsed: bool = False) -> WrittenCall:
-        return self._ended(at, None, "ValueError", lapsed=lapsed)
+    def raised(self, at: float) -> WrittenCall:
+        return self._ended(at, None, "ValueError")
 
     def answered(self, at: float, value: Any = None) -> WrittenCall:
         self._events.append(Answered(_ns(at), *self._names, self._value if value is None else value))
@@ -71,7 +71,7 @@ class WrittenCall:
         return self
 
     def _ended(
-        self, at: float, value: Any, error: str | None, *, lapsed: bool, lease_until: float | None = None
+        self, at: float, value: Any, error: str | None, *, lapsed: bool = False, lease_until: float | None = None
     ) -> WrittenCall:
         until = None if lease_until is None else _ns(lease_until)
         self._events.append(Ended(_ns(at), *self._names, f"owner of {self._names[1]}", value, error, lapsed, until))

@@ -12,6 +12,9 @@ one, for `proxy_to`:
     def test_a_lost_reply(redis_62, proxy_to):
         proxy = proxy_to(redis_62)
 
+`each_dynamodb` is DynamoDB Local and dynoxide in turn. `each_service` and `service` are what stands in front of these,
+or of dynoxide alone: it writes down what it is asked, and refuses what it is told to.
+
 What is missing on this machine is said by a skip, with the command that brings it; and by a failure if CI is set.
 """
 
@@ -26,6 +29,7 @@ from servers import dynamodb, programs
 from servers.certificates import Certificates, make_certificates
 from servers.clocks import ServerClock
 from servers.cluster import RedisCluster
+from servers.dynamodb_service import Service
 from servers.processes import ServerProcess, end_guard
 from servers.proxies import Proxy
 from servers.sentinel import RedisSentinel
@@ -109,6 +113,23 @@ valkey_sentinel_clock = _shared(lambda: RedisSentinel(programs.valkey_81(), cloc
 dynamodb_local = _shared(dynamodb.dynamodb_local)
 dynoxide = _shared(dynamodb.dynoxide)
 moto_server = _shared(dynamodb.moto)
+
+
+@pytest.fixture(params=["dynamodb_local", "dynoxide"])
+def each_dynamodb(request) -> dynamodb.DynamoDBServer:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def each_service(each_dynamodb) -> Iterator[Service]:
+    with Service(each_dynamodb) as service:
+        yield service
+
+
+@pytest.fixture
+def service(dynoxide) -> Iterator[Service]:
+    with Service(dynoxide) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,9 @@
-"""DynamoDB for tests: tables of one's own, clients that are made once, and a service in front that can refuse."""
+"""DynamoDB for tests: tables of one's own, clients that are made once, and a clock that is wrong."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import http.client
 import itertools
-import json
-import threading
-import time
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import boto3
@@ -77,89 +70,6 @@ class OffClock(SystemClock):
 
     def now_ms(self):
         return super().now_ms() + self.ahead_ms
-
-
-# What the request of an outcome has, and no other.
-OUTCOME = b'"data": {"S"'
-
-KEPT = ("x-", "authorization", "content-type")
-
-
-class Service:
-    """DynamoDB as it is reached: hands on to a server, unless told to refuse, and says what time it has.
-
-    Attributes:
-        refusals: `(operation, status, code, message)`; each is answered once, to the next such request.
-        requests: The operations asked for, in order, refused or not; a PutItem that is an outcome is called so.
-        ahead_seconds: How far ahead its `Date` is; None for a reply without one.
-        slow_seconds: How long it takes to answer.
-    """
-
-    def __init__(self, server):
-        self.server = server
-        self.refusals = []
-        self.requests = []
-        self.ahead_seconds = 0
-        self.slow_seconds = 0
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
-
-    def refuse(self, operation, code, message="no", *, status=400, times=1):
-        self.refusals += [(operation, status, code, message)] * times
-
-    def _answer(self, operation, body, headers):
-        if operation == "PutItem" and OUTCOME in body:
-            operation = "outcome"
-        self.requests.append(operation)
-        if self.slow_seconds:
-            time.sleep(self.slow_seconds)
-        for refusal in self.refusals:
-            if refusal[0] == operation:
-                self.refusals.remove(refusal)
-                _, status, code, message = refusal
-                kind = f"com.amazonaws.dynamodb.v20120810#{code}"
-                return status, json.dumps({"__type": kind, "message": message}).encode()
-        connection = http.client.HTTPConnection(self.server.host, self.server.port, timeout=30)
-        with contextlib.closing(connection):
-            connection.request("POST", "/", body, headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-
-    def _handler(self):
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                operation = self.headers["X-Amz-Target"].rpartition(".")[2]
-                kept = {name: value for name, value in self.headers.items() if name.lower().startswith(KEPT)}
-                status, answer = service._answer(operation, body, kept)
-                self.send_response_only(status)
-                if service.ahead_seconds is not None:
-                    self.send_header("Date", formatdate(time.time() + service.ahead_seconds, usegmt=True))
-                self.send_header("Content-Type", "application/x-amz-json-1.0")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_):
-                pass
-
-        return Handler
 
 
 NOWHERE = SimpleNamespace(host="127.0.0.1", port=9, url="http://127.0.0.1:9")

@@ -145,13 +145,26 @@ def message(order: dict[str, object], *, received: int = 1) -> dict[str, object]
     }
 
 
+def batch(*messages: dict[str, object]) -> dict[str, object]:
+    """The event of a queue with these messages."""
+    return {"Records": list(messages)}
+
+
+def failed(*messages: dict[str, object]) -> dict[str, object]:
+    """What a handler of batches answers where these failed."""
+    return {"batchItemFailures": [{"itemIdentifier": each["messageId"]} for each in messages]}
+
+
+def charges(payments: Payments, *orders: dict[str, object]) -> list[int]:
+    """How often each of these orders was charged."""
+    return [len(payments.charges(each["payment_id"])) for each in orders]
+
+
 def start_both(queue, gate):
     """Let two processes of a queue's handler come up and open their clients, so that a test's times are not theirs."""
     queue.provision()
-    held = queue.start(
-        {"Records": [message({"payment_id": "first", "amount": 1} | gate.stop("before"))]}, timeout_seconds=60
-    )
+    held = queue.start(batch(message({"payment_id": "first", "amount": 1} | gate.stop("before"))), timeout_seconds=60)
     gate.wait_reached(held)
-    queue.invoke({"Records": [message({"payment_id": "second", "amount": 1})]}, timeout_seconds=60)
+    queue.invoke(batch(message({"payment_id": "second", "amount": 1})), timeout_seconds=60)
     gate.open()
     held.result()

@@ -65,18 +65,19 @@ class Disk:
     Args:
         fsync_seconds: How long each sync takes instead of what it takes by itself. Nothing but the death of the
             machine tells such a sync from a real one. Default: each is a real one.
-        fails_fsync: Whether each sync fails, as on a broken disk (`SQLITE_IOERR_FSYNC`).
-        is_full: Whether each write fails (`SQLITE_FULL`).
 
     Attributes:
+        fails_fsync: Whether each sync fails, as on a broken disk (`SQLITE_IOERR_FSYNC`).
+        is_full: Whether each write fails (`SQLITE_FULL`).
         syncs: How many syncs there were, failed ones too.
         on_sync: Called at each sync, in the thread that syncs, before anything else happens there.
     """
 
-    def __init__(self, *, fsync_seconds: float | None = None, fails_fsync: bool = False, is_full: bool = False) -> None:
+    fails_fsync = False
+    is_full = False
+
+    def __init__(self, *, fsync_seconds: float | None = None) -> None:
         self.fsync_seconds = fsync_seconds
-        self.fails_fsync = fails_fsync
-        self.is_full = is_full
         self.syncs = 0
         self.on_sync: Callable[[], None] = _nothing
         self._sqlite = _library()

@@ -83,12 +83,14 @@ def replies_to(numbers: list[int], got: list[Any], replies: list[Any]) -> None:
 
 def _portions(commands: list[Command]) -> Generator[list[int], None, None]:
     """What goes together, by number."""
+    lengths = [len(command.arguments[0]) if command.arguments else 0 for command in commands]
+    if len(commands) <= MOST_TOGETHER and sum(lengths) <= LARGEST and not any(each.replicated for each in commands):
+        yield list(range(len(commands)))  # as it mostly is
+        return
     portion: list[int] = []
     size = 0
-    for number, command in enumerate(commands):
-        arguments = command.arguments
-        length = len(arguments[0]) if arguments else 0
-        if command.replicated or length > LARGEST:
+    for number, length in enumerate(lengths):
+        if commands[number].replicated or length > LARGEST:
             yield [number]
             continue
         if len(portion) == MOST_TOGETHER or size + length > LARGEST_TOGETHER:
@@ -171,9 +173,6 @@ def _explained(reply: Exception, options: Options) -> Exception:
     if error is not reply:
         error.__cause__ = reply
     return error
-
-
-# --- one script for many keys -------------------------------------------------------------------------------------
 
 
 # --- redis-py and valkey-py ---------------------------------------------------------------------------------------

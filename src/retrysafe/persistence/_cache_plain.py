@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from retrysafe.clock import Clock
     from retrysafe.persistence._cache_steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation
     from retrysafe.persistence.wire import AttributeNames
 
 CANNOT_KEEP: Final = (
@@ -71,6 +72,9 @@ class PlainSteps:
     def __init__(self, names: AttributeNames, clock: Clock) -> None:
         self._names = names
         self._clock = clock
+
+    def single(self, operation: Operation) -> None:
+        """No method consists of one command; see `ScriptSteps.single`."""
 
     def put(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._put_record`."""

@@ -6,7 +6,7 @@ Where the store fails, the error is thrown into it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from retrysafe.exceptions import (
@@ -18,10 +18,12 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence._cache_large import LARGE, large_outcome
 from retrysafe.persistence.datarecord import INPROGRESS
+from retrysafe.persistence.many import together
 
 if TYPE_CHECKING:
     from retrysafe.persistence._cache_commands import Command, Commands
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation, Outcome
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Any, Any, T]
@@ -72,6 +74,22 @@ class ScriptSteps:
             # Our own claim, whose reply was lost: a new write finds out whether the replicas have it.
             yield from self._renew(record, undo=self._commands.undo(record))
         raise IdempotencyItemAlreadyExistsError("a live record stands", record.idempotency_key, old_data_record=named)
+
+    def single(self, operation: Operation) -> Callable[[DataRecord], Command | None] | None:
+        """What makes the one command that the method begins with, and ends with too where the reply is a number.
+
+        None, or a function that gives None, where there is more to it.
+        """
+        if self._min_replicas:
+            return None
+        return {"put": self._single_claim, "update": self._single_outcome}.get(operation)
+
+    def _single_claim(self, record: DataRecord) -> Command | None:
+        return None if record.replaces is not None else self._commands.claim(record, None, replicated=False)
+
+    def _single_outcome(self, record: DataRecord) -> Command | None:
+        command = self._commands.complete(record, replicated=False)
+        return command if len(command.arguments[0]) < LARGE else None
 
     def get(self, idempotency_key: str) -> Steps[DataRecord]:
         """See `BasePersistenceLayer._get_record`."""
@@ -136,6 +154,34 @@ class ScriptSteps:
         raise IdempotencyLeaseLostError(
             "the record is no longer this owner's", record=self._commands.standing(record.idempotency_key, reply)
         )
+
+
+def for_each(
+    steps: Any, operation: Operation, arguments: Sequence[Any]
+) -> Generator[list[Any], list[Any], list[Outcome]]:
+    """One of the methods for each of many records: yields commands to be carried out together, is sent their replies.
+
+    Args:
+        steps: `ScriptSteps`, or those of a plain client.
+        operation: Which method.
+        arguments: What it takes, for each.
+    """
+    method, single = getattr(steps, operation), steps.single(operation)
+    commands = [] if single is None else [single(argument) for argument in arguments]
+    if single is None or None in commands:
+        return (yield from together([method(argument) for argument in arguments]))
+    replies = yield commands
+    # Most are done by that. The others go their whole way, whose first command is the one that was answered.
+    outcomes: list[Outcome] = [None] * len(arguments)
+    numbers = [number for number, reply in enumerate(replies) if type(reply) is not int]
+    if numbers:
+        courses = [method(arguments[number]) for number in numbers]
+        for course in courses:
+            next(course)
+        told = yield from together(courses, [replies[number] for number in numbers])
+        for number, outcome in zip(numbers, told, strict=True):
+            outcomes[number] = outcome
+    return outcomes
 
 
 def _is_running(standing: DataRecord, written: DataRecord) -> bool:

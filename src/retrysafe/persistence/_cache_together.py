@@ -46,26 +46,35 @@ class Together:
 
 def together(commands: list[Command]) -> list[Together]:
     """The commands, by their scripts; mostly it is one."""
+    first = commands[0]
+    script, count = first.script, len(first.arguments)
+    if not [each for each in commands if each.script is not script or len(each.arguments) != count]:
+        as_one = _as_lines(script, count, list(range(len(commands))), commands)
+        if as_one is not None:
+            return [as_one]
     alike: dict[tuple[Script, int], list[int]] = {}
     apart: list[Together] = []
     for number, command in enumerate(commands):
-        script, arguments = command.script, command.arguments
-        # A name in two lines would be taken for two: of an owner, or of an attribute.
-        if "\n" in "".join(arguments[1:] if script.lines > 1 else arguments):
-            apart.append(Together(script, [number], [command.key], arguments))
+        script, count = command.script, len(command.arguments)
+        if _as_lines(script, count, [number], commands) is None:
+            apart.append(Together(script, [number], [command.key], command.arguments))
         else:
-            alike.setdefault((script, len(arguments)), []).append(number)
-    return [_as_lines(script, count, numbers, commands) for (script, count), numbers in alike.items()] + apart
+            alike.setdefault((script, count), []).append(number)
+    several = [_as_lines(script, count, numbers, commands) for (script, count), numbers in alike.items()]
+    return [each for each in several if each is not None] + apart
 
 
-def _as_lines(script: Script, count: int, numbers: list[int], commands: list[Command]) -> Together:
-    """The same commands as one: one argument takes client and server a fraction of what many take."""
-    lines: list[str] = []
-    for number in numbers:
-        lines += commands[number].arguments
-    lines.append("")
+def _as_lines(script: Script, count: int, numbers: list[int], commands: list[Command]) -> Together | None:
+    """The same commands as one: one argument takes client and server a fraction of what many take.
+
+    None where a name in two lines would be taken for two: of an owner, or of an attribute.
+    """
+    arguments = [argument for number in numbers for argument in commands[number].arguments]
+    text = "\n".join([*arguments, ""])
+    if text.count("\n") != len(numbers) * (script.lines + count - 1 if count else 0):
+        return None
     keys = [commands[number].key for number in numbers]
-    return Together(script.for_many(), numbers, keys, (str(count), str(script.lines), "\n".join(lines)))
+    return Together(script.for_many(), numbers, keys, (str(count), str(script.lines), text))
 
 
 def _failure(reply: Any) -> ScriptFailedError:

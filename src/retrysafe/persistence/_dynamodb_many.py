@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from retrysafe.persistence._dynamodb_steps import RecordSteps, Steps
+    from retrysafe.persistence._dynamodb_time import ServiceTime
     from retrysafe.persistence.many import Operation, Outcome
 
 Rounds: TypeAlias = Generator["list[Steps[Any]]", list[Any], "list[Outcome]"]
@@ -46,14 +47,16 @@ class ManySteps:
 
     Args:
         steps: The methods.
+        time: The time that judges.
         statements: Makes statements of their requests.
         where: The table, as a person knows it.
     """
 
-    __slots__ = ("_given_up", "_statements", "_steps", "_where")
+    __slots__ = ("_given_up", "_statements", "_steps", "_time", "_where")
 
-    def __init__(self, steps: RecordSteps, statements: Statements, where: str) -> None:
+    def __init__(self, steps: RecordSteps, time: ServiceTime, statements: Statements, where: str) -> None:
         self._steps = steps
+        self._time = time
         self._statements = statements
         self._where = where
         self._given_up: dict[str, object] = {}
@@ -67,7 +70,7 @@ class ManySteps:
             has: Whether the client has an operation.
         """
         method: Callable[[Any], Steps[Any]] = getattr(self._steps, operation)
-        if operation in ("put", "renew") and arguments and self._steps.must_ask:
+        if operation in ("put", "renew") and arguments and self._time.must_be_asked:
             yield [self._steps.asked(arguments[0])]  # once for all; if that fails, each finds out for itself
         courses = _Courses(method, arguments)
         if operation in ("put", "update") and self._may(STATEMENTS, has):

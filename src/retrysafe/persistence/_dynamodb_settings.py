@@ -77,7 +77,8 @@ class Settings:
             from retrysafe.persistence._dynamodb_many import ManySteps  # noqa: PLC0415  # needed by batches alone
             from retrysafe.persistence._dynamodb_statements import Statements  # noqa: PLC0415  # the same
 
-            self._many = ManySteps(self.steps, Statements(self.table_name, self.items), where(self.table_name))
+            statements = Statements(self.table_name, self.items)
+            self._many = ManySteps(self.steps, self.time, statements, where(self.table_name))
         return self._many
 
     def open(self) -> tuple[Backend, Callable[[], None]]:

@@ -137,18 +137,13 @@ class RecordSteps:
         self._time.note(reply, sent_at)
         return reply
 
-    @property
-    def must_ask(self) -> bool:
-        """Whether a claim or a renewal would begin with a read, as the time is not known."""
-        return self._time.must_be_asked
-
     def asked(self, record: DataRecord) -> Steps[Any]:
         """Learn the time by a read, where the clock is not known to be right: its reply, or an empty one.
 
         A lease dated by a clock that is minutes ahead would hold the key for as much longer, if the caller died before
         it was put right.
         """
-        if not self.must_ask:
+        if not self._time.must_be_asked:
             return _NOTHING
         return (yield from self._sent(self._commands.read(record.idempotency_key)))
 

@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 from threading import get_ident
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._sqlite_errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
@@ -28,7 +28,7 @@ from retrysafe.persistence._sqlite_opening import identity, open_file, switch_to
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from retrysafe.persistence._sqlite_opening import Synchronous
+    from retrysafe.persistence._sqlite_opening import Purpose, Synchronous
     from retrysafe.persistence._sqlite_statements import Command
 
 # Idle readers that are kept; one in use beyond these is closed when it is given back.
@@ -82,7 +82,7 @@ class Connections:
         close_before_forks(self)
         try:
             with self._writing:
-                first = self._connect("rwc")
+                first = self._connect("set up")
                 try:
                     switch_to_wal(first, path, busy_timeout_seconds)
                     prepare(first)
@@ -179,6 +179,7 @@ class Connections:
         self._writer = None
 
     def _execute(self, writer: sqlite3.Connection, command: Command) -> sqlite3.Cursor:
+        """Carry a statement out when it is its turn: a connection to write does not wait by itself."""
         pause, deadline = _FIRST_LOOK_SECONDS, inf
         while True:
             try:
@@ -204,7 +205,7 @@ class Connections:
         if hasattr(self, "_readers"):
             self.close()
 
-    def _connect(self, mode: Literal["rw", "rwc"]) -> sqlite3.Connection:
+    def _connect(self, purpose: Purpose) -> sqlite3.Connection:
         if self._closed:
             raise IdempotencyPersistenceConnectionError(
                 f"the SQLite database {self._path} was closed with its layer: make another layer object"
@@ -215,12 +216,13 @@ class Connections:
                 "told beforehand: fork before the first use of its layer object"
             )
         connection = open_file(
-            f"{self._uri}?mode={mode}",
+            self._uri,
+            purpose,
             synchronous=self._synchronous,
             busy_timeout_seconds=self._busy_timeout_seconds,
         )
         try:
-            if mode == "rw":
+            if purpose != "set up":
                 self._check_file()
         except BaseException:
             connection.close()
@@ -232,9 +234,7 @@ class Connections:
             # Of a thread that was torn out of it. What is written in there would never be committed.
             self.drop(self._writer)
         if self._writer is None:
-            writer = self._connect("rw")
-            writer.execute("PRAGMA busy_timeout = 0")  # `_execute` waits
-            self._writer = writer
+            self._writer = self._connect("write")
         elif now >= self._check_file_at:
             self._check_file()
             self._check_file_at = now + _CHECK_FILE_SECONDS
@@ -249,8 +249,7 @@ class Connections:
 
     def _new_reader(self) -> tuple[sqlite3.Connection, list[sqlite3.Connection]]:
         with self._opening:
-            reader = self._connect("rw")
-            reader.execute("PRAGMA query_only = ON")
+            reader = self._connect("read")
             self._readers.add(reader)
             return reader, self._idle
 

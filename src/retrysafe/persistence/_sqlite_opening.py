@@ -12,18 +12,25 @@ from retrysafe.persistence._sqlite_errors import primary_code
 
 Synchronous = Literal["full", "normal", "off"]
 
+Purpose = Literal["set up", "read", "write"]
+"""What a connection is for. The one that sets up makes the file where there is none."""
+
 # Between two tries at what another process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
 
 
-def open_file(uri: str, *, synchronous: Synchronous, busy_timeout_seconds: float) -> sqlite3.Connection:
+def open_file(
+    uri: str, purpose: Purpose, *, synchronous: Synchronous, busy_timeout_seconds: float
+) -> sqlite3.Connection:
     """A new connection, in which each statement is a transaction of its own.
+
+    It waits for other processes for `busy_timeout_seconds`; once it is open, one to write does not, as its user does.
 
     Raises:
         sqlite3.Error: The file cannot be opened.
     """
     connection = sqlite3.connect(
-        uri,
+        f"{uri}?mode={'rwc' if purpose == 'set up' else 'rw'}",
         uri=True,
         timeout=busy_timeout_seconds,
         isolation_level=None,
@@ -33,6 +40,11 @@ def open_file(uri: str, *, synchronous: Synchronous, busy_timeout_seconds: float
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         # On macOS an fsync does not reach the disk; elsewhere this changes nothing.
         connection.execute(f"PRAGMA fullfsync = {synchronous == 'full'}")
+        if purpose == "read":
+            connection.execute("PRAGMA query_only = ON")
+        elif purpose == "write":
+            # Not before: what came first may have had to wait until another process has recovered the file.
+            connection.execute("PRAGMA busy_timeout = 0")
     except BaseException:
         connection.close()
         raise

@@ -18,10 +18,10 @@ from retrysafe.persistence._cache_asking import Asker, ask, ask_async
 from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
+from retrysafe.persistence._cache_steps import for_each
 from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
-from retrysafe.persistence.many import together
 from retrysafe.persistence.wire import AttributeNames
 
 if TYPE_CHECKING:
@@ -161,8 +161,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = (self._opened or self._open()).backend
-        steps = getattr(self._steps, operation)
-        course = together([steps(argument) for argument in arguments])
+        course = for_each(self._steps, operation, arguments)
         replies: Any = None
         try:
             while True:
@@ -279,8 +278,7 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = self._open().backend
-        steps = getattr(self._steps, operation)
-        course = together([steps(argument) for argument in arguments])
+        course = for_each(self._steps, operation, arguments)
         replies: Any = None
         try:
             while True:

@@ -94,18 +94,21 @@ async def outcome_async(method: Callable[[Any], Awaitable[Any]], argument: Any) 
         return error
 
 
-def together(courses: Sequence[Generator[Any, Any, Any]]) -> Generator[list[Any], list[Any], list[Any]]:
+def together(
+    courses: Sequence[Generator[Any, Any, Any]], replies: Sequence[Any] | None = None
+) -> Generator[list[Any], list[Any], list[Any]]:
     """Courses of commands, carried out side by side: yields the next command of each that goes on, is sent the replies.
 
     Args:
         courses: Generators that yield commands and are sent replies. A reply that is an exception is thrown into them.
+        replies: Where they have begun: the replies to the commands that they wait for.
 
     Returns:
         What each came to: what it returned, or the exception that it raised.
     """
     outcomes: list[Any] = [None] * len(courses)
     numbers: Sequence[int] = range(len(courses))
-    replies: list[Any] = [None] * len(courses)
+    replies = replies or [None] * len(courses)
     while True:
         asked: list[int] = []
         commands: list[Any] = []

@@ -66,7 +66,6 @@ def from_attributes(
     idempotency_key: str,
     attributes: Mapping[str, Any],
     names: AttributeNames = DEFAULT_NAMES,
-    sort_key: str | None = None,
 ) -> DataRecord:
     """The record that these attributes are.
 
@@ -86,7 +85,7 @@ def from_attributes(
         # Ours, in the one form that we write, is taken as it is.
         data if owner is not None and type(data) is str else _answer(idempotency_key, attributes, names.data),
         _text(idempotency_key, attributes, names.validation) or "",
-        sort_key,
+        None,  # a sort key is the layer's own affair
         owner if type(owner) is str else _text(idempotency_key, attributes, OWNER),
         _number(idempotency_key, attributes, ATTEMPT) or 1,
         _text(idempotency_key, attributes, TYPES) or "",

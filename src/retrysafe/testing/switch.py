@@ -34,7 +34,8 @@ class idempotency_disabled:  # noqa: N801  # reads as a statement: `with idempot
     reached; to switch a whole process off, set the environment variable `RETRYSAFE_DISABLED`. Blocks can be nested;
     with the end of the outermost one, everything is as it was.
 
-    It is for `@idempotent` and `@idempotent_function`. `idempotent_block` and the handlers are not switched off.
+    It is for `@idempotent`, `@idempotent_function`, `@idempotent_batch` and `idempotent_block`. An `IdempotencyHandler`
+    is not switched off.
 
     Raises:
         TypeError: When it decorates a class or a generator function: the block would be over before they run.

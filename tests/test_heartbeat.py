@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -145,6 +146,53 @@ def test_many_sync_calls_share_one_thread():
         thread.join()
     assert max(counts) <= 1
     assert len({record.idempotency_key for record in layer.counting.renewals}) == 6
+
+
+class SlowLayer(MemoryPersistenceLayer):
+    """Renews nothing before the leases of all six calls are due, and notes how many it then renews at a time."""
+
+    blocking = True
+
+    def __init__(self):
+        super().__init__()
+        self.trips, self.all_due, self.all_renewed = [], threading.Event(), threading.Event()
+
+    def _for_each(self, operation, arguments):
+        assert operation == "renew"
+        return self._trip(arguments)
+
+    def _renew_record(self, data_record):
+        self._trip([data_record])
+
+    def _trip(self, records):
+        self.all_due.wait(30)
+        self.trips.append(len(records))
+        for record in records:
+            super()._renew_record(record)
+        if sum(self.trips) >= 6:
+            self.all_renewed.set()
+        return [None] * len(records)
+
+
+def test_what_becomes_due_while_the_layer_is_busy_is_renewed_together():
+    layer, executions, all_run = SlowLayer(), [], threading.Event()
+
+    def function(n):
+        executions.append(current_execution())
+        if len(executions) == 6:
+            all_run.set()
+        if n == 0:
+            all_run.wait(30)
+            while any(run.renewal_due > time.monotonic() for run in executions):
+                time.sleep(0.01)
+            layer.all_due.set()
+        return layer.all_renewed.wait(30)
+
+    config = IdempotencyConfig(in_progress_expires_after_seconds=3)
+    call = idempotent_function(function, persistence_store=layer, config=config)
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(call, range(6)))
+    assert sum(layer.trips[:2]) == 6, "those of the first trip, and all others in the second"
 
 
 def test_a_layer_that_cannot_renew_holds_the_key_for_its_whole_window():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from retrysafe.endings import UNSTARTED, interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
-from retrysafe.heartbeat import AsyncBeat, heart, renew
+from retrysafe.heartbeat import AsyncBeat, heart
 from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
@@ -117,10 +117,6 @@ class Running(Execution):
         self.over = False
         self._beat = start_beat(self) if op.call.lease.renews else None
         self._token = current.set(self)
-
-    def beat(self) -> bool:
-        """Move the lease on; False when it is no longer this run's."""
-        return renew(self)
 
     def stop(self) -> None:
         """The function is over. The context may be another one than it began in; there is nothing to set back then."""

@@ -12,17 +12,17 @@ import os
 import threading
 from _queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from weakref import ref
 
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
+from retrysafe.execution import Execution
 
 if TYPE_CHECKING:
     import asyncio
 
     from retrysafe.drivers import Running
-    from retrysafe.execution import Execution
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
 
@@ -88,8 +88,8 @@ def _refused(execution: Execution, error: BaseException) -> float | None:
     return execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
 
 
-class Beating(Protocol):
-    """What the thread looks after: a run, or the runs of a batch together."""
+class Several(Protocol):
+    """The runs of a batch, which knows itself what is to be done for them."""
 
     @property
     def renewal_due(self) -> float:
@@ -104,6 +104,10 @@ class Beating(Protocol):
     def beat(self) -> bool:
         """Do what is due; False where nothing ever will be again."""
         ...
+
+
+Beating: TypeAlias = "Execution | Several"
+"""What the thread looks after."""
 
 
 class Heart:
@@ -146,7 +150,7 @@ class Heart:
         """Leave a run alone."""
         self._runs.discard(ref(execution))
 
-    def look_after(self, several: Beating) -> None:
+    def look_after(self, several: Several) -> None:
         """Let it beat when it is due; to be said again when that is earlier than it was."""
         if self._thread is None:
             self._begin()
@@ -218,27 +222,52 @@ class Heart:
                 self._renew_all(due, key)
 
     def _renew_all(self, due: list[Beating], busy: int | None = None) -> None:
-        for run in due:
-            if ref(run) in self._runs and not run.beat():
-                self._runs.discard(ref(run))
+        runs: list[Execution] = []
+        for each in due:
+            if ref(each) not in self._runs:
+                continue
+            if isinstance(each, Execution):
+                runs.append(each)
+            elif not each.beat():
+                self._runs.discard(ref(each))
+        for run in renew(runs) if runs else ():
+            self._runs.discard(ref(run))
         if busy is not None:
             self._busy.discard(busy)
             self._wake.put(None)
 
 
-def renew(execution: Execution) -> bool:
-    """Move the lease of a sync run on; False when it is no longer ours."""
-    delay: float | None
+def renew(executions: list[Execution]) -> list[Execution]:
+    """Move the leases of sync runs on, all of one layer; which of them are no longer ours.
+
+    What became due while the layer was busy goes together, in fewer round trips where the layer can: of many runs on a
+    slow store not all would have their turn in time.
+    """
+    renewals: list[DataRecord] = []
+    outcomes: list[BaseException | None]
     try:
-        renewal = execution.call.renewal(execution.claim)
-        cast("BasePersistenceLayer", execution.store)._renew_record(renewal)
-        delay = _renewed(execution, renewal)
+        renewals = [each.call.renewal(each.claim) for each in executions]
+        outcomes = _outcomes(cast("BasePersistenceLayer", executions[0].store), renewals)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the other runs' leases depend on this thread
-        delay = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
+        outcomes = [error] * len(executions)
+    lost: list[Execution] = []
+    for number, (execution, outcome) in enumerate(zip(executions, outcomes, strict=True)):
+        delay: float | None = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
         with contextlib.suppress(BaseException):  # the log's handlers and filters are the user's
-            delay = _refused(execution, error)
-    execution.renewal_due = monotonic() + (delay or 0.0)
-    return delay is not None
+            delay = _refused(execution, outcome) if outcome else _renewed(execution, renewals[number])
+        execution.renewal_due = monotonic() + (delay or 0.0)
+        if delay is None:
+            lost.append(execution)
+    return lost
+
+
+def _outcomes(store: BasePersistenceLayer, renewals: list[DataRecord]) -> list[Any]:
+    """For each None, or what the layer says to it."""
+    from retrysafe.persistence.many import form_for_many, one_by_one, outcome  # noqa: PLC0415  # most calls end before
+
+    if len(renewals) == 1:
+        return [outcome(store._renew_record, renewals[0])]
+    return list(form_for_many(store, "renew", one_by_one)("renew", renewals))
 
 
 heart = Heart()

@@ -9,7 +9,8 @@ from retrysafe.answers import AnswerCodec
 from retrysafe.drivers import Running, conclude, drive, drive_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
-from retrysafe.heartbeat import AsyncBeat, heart
+from retrysafe.heartbeat import heart
+from retrysafe.heartbeat_async import start_async
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.plan import checked_config, checked_layer, checked_prefix, checked_serializer, plan_on
 from retrysafe.ports import AsyncPorts, SyncPorts
@@ -114,7 +115,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             store = awaitable_layer(self._store)
             flow = idempotent_call(call)
             step = known_answer(call) or await drive_async(flow, AsyncPorts(store))
-            self._entered(step, flow, store, AsyncBeat)
+            self._entered(step, flow, store, start_async)
         return self
 
     async def __aexit__(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from retrysafe.endings import UNSTARTED, interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.execution import Execution, current
-from retrysafe.heartbeat import AsyncBeat, heart
+from retrysafe.heartbeat import heart
+from retrysafe.heartbeat_async import start_async
 from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
@@ -105,7 +106,7 @@ class Running(Execution):
         Args:
             op: What runs.
             store: Where its record is kept.
-            start_beat: Starts the heartbeat: `heart.start` for a sync run, `AsyncBeat` for an async one; or joins the
+            start_beat: Starts the heartbeat: `heart.start` for a sync run, `start_async` for an async one; or joins the
                 one of a batch.
         """
         self.call = op.call
@@ -226,7 +227,7 @@ async def invoke_async(
     function: Callable[..., Awaitable[Any]],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-    start_beat: Callable[[Running], Beat] = AsyncBeat,
+    start_beat: Callable[[Running], Beat] = start_async,
 ) -> Ending:
     """`invoke`, awaiting the function."""
     running = Running()

@@ -28,7 +28,7 @@ class Execution:
         store: Where the record is kept.
         outer: The run inside which this one began, in the same thread or task.
         over: Whether the function has ended.
-        renewal_due: When a heartbeat renews a sync run next, on the monotonic clock, in seconds.
+        renewal_due: When a heartbeat renews the run next, in seconds: on the monotonic clock, or on its event loop's.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
     """
 

@@ -2,7 +2,7 @@
 
 One daemon thread looks after all sync calls. Starting and stopping costs an entry in a set: the thread looks at the
 entries when the earliest can be due, and sleeps without limit while there is none. Async calls are renewed from their
-own event loop.
+own event loop; see `heartbeat_async`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 from _queue import Empty, SimpleQueue
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from weakref import ref
@@ -20,8 +21,6 @@ from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.execution import Execution
 
 if TYPE_CHECKING:
-    import asyncio
-
     from retrysafe.drivers import Running
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
@@ -37,49 +36,13 @@ class Beat(Protocol):
         ...
 
 
-class AsyncBeat:
-    """The renewals of an async call: a timer of its event loop, which starts a task for each renewal."""
-
-    __slots__ = ("_execution", "_loop", "_stopped", "_store", "_task", "_timer")
-
-    def __init__(self, execution: Running) -> None:
-        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
-
-        self._execution = execution
-        self._store = cast("AsyncBasePersistenceLayer", execution.store)
-        self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(execution.call.lease.renewal_seconds, self._fire)
-        self._stopped = False
-
-    def stop(self, execution: Running) -> None:  # noqa: ARG002  # as in Heart
-        """No more renewals. One under way ends by itself: it can do no harm to a record that is not running."""
-        self._stopped = True
-        self._timer.cancel()
-
-    def _fire(self) -> None:
-        self._task = self._loop.create_task(self._renew())  # held, so that it isn't collected
-
-    async def _renew(self) -> None:
-        renewal = self._execution.call.renewal(self._execution.claim)
-        delay: float | None
-        try:
-            await self._store._renew_record(renewal)
-        except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
-            delay = None if self._stopped else _refused(self._execution, error)
-        else:
-            delay = _renewed(self._execution, renewal)
-        if delay is not None and not self._stopped:
-            self._timer = self._loop.call_later(delay, self._fire)
-
-
-def _renewed(execution: Execution, renewal: DataRecord) -> float:
+def renewed(execution: Execution, renewal: DataRecord) -> float:
     """The store moved the lease on: seconds until the next renewal."""
     execution.lease_end_ms = renewal.in_progress_expiry_timestamp or 0
     return execution.call.lease.renewal_seconds
 
 
-def _refused(execution: Execution, error: BaseException) -> float | None:
+def refused(execution: Execution, error: BaseException) -> float | None:
     """The store refused, or failed: seconds until the next try; None where the lease is no longer ours."""
     if isinstance(error, IdempotencyLeaseLostError):
         execution.lease_lost = True
@@ -175,26 +138,26 @@ class Heart:
         wake = self._wake
         while True:
             # In this order no run is missed: one added before the dict is read is seen there, a later one wakes us.
-            self._wakes_at = float("inf")
+            self._wakes_at = inf
             with contextlib.suppress(Empty):
                 while True:
                     wake.get_nowait()
             runs = self._alive()
             now = monotonic()
             waiting = [run.renewal_due for run in runs if id(run.store) not in self._busy]
-            due = min(waiting, default=float("inf"))
+            due = min(waiting, default=inf)
             if due <= now:
                 self._renew_due(runs, now)
                 continue
             del runs, waiting
-            if due == float("inf") and self._lively:
+            if due == inf and self._lively:
                 # Calls come and go, each shorter than its lease: look again when one of them can be due, instead of
                 # being woken by every one.
                 self._lively = False
                 due = now + self._linger
             self._wakes_at = due
             with contextlib.suppress(Empty):
-                wake.get(timeout=None if due == float("inf") else min(due - now, threading.TIMEOUT_MAX))
+                wake.get(timeout=None if due == inf else min(due - now, threading.TIMEOUT_MAX))
 
     def _alive(self) -> list[Beating]:
         found: list[Beating] = []
@@ -251,10 +214,12 @@ def renew(executions: list[Execution]) -> list[Execution]:
     except BaseException as error:  # noqa: BLE001  # whatever it is, the other runs' leases depend on this thread
         outcomes = [error] * len(executions)
     lost: list[Execution] = []
-    for number, (execution, outcome) in enumerate(zip(executions, outcomes, strict=True)):
+    for number, execution in enumerate(executions):
         delay: float | None = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
-        with contextlib.suppress(BaseException):  # the log's handlers and filters are the user's
-            delay = _refused(execution, outcome) if outcome else _renewed(execution, renewals[number])
+        # The log's handlers and filters are the user's, and so may be a layer that gives too few outcomes.
+        with contextlib.suppress(BaseException):
+            outcome = outcomes[number]
+            delay = renewed(execution, renewals[number]) if outcome is None else refused(execution, outcome)
         execution.renewal_due = monotonic() + (delay or 0.0)
         if delay is None:
             lost.append(execution)

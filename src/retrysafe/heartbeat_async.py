@@ -1,0 +1,116 @@
+"""The heartbeat of async calls: renews the leases of those that run, from their own event loop.
+
+As in `heartbeat`, what begins and ends within its lease costs an entry in a dict.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from contextvars import copy_context
+from math import inf
+from typing import TYPE_CHECKING, cast
+from weakref import ref
+
+from retrysafe.heartbeat import refused, renewed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from contextvars import Context
+
+    from retrysafe.drivers import Running
+    from retrysafe.execution import Execution
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer
+
+
+class AsyncHeart:
+    """The renewals of the async runs of one event loop.
+
+    One timer looks after all of them, at the time at which the first can be due, since one for each run would cost an
+    eighth of a first call. Each renewal is a task of its own, in the context in which its run began.
+
+    Args:
+        loop: The loop.
+    """
+
+    __slots__ = ("__weakref__", "_runs", "_tasks", "_timer", "_wakes_at", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._runs: dict[Execution, Context] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # held, so that none is collected
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = inf
+
+    def start(self, execution: Running) -> AsyncHeart:
+        """Renew the lease of a run until `stop`."""
+        self._runs[execution] = copy_context()
+        self._is_due(execution, execution.call.lease.renewal_seconds)
+        return self
+
+    def stop(self, execution: Running) -> None:
+        """No more renewals. One under way ends by itself: it can do no harm to a record that is not running."""
+        self._runs.pop(execution, None)
+
+    def _is_due(self, execution: Execution, delay: float) -> None:
+        execution.renewal_due = due = self.loop.time() + delay
+        if due < self._wakes_at:
+            self._wake_at(due)
+
+    def _wake_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(due, self._beat)
+        self._wakes_at = due
+
+    def _beat(self) -> None:
+        self._timer, self._wakes_at = None, inf
+        now = self.loop.time()
+        for execution, context in list(self._runs.items()):  # a run may be stopped by another thread
+            if execution.renewal_due <= now:
+                execution.renewal_due = inf  # until this renewal is over
+                task = context.run(self.loop.create_task, self._renew(execution))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        due = min([execution.renewal_due for execution in list(self._runs)], default=inf)
+        if due < inf:
+            self._wake_at(due)
+
+    async def _renew(self, execution: Execution) -> None:
+        renewal = execution.call.renewal(execution.claim)
+        delay: float | None
+        try:
+            await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
+        except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
+            delay = refused(execution, error) if execution in self._runs else None
+        else:
+            delay = renewed(execution, renewal)
+        if delay is not None and execution in self._runs:
+            self._is_due(execution, delay)
+
+
+class _Latest(threading.local):
+    """The heart of the event loop that ran last in this thread; its loop's timer and its runs are what holds it."""
+
+    heart: Callable[[], AsyncHeart | None] = staticmethod(lambda: None)
+
+
+_latest = _Latest()
+
+
+@functools.cache  # an import statement, even of what is loaded, takes a microsecond
+def _running_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+    return asyncio.get_running_loop
+
+
+def start_async(execution: Running) -> AsyncHeart:
+    """Renew the lease of an async run, by its event loop, until `stop`."""
+    loop = _running_loop()()
+    found = _latest.heart()
+    if found is None or found.loop is not loop:
+        found = AsyncHeart(loop)
+        _latest.heart = ref(found)
+    return found.start(execution)

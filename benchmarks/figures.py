@@ -108,9 +108,15 @@ def table(figures: Iterable[Figure]) -> Table:
 
 
 def as_markdown(figures: Iterable[Figure]) -> str:
-    """The report for a page; what a line is about stands in its first cell, and nowhere else."""
-    lines = ["| what | ours | other | value | quartiles | goal | |", "|---|---:|---:|---:|---:|---:|---|"]
+    """The report for a page, a table for each section. What a line is about stands in its first cell."""
+    lines: list[str] = []
+    previous = ""
     for figure in figures:
+        if figure.section != previous:
+            header = ("what", "ours", "other", "value", "quartiles", "goal", "")
+            lines += ["", f"## {figure.section[0].upper()}{figure.section[1:]}", "", f"| {' | '.join(header)} |"]
+            lines.append("|---|---:|---:|---:|---:|---:|---|")
+            previous = figure.section
         cells = (
             f"{figure.section}: {figure.what}; beside {figure.other_name}",
             f"{figure.ours:.1f} {figure.unit}",
@@ -121,7 +127,7 @@ def as_markdown(figures: Iterable[Figure]) -> str:
             {None: "", True: "met", False: "missed"}[figure.met],
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).strip() + "\n"
 
 
 def as_json(figures: Iterable[Figure]) -> list[dict[str, Any]]:

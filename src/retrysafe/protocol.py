@@ -102,7 +102,7 @@ def idempotent_call(call: Call) -> Flow[Ending]:
         if not isinstance(settled, DataRecord):
             return settled
         claim = settled
-    is_heard = plan.listener.hears()
+    is_heard = plan.listener.hears()  # asked once: who begins to listen while the function runs hears the next call
     if is_heard or claim.replaces is not None:
         _tell_claimed(call, claim)
     if plan.peek is None and call.is_short(claim, plan.clock.now_ms()):

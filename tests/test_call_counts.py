@@ -105,11 +105,11 @@ def counts(make, expression):
 @pytest.mark.parametrize(
     ("make", "expression", "most"),
     [
-        pytest.param(sync_function, "", (38, 16), id="function"),
-        pytest.param(sync_function, "id", (39, 17), id="function-one-field"),
-        pytest.param(sync_handler, "", (43, 20), id="handler"),
-        pytest.param(async_function, "", (48, 18), id="async-function"),
-        pytest.param(async_handler, "", (51, 22), id="async-handler"),
+        pytest.param(sync_function, "", (41, 16), id="function"),
+        pytest.param(sync_function, "id", (42, 17), id="function-one-field"),
+        pytest.param(sync_handler, "", (46, 20), id="handler"),
+        pytest.param(async_function, "", (51, 18), id="async-function"),
+        pytest.param(async_handler, "", (54, 22), id="async-handler"),
     ],
 )
 def test_a_first_call_and_a_replay_in_memory_take_no_more_steps_than_they_need(make, expression, most):
@@ -123,7 +123,7 @@ async def over_many_async(batch, items):
 
 
 @pytest.mark.parametrize(
-    ("asynchronous", "most"), [pytest.param(False, (55, 18), id="sync"), pytest.param(True, (82, 21), id="async")]
+    ("asynchronous", "most"), [pytest.param(False, (58, 18), id="sync"), pytest.param(True, (85, 21), id="async")]
 )
 def test_an_item_of_a_batch_in_memory_takes_no_more_steps_than_it_needs(asynchronous, most):
     work, layer = (answer_async, AsyncMemoryPersistenceLayer) if asynchronous else (answer, MemoryPersistenceLayer)

@@ -65,7 +65,7 @@ def release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
     """
     interrupted: BaseException | None = None
     for _ in range(INTERRUPTED_TRIES):
-        answer = yield from Release.of(claim)
+        answer = yield from Release(claim)
         if answer is None or isinstance(answer.error, Exception):
             return answer is None, interrupted
         interrupted = interrupted or answer.error
@@ -82,7 +82,7 @@ def complete(
     call: Call, claim: DataRecord, end: Ending, record: DataRecord, plain: tuple[str, ...] | None = None
 ) -> Flow[Ending]:
     """Store the outcome; `plain` as for `completed`."""
-    refused = yield from Complete.of(record)
+    refused = yield from Complete(record)
     if refused is not None:
         return (yield from complete_after_all(call, claim, end, record, plain, refused))
     completed(call, record, plain)
@@ -106,7 +106,7 @@ def complete_after_all(
             return (yield from complete_unavailable(call, claim, end, str(refused.error)))
         if not (yield from trying.once_more(refused.error)):
             return _not_stored(end, refused.error) if trying.interrupted is None else Raised(trying.interrupted)
-        refused = yield from Complete.of(record)
+        refused = yield from Complete(record)
     completed(call, record, plain)
     return end if trying.interrupted is None else Raised(trying.interrupted)
 
@@ -187,12 +187,12 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
         try:
             data, types, _ = call.plan.codec.texts(came)
         except UnstorableAnswerError:
-            yield from Complete.of(call.outcome(op.claim, UNAVAILABLE))
+            yield from Complete(call.outcome(op.claim, UNAVAILABLE))
         else:
-            yield from Complete.of(call.outcome(op.claim, COMPLETED, data, types))
+            yield from Complete(call.outcome(op.claim, COMPLETED, data, types))
     elif isinstance(op, Invoke):
-        yield from Release.of(op.claim)
+        yield from Release(op.claim)
     elif isinstance(op, Claim | Release):
-        yield from Release.of(op.record)
+        yield from Release(op.record)
     elif isinstance(op, Complete):
-        yield from Complete.of(op.record)
+        yield from Complete(op.record)

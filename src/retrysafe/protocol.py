@@ -46,7 +46,6 @@ from retrysafe.pauses import Waiting
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, DataRecord
 from retrysafe.verdicts import Verdict, judge
 from retrysafe.wishes import (
-    NOTHING,
     Claim,
     Complete,
     Ending,
@@ -92,11 +91,8 @@ def idempotent_call(call: Call) -> Flow[Ending]:
     """One call, from its claim to its ending."""
     plan = call.plan
     claim = call.claim()
-    # The three wishes of a first call are filled in here and yielded as they are: `of` and `yield from` would cost it
-    # eight more calls.
-    to_claim = Claim()
-    to_claim.record = claim
-    found: DataRecord | StoreFailed | None = yield to_claim
+    # The three wishes of a first call are yielded as they are: `yield from` would cost it six more calls.
+    found: DataRecord | StoreFailed | None = yield Claim(claim)
     if found is not None:
         settled = yield from _settle(call, claim, found)
         if not isinstance(settled, DataRecord):
@@ -110,9 +106,7 @@ def idempotent_call(call: Call) -> Flow[Ending]:
         if not isinstance(settled, DataRecord):
             return settled
         claim = settled
-    to_invoke = Invoke()
-    to_invoke.call, to_invoke.claim, to_invoke.came = call, claim, NOTHING
-    end: Ending = yield to_invoke
+    end: Ending = yield Invoke(call, claim)
     if isinstance(end, Raised):
         return (yield from conclude_failure(call, claim, end))
     try:
@@ -120,9 +114,7 @@ def idempotent_call(call: Call) -> Flow[Ending]:
     except UnstorableAnswerError as error:
         return (yield from complete_unavailable(call, claim, end, str(error)))
     record = call.outcome(claim, COMPLETED, data, types)
-    to_complete = Complete()
-    to_complete.record = record
-    refused: StoreFailed | Lost | Unstorable | None = yield to_complete
+    refused: StoreFailed | Lost | Unstorable | None = yield Complete(record)
     if refused is not None:
         return (yield from complete_after_all(call, claim, end, record, plain, refused))
     if is_heard or plain or plan.cache is not None:
@@ -170,7 +162,7 @@ def _claim_anew(call: Call, claim: DataRecord) -> Flow[DataRecord | Ending]:
     """What follows where the claim got through so late that much of its lease is over: another one, or an ending."""
     for _ in range(_LATE_CLAIMS):
         claim = call.claim(attempt=claim.attempt)
-        found = yield from Claim.of(claim)
+        found = yield from Claim(claim)
         if found is not None:
             settled = yield from _settle(call, claim, found)
             if not isinstance(settled, DataRecord):
@@ -207,7 +199,7 @@ def _next_claim(call: Call, found: DataRecord, now_ms: int) -> DataRecord:
 
 def _claim(claim: DataRecord) -> Flow[DataRecord | StoreFailed | None]:
     """Claim, and once more if the store failed."""
-    found = yield from Claim.of(claim)
+    found = yield from Claim(claim)
     return (yield from _claim_again(claim, found)) if isinstance(found, StoreFailed) else found
 
 
@@ -218,7 +210,7 @@ def _claim_again(claim: DataRecord, failed: StoreFailed) -> Flow[DataRecord | St
         return failed
     if isinstance(failed.error, IdempotencyConfigError | IdempotencyPersistenceConsistencyError):
         return failed
-    found = yield from Claim.of(claim)
+    found = yield from Claim(claim)
     return found
 
 

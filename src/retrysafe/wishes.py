@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from retrysafe.call import Call
@@ -122,25 +122,13 @@ class Op(Value, Generic[T]):
         return answer
 
 
-class _OfRecord(Op[T]):
-    """A wish that is a record to write. Without `__init__`, which takes as long as all else about such an object."""
-
-    __slots__ = ()
-
-    record: DataRecord
-
-    @classmethod
-    def of(cls, record: DataRecord) -> Self:
-        """The wish for this record."""
-        wish = cls()
-        wish.record = record  # type: ignore[misc]  # the slot is each subclass's own, as `Value` compares by those
-        return wish
-
-
-class Claim(_OfRecord["DataRecord | StoreFailed | None"]):
+class Claim(Op["DataRecord | StoreFailed | None"]):
     """Store the claim if no live record stands. Answer: None, or the record that stands."""
 
     __slots__ = ("record",)
+
+    def __init__(self, record: DataRecord) -> None:
+        self.record = record
 
 
 class Fetch(Op["DataRecord | StoreFailed | None"]):
@@ -159,29 +147,34 @@ class Invoke(Op[Ending]):
     """Run the function, once, with a heartbeat where the call has one.
 
     Attributes:
-        call: The call.
-        claim: The record that claims its key.
         came: What the function returned, noted at once, so that an interruption right behind it finds that it has run;
             NOTHING before.
     """
 
     __slots__ = ("call", "came", "claim")
 
-    call: Call
-    claim: DataRecord
-    came: Any
+    def __init__(self, call: Call, claim: DataRecord) -> None:
+        self.call = call
+        self.claim = claim
+        self.came = NOTHING
 
 
-class Complete(_OfRecord["StoreFailed | Lost | Unstorable | None"]):
+class Complete(Op["StoreFailed | Lost | Unstorable | None"]):
     """Store the outcome, if the record is still this owner's. Answer: None once it is stored."""
 
     __slots__ = ("record",)
 
+    def __init__(self, record: DataRecord) -> None:
+        self.record = record
 
-class Release(_OfRecord["StoreFailed | None"]):
+
+class Release(Op["StoreFailed | None"]):
     """Remove the claim, if it is still this owner's."""
 
     __slots__ = ("record",)
+
+    def __init__(self, record: DataRecord) -> None:
+        self.record = record
 
 
 class Pause(Op["float | StoreFailed"]):

@@ -54,6 +54,42 @@ def test_a_claim_that_was_confirmed_late_is_made_anew_before_the_function_begins
     assert only_record(flavour, layer).attempt == 1
 
 
+def test_such_a_call_is_reported_as_claimed_once_and_one_that_never_ran_not_at_all(flavour, slow):
+    layer, _claims, seconds = slow
+    told = []
+
+    def hear(event):
+        told.append(event.name)
+
+    charge = make(flavour, layer, counted(), event_hook=hear)
+    seconds += [LEASE * 0.6]
+    charge({"id": 1})
+    assert told == ["claimed", "completed"]
+    seconds += [LEASE * 2] * 9
+    with pytest.raises(IdempotencyPersistenceConnectionError):
+        charge({"id": 2})
+    assert told == ["claimed", "completed"]
+
+
+def test_a_takeover_that_had_to_be_claimed_anew_is_reported_as_one(flavour, clock, slow):
+    layer, _claims, seconds = slow
+    told = []
+
+    def hear(event):
+        told.append((event.name, event.attempt))
+
+    def die():
+        raise SystemExit
+
+    flavour.inner(layer)._delete_record = flavour.inner(layer)._get_record  # so that the claim stays
+    with pytest.raises(SystemExit):
+        make(flavour, layer, counted(during=die))({"id": 1})
+    clock.advance(LEASE + 1)
+    seconds += [0.0, LEASE * 0.6]
+    make(flavour, layer, counted(), event_hook=hear)({"id": 1})
+    assert told == [("taken over", 2), ("completed", 2)]
+
+
 def test_one_that_was_confirmed_in_time_is_not(flavour, slow):
     layer, claims, seconds = slow
     seconds += [LEASE * 0.4]

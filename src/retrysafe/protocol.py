@@ -98,14 +98,15 @@ def idempotent_call(call: Call) -> Flow[Ending]:
         if not isinstance(settled, DataRecord):
             return settled
         claim = settled
-    is_heard = plan.listener.hears()  # asked once: who begins to listen while the function runs hears the next call
-    if is_heard or claim.replaces is not None:
-        _tell_claimed(call, claim)
+    seen = claim.replaces
     if plan.peek is None and call.is_short(claim, plan.clock.now_ms()):
         settled = yield from _claim_anew(call, claim)
         if not isinstance(settled, DataRecord):
             return settled
         claim = settled
+    is_heard = plan.listener.hears()  # asked once: who begins to listen while the function runs hears the next call
+    if is_heard or seen is not None or claim.replaces is not None:
+        _tell_claimed(call, claim, seen)
     end: Ending = yield Invoke(call, claim)
     if isinstance(end, Raised):
         return (yield from conclude_failure(call, claim, end))
@@ -182,11 +183,13 @@ def _claim_anew(call: Call, claim: DataRecord) -> Flow[DataRecord | Ending]:
     )
 
 
-def _tell_claimed(call: Call, claim: DataRecord) -> None:
-    if claim.replaces is not None and claim.replaces.owner != claim.owner:
-        call.tell(TakenOver, claim, previous_owner=claim.replaces.owner)
-    else:
-        call.tell(Claimed, claim)
+def _tell_claimed(call: Call, claim: DataRecord, seen: DataRecord | None) -> None:
+    """Report a claim; `seen` is what the first one replaced, where it had to be made anew."""
+    for replaced in (claim.replaces, seen):
+        if replaced is not None and replaced.owner != claim.owner:
+            call.tell(TakenOver, claim, previous_owner=replaced.owner)
+            return
+    call.tell(Claimed, claim)
 
 
 def _next_claim(call: Call, found: DataRecord, now_ms: int) -> DataRecord:

@@ -185,11 +185,11 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
 
     def _write(self, command: Command, records: int = 1) -> int:
         changed = self._connections.write(command)
-        due = sum(next(self._turns) % _SWEEP_EVERY == 0 for _ in range(records))
-        for _ in range(due):
-            # The call's own write has succeeded, whatever becomes of this.
-            with contextlib.suppress(IdempotencyPersistenceLayerError):
-                self._connections.write_unless_locked(self._statements.sweep(_SWEEP_LIMIT, self._now_ms()))
+        for _ in range(records):
+            if next(self._turns) % _SWEEP_EVERY == 0:
+                # The call's own write has succeeded, whatever becomes of this.
+                with contextlib.suppress(IdempotencyPersistenceLayerError):
+                    self._connections.write_unless_locked(self._statements.sweep(_SWEEP_LIMIT, self._now_ms()))
         return changed
 
     def _lost(self, data_record: DataRecord) -> IdempotencyLeaseLostError:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECTION = "in memory"
-CALLS = 100
+CALLS = 300
 GOALS = {"first": 1 / 4, "replay": 1 / 6}
 KEYS = {"whole payload": "", "one field": "id"}
 

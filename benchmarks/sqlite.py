@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from retrysafe.persistence._sqlite_opening import Synchronous
 
 SECTION = "SQLite"
-CALLS = 20
+CALLS = 100
 GOAL = 0.6
 LEASE_MS = 30_000
 WINDOW_SECONDS = 3600

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks import peer
+from benchmarks.by_hand import first_calls
 from benchmarks.figures import Figure, of_pairs
 from benchmarks.pairs import Batch, Subject, compare
 
@@ -92,6 +93,10 @@ def peer_handler(expression: str) -> Protected:
     return lambda payload: protected(payload, context)
 
 
+def our_by_hand(_expression: str) -> Protected:
+    return first_calls(answer)
+
+
 FORMS = {"idempotent_function": (our_function, peer_function), "idempotent": (our_handler, peer_handler)}
 
 
@@ -150,6 +155,11 @@ def measure(rounds: int) -> Iterator[Figure]:
                     subject(ours, expression, path), subject(theirs, expression, path), calls=CALLS, rounds=rounds
                 )
                 yield of_pairs(SECTION, f"{path}, {form}, {key}", "Powertools", pairs, at_most=goal)
+    by_hand, ours = subject(our_by_hand, "", "first"), subject(our_function, "", "first")
+    pairs = compare(by_hand, subject(peer_function, "", "first"), calls=CALLS, rounds=rounds)
+    yield of_pairs(SECTION, "first, written out by hand, whole payload", "Powertools", pairs)
+    pairs = compare(ours, by_hand, calls=CALLS, rounds=rounds)
+    yield of_pairs(SECTION, "first, idempotent_function, whole payload", "the same by hand", pairs)
     loop = asyncio.new_event_loop()
     try:
         for path in GOALS:

@@ -143,7 +143,7 @@ def test_ctrl_c_stops_all_processes_without_a_traceback(tmp_path):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     output, _ = process.communicate()  # to the end of the output, which the workers have open too
-    assert process.returncode == 130
+    assert process.returncode == 130, output
     assert "Stopped." in output
     assert "Traceback" not in output
 

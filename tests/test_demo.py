@@ -135,6 +135,15 @@ def test_a_payment_without_a_charge_counts_as_lost(examples, tmp_path):
     assert counted == payments.LedgerCount(charged=1, refused=1, charged_twice=0, lost=1)
 
 
+@pytest.fixture
+def ctrl_c():
+    """Programs started here heed Ctrl-C, also where the tests themselves ignore it, as a shell's background jobs do."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_stops_all_processes_without_a_traceback(tmp_path):
     process = started(tmp_path, delivered(tmp_path, deliveries=10_000, payments=6_000))
     ledger = tmp_path / "ledger.jsonl"

@@ -137,7 +137,7 @@ class Heart:
     def _beat_on(self) -> None:
         wake = self._wake
         while True:
-            # In this order no run is missed: one added before the dict is read is seen there, a later one wakes us.
+            # In this order no run is missed: one added before the set is read is seen there, a later one wakes us.
             self._wakes_at = inf
             with contextlib.suppress(Empty):
                 while True:
@@ -186,18 +186,20 @@ class Heart:
 
     def _renew_all(self, due: list[Beating], busy: int | None = None) -> None:
         runs: list[Execution] = []
-        for each in due:
-            if ref(each) not in self._runs:
-                continue
-            if isinstance(each, Execution):
-                runs.append(each)
-            elif not each.beat():
-                self._runs.discard(ref(each))
-        for run in renew(runs) if runs else ():
-            self._runs.discard(ref(run))
-        if busy is not None:
-            self._busy.discard(busy)
-            self._wake.put(None)
+        try:
+            for each in due:
+                if ref(each) not in self._runs:
+                    continue
+                if isinstance(each, Execution):
+                    runs.append(each)
+                elif not each.beat():
+                    self._runs.discard(ref(each))
+            for run in renew(runs) if runs else ():
+                self._runs.discard(ref(run))
+        finally:  # else nothing of this store would ever be renewed again
+            if busy is not None:
+                self._busy.discard(busy)
+                self._wake.put(None)
 
 
 def renew(executions: list[Execution]) -> list[Execution]:

@@ -124,6 +124,25 @@ def test_a_key_made_of_something_that_changes_is_named_as_the_cause():
     assert "what stays the same in a retry" in report.problems[-1].advice
 
 
+def test_keys_of_records_that_a_killed_handler_had_not_come_to_are_no_other_keys(provider):
+    @protected
+    def charge(order):
+        receipt = provider.charge(order)
+        return receipt
+
+    def handler(orders):
+        return [charge(order) for order in orders]
+
+    report = crash_points(handler, ["o1", "o2"], effects=provider.charges, before_each=provider.reset)
+    assert [(point.source, point.what, point.seen) for point in report.problems] == [
+        ("return receipt", BEFORE_LINE, {"o1": 2, "o2": 1}),
+        ("return receipt", BEFORE_ANSWER, {"o1": 2, "o2": 1}),
+        ("return receipt", BEFORE_LINE, {"o1": 1, "o2": 2}),
+        ("return receipt", BEFORE_ANSWER, {"o1": 1, "o2": 2}),
+    ]
+    assert all("the answer was not stored yet" in point.why for point in report.problems)
+
+
 # --- effects that get lost ----------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,7 @@ class Trial:
         self._by_number = False
         self._expected: Tally = {}
         self._outside: frozenset[Any] = frozenset()
+        self._keys: frozenset[str] = frozenset()
         self._answer: Ending | None = None
         self._compared: Ending | None = None
 
@@ -103,6 +104,7 @@ class Trial:
             before = self._tally()
             lived = self._live(layer, None)
             self._expected = since(before, self._tally())
+            self._keys = self._keys.union(lived.keys)
             if lived.ending is None:  # nothing kills it
                 raise RuntimeError("an undisturbed call died")
             if lived.ending.error:
@@ -128,7 +130,7 @@ class Trial:
                 "not reached", "The call took another course, and ended before this point.", SAME_COURSE
             )
         else:
-            judgement = judge(tried, self._expected, self._compared, self._outside)
+            judgement = judge(tried, self._expected, self._compared, self._outside, self._keys)
         return CrashPoint(
             number=0 if index is None else index + 1,
             kind=spot.kind,

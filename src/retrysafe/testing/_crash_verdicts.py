@@ -74,7 +74,9 @@ def doubled(expected: Tally, seen: Tally) -> frozenset[Any]:
     return frozenset(effect for effect, (wanted, times) in differences(expected, seen).items() if times > wanted)
 
 
-def judge(tried: Tried, expected: Tally, answer: Ending | None, outside: frozenset[Any]) -> Judgement:
+def judge(
+    tried: Tried, expected: Tally, answer: Ending | None, outside: frozenset[Any], keys: frozenset[str]
+) -> Judgement:
     """Judge a point at which the process was killed.
 
     Args:
@@ -82,12 +84,13 @@ def judge(tried: Tried, expected: Tally, answer: Ending | None, outside: frozens
         expected: The effects of an undisturbed run.
         answer: Its answer; None where two undisturbed runs gave different ones.
         outside: The effects that a mere duplicate doubles.
+        keys: The idempotency keys of undisturbed runs.
     """
     differing = differences(expected, tried.seen)
     too_often = doubled(expected, tried.seen)
     last = tried.retries[-1].ending
     if too_often:
-        return _doubled(tried, too_often, outside)
+        return _doubled(tried, too_often, outside, keys)
     if last is not None and last.stopped:
         happened = "The effect had happened." if not differing else "It had not happened in full."
         return Judgement(
@@ -115,9 +118,10 @@ def judge_undisturbed(tried: Tried, expected: Tally, answer: Ending | None) -> J
     return _answers(tried, answer)
 
 
-def _doubled(tried: Tried, effects: frozenset[Any], outside: frozenset[Any]) -> Judgement:
+def _doubled(tried: Tried, effects: frozenset[Any], outside: frozenset[Any], keys: frozenset[str]) -> Judgement:
     first = tried.killed
-    again = next((life for life in tried.retries if not set(life.keys) <= set(first.keys)), None)
+    # A call that makes several others has not come to the keys of all when it is killed.
+    again = next((life for life in tried.retries if not set(life.keys) <= keys.union(first.keys)), None)
     if first.keys and again is not None:
         return Judgement("doubled", _other_key(first, again), STEADY_KEY)
     had_happened = any(tried.when_killed.get(effect, 0) for effect in effects)

@@ -74,6 +74,21 @@ def test_an_interruption_while_outcomes_are_recorded_records_them_first(applied,
     assert recorded(inner) == ["1", "2"]
 
 
+def test_after_an_interruption_while_an_outcome_is_recorded_no_further_item_runs():
+    inner, runs = MemoryPersistenceLayer(), []
+    layer = FailingLayer(inner)
+    layer.fail("update", call=1, error=KeyboardInterrupt)
+
+    def work(order):
+        runs.append(order["id"])
+        return order["id"]
+
+    with pytest.raises(KeyboardInterrupt):
+        over_many(work, layer, record_after_seconds=0)(orders(1, 2))
+    assert runs == [1]
+    assert recorded(inner) == ["1"]
+
+
 def test_an_interruption_while_keys_are_freed_frees_them_all_the_same():
     inner = MemoryPersistenceLayer()
     layer = FailingLayer(inner)

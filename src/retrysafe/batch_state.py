@@ -41,7 +41,7 @@ class Batch:
         writing: Those that have an outcome or a release for it. Whoever carries them out takes them from here.
         ready: Those whose function is to run, in the order of the batch.
         paused: Those that wait.
-        is_urgent: Whether one of them was tried before.
+        is_urgent: Whether one of them was tried before, or follows a claim that was.
         claimed: All whose claim stands, by index: to be renewed until they are over.
         interruption: What ends the batch early.
     """
@@ -234,11 +234,11 @@ class Batch:
         except StopIteration as stop:
             self._ended(item, stop.value)
             return
-        item.op = op
+        before, item.op = item.op, op
         item.answer = UNANSWERED
-        self._enqueue(item, op)
+        self._enqueue(item, op, before)
 
-    def _enqueue(self, item: Item, op: Op[Any]) -> None:
+    def _enqueue(self, item: Item, op: Op[Any], before: Op[Any] | None) -> None:
         kind = type(op)  # looked at once; three of each item's wishes come by here
         if kind is Invoke:
             invoke: Any = op
@@ -253,7 +253,7 @@ class Batch:
             item.due = monotonic() + op.seconds
             self.paused.append(item)
         else:
-            if item.due:
+            if type(before) is not Invoke:  # a store that failed, or an interruption that waits for this
                 self.is_urgent = True
             self.writing.append(item)
 
@@ -289,7 +289,7 @@ class Batch:
         elif isinstance(op, Pause | Fetch):
             self._step(item, StoreFailed(error))
         else:
-            self._enqueue(item, op)
+            self._enqueue(item, op, op)
 
     # --- items after a failure -------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from retrysafe.batch_results import BatchResult, ItemResult
 from retrysafe.exceptions import IdempotencyAbandonedError, IdempotencyAlreadyInProgressError
 from retrysafe.testing import _crash_detour as detour
 from retrysafe.testing._crash_life import Life
@@ -167,7 +168,7 @@ def _live(life: Life, func: Callable[..., Any], args: tuple[Any, ...]) -> Lived:
         value = func(*args)
         if hasattr(value, "__await__"):
             value = _awaited(value, life)
-        ending = Ending(value)
+        ending = Ending(_shown(value))
     except Exception as error:  # noqa: BLE001  # it is what the caller gets
         raised = error
         ending = _ending_of(error)
@@ -194,6 +195,14 @@ def _lived(life: Life, ending: Ending | None, raised: Exception | None = None) -
         ran_on=life.ran_on,
         error=raised,
     )
+
+
+def _shown(value: Any) -> Any:
+    """What was returned, as it is compared: whether an item of a batch ran now or earlier makes no difference."""
+    if not isinstance(value, BatchResult):
+        return value
+    results: list[ItemResult[Any, Any]] = value.results  # pyright: ignore[reportUnknownMemberType]  # it can be any
+    return [each.answer if each.ok else each.status if each.error is None else repr(each.error) for each in results]
 
 
 def _ending_of(error: Exception) -> Ending:

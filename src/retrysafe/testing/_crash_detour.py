@@ -14,19 +14,25 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe import block
+from retrysafe.batch_drivers import BatchRun
+from retrysafe.batch_drivers_async import AsyncBatchRun
+from retrysafe.batch_state import Batch
 from retrysafe.drivers import run, run_async
 from retrysafe.events import DEBUG, Listener
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.plan import checked_layer, plan_on
 from retrysafe.testing._crash_layers import AsyncLifeLayer, LifeLayer
+from retrysafe.testing._crash_steps import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from retrysafe.batch_item import Item
     from retrysafe.call import Call
     from retrysafe.events import IdempotencyEvent
     from retrysafe.persistence.base import BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.plan import Plan
     from retrysafe.testing._crash_life import AnyLayer, Life
 
 life: ContextVar[Life | None] = ContextVar("retrysafe_life", default=None)
@@ -51,10 +57,15 @@ class _LifeListener(Listener):
 
 def _moved(call: Call, layer: AnyLayer, current: Life) -> Call:
     """The call as it would be, had its function been decorated with this layer."""
-    was, moved = call.plan, copy(call)
-    moved.plan = plan_on(layer, was.function_name, was.key_prefix, was.config, was.codec)
-    moved.plan.listener = _LifeListener(current, was.function_name, was.config.event_hook)
+    moved = copy(call)
+    moved.plan = _moved_plan(call.plan, layer, current)
     return moved
+
+
+def _moved_plan(was: Plan, layer: AnyLayer, current: Life) -> Plan:
+    plan = plan_on(layer, was.function_name, was.key_prefix, was.config, was.codec)
+    plan.listener = _LifeListener(current, was.function_name, was.config.event_hook)
+    return plan
 
 
 def _counted(function: Callable[..., Any], current: Life) -> Callable[..., Any]:
@@ -95,6 +106,71 @@ async def _run_async(
     return await run_async(_moved(call, layer, current), layer, _counted(function, current), args, kwargs)
 
 
+# --- batches ------------------------------------------------------------------------------------------------------
+
+# In seconds: outcomes wait for those of the whole group. When the heartbeat comes for them, no run repeats.
+_NOT_MEANWHILE: Final = 86_400.0
+
+
+def _batch(items: Sequence[Item], **options: Any) -> Batch:
+    current = life.get()
+    calls = [item.call for item in items if item.call is not None]
+    if current is not None and calls:
+        # What is decided of a layer in advance is the same of both kinds; the run brings the one that is used.
+        plan = _moved_plan(calls[0].plan, AsyncLifeLayer(current), current)
+        for call in calls:
+            call.plan = plan
+    return Batch(items, **options)
+
+
+def _batch_run(
+    batch: Batch,
+    store: BasePersistenceLayer,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    record_after_seconds: float,
+) -> BatchRun:
+    current = life.get()
+    if current is not None:
+        store, function = LifeLayer(current), _counted(function, current)
+        record_after_seconds = record_after_seconds and _NOT_MEANWHILE
+    return BatchRun(batch, store, function, args, kwargs, record_after_seconds=record_after_seconds)
+
+
+def _async_batch_run(
+    batch: Batch,
+    store: AsyncBasePersistenceLayer,
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    *,
+    record_after_seconds: float,
+    concurrency: int,
+) -> AsyncBatchRun:
+    current = life.get()
+    if current is not None:
+        store, function = AsyncLifeLayer(current), _in_steps(_counted(function, current), current)
+        record_after_seconds = record_after_seconds and _NOT_MEANWHILE
+    return AsyncBatchRun(
+        batch, store, function, args, kwargs, record_after_seconds=record_after_seconds, concurrency=concurrency
+    )
+
+
+def _in_steps(function: Callable[..., Any], current: Life) -> Callable[..., Any]:
+    """Each item's function runs in a task of its own, whose waits the caller's awaitable does not show."""
+
+    def begun(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        return Steps(result, current) if hasattr(result, "__await__") else result
+
+    return begun
+
+
+# --- blocks -------------------------------------------------------------------------------------------------------
+
+
 def _layer_of_block(persistence_store: AnyLayer) -> AnyLayer:
     """What an `idempotent_block` is made on: a layer of the same kind as its own."""
     checked = checked_layer(persistence_store)
@@ -107,6 +183,9 @@ def _layer_of_block(persistence_store: AnyLayer) -> AnyLayer:
 _ROADS: Final[dict[str, tuple[Any, Any]]] = {
     "run": (run, _run),
     "run_async": (run_async, _run_async),
+    "Batch": (Batch, _batch),
+    "BatchRun": (BatchRun, _batch_run),
+    "AsyncBatchRun": (AsyncBatchRun, _async_batch_run),
 }
 _lock = threading.Lock()
 _users = 0

@@ -5,14 +5,17 @@ They keep no records. One pair belongs to one life, and what it hands on goes to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.persistence.many import Operation, Outcome
     from retrysafe.testing._crash_life import Life
 
 
@@ -100,3 +103,10 @@ class AsyncLifeLayer(AsyncBasePersistenceLayer):
     async def _renew_record(self, data_record: DataRecord) -> None:
         self._life.refuse_renewal()
         await self._layer._renew_record(data_record)
+
+    async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+        # One after the other, so that each run passes the points in the same order.
+        outcomes: list[Outcome] = []
+        for argument in arguments:
+            outcomes += await super()._for_each(operation, [argument])
+        return outcomes

@@ -50,7 +50,8 @@ def crash_points(
     that are compared with those of one undisturbed call, and so are the answers.
 
     Every idempotent function that is called in the course of it, in this thread and its tasks, keeps its records in a
-    store of the test's own; its own layer is not touched. An `idempotent_batch` goes its usual way.
+    store of the test's own; its own layer is not touched. Of an `idempotent_batch` each claim and each outcome is an
+    operation by itself, and its answers are those of its items.
 
     Args:
         func: What a client calls: an idempotent function, a Lambda handler, or whatever calls them; sync or async.

@@ -201,8 +201,14 @@ def _shown(value: Any) -> Any:
     """What was returned, as it is compared: whether an item of a batch ran now or earlier makes no difference."""
     if not isinstance(value, BatchResult):
         return value
-    results: list[ItemResult[Any, Any]] = value.results  # pyright: ignore[reportUnknownMemberType]  # it can be any
-    return [each.answer if each.ok else each.status if each.error is None else repr(each.error) for each in results]
+    results: list[Any] = [*value]  # pyright: ignore[reportUnknownArgumentType]  # of any items
+    return [_shown_item(result) for result in results]
+
+
+def _shown_item(result: ItemResult[Any, Any]) -> Any:
+    if result.ok:
+        return result.answer
+    return result.status if result.error is None else repr(result.error)
 
 
 def _ending_of(error: Exception) -> Ending:

@@ -168,13 +168,20 @@ class Batch:
         if type(ending) is Raised:
             self._let_through(ending)
 
-    def stop(self, error: BaseException) -> None:
-        """An interruption: nothing more begins; each item that has begun goes on to what it owes to the store.
+    def interrupt(self, error: BaseException) -> None:
+        """An interruption, which `stop` follows: from now on no item's ending raises it once more.
 
-        Items whose function is still under way are to be ended by whoever runs them.
+        One that struck while many outcomes were recorded is the ending of each of them.
         """
         if self.interruption is None:
             self.interruption = error
+
+    def stop(self, error: BaseException) -> None:
+        """Nothing more begins; each item that has begun goes on to what it owes to the store.
+
+        Items whose function is still under way are to be ended by whoever runs them.
+        """
+        self.interrupt(error)
         self._coming.clear()
         self._same_key.clear()
         self._succeeded.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 import threading
 
 import pytest
@@ -18,6 +19,8 @@ from retrysafe import (
     idempotent_batch,
     idempotent_function,
 )
+from retrysafe.batch_drivers import BatchRun
+from retrysafe.batch_keeping import Keeper
 from retrysafe.events import Claimed, Completed, Released, Replayed, TakenOver
 from retrysafe.exceptions import (
     IdempotencyAbandonedError,
@@ -450,6 +453,56 @@ def test_outcomes_are_recorded_while_the_next_keys_are_claimed():
     result = over_many(SYNC[0], Work(), layer, record_after_seconds=3600, claimed_at_once=1)(orders(1, 2, 3))
     assert statuses(result) == ["returned"] * 3
     assert layer.met == [True] * 3
+
+
+class Slow(MemoryPersistenceLayer):
+    """Says when it is about to complete something, and goes on when it may."""
+
+    blocking = True
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def _update_record(self, data_record):
+        self.asked.set()
+        self.may_go_on.wait(0.02)  # who does not wait for it has its result by then
+        super()._update_record(data_record)
+
+
+def test_outcomes_that_a_thread_begins_to_record_at_any_moment_are_waited_for(monkeypatch):
+    """At each instruction of what decides whether anything is left to be done."""
+    watched = {BatchRun._step.__code__, BatchRun._go_on.__code__, Keeper.is_recording.__code__}
+    at, keepers, struck = 0, [], True
+    make = Keeper.__init__
+    monkeypatch.setattr(Keeper, "__init__", lambda self, *args: keepers.append(self) or make(self, *args))
+    while struck:
+        at, struck, left = at + 1, False, at
+        layer = Slow()
+
+        def each_instruction(frame, event, arg, layer=layer):
+            nonlocal left, struck
+            if frame.f_code not in watched or struck:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            keeper = keepers[-1]
+            if event == "opcode" and keeper._batch.writing:
+                left -= 1
+                if left < 0:
+                    struck = True
+                    threading.Thread(target=keeper._record).start()
+                    layer.asked.wait(1)
+            return each_instruction
+
+        charge = over_many(SYNC[0], Work(), layer, record_after_seconds=3600)
+        sys.settrace(each_instruction)
+        try:
+            result = charge(orders(1))
+        finally:
+            sys.settrace(None)
+            layer.may_go_on.set()
+        assert statuses(result) == ["returned"], at
+    assert at > 20
 
 
 class MeetingAsync(AsyncMemoryPersistenceLayer):

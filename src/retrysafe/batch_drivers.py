@@ -117,11 +117,14 @@ class BatchRun:
     def _go_on(self) -> bool:
         """Nothing is left to run of what has begun: see that it is recorded, and begin with what follows."""
         batch, keeper = self._batch, self._keeper
+        # Looked at first: a thread that takes outcomes from here afterwards is waited for, also where it has begun to
+        # only since it was asked for.
+        writing = bool(batch.writing)
         if keeper.is_recording():
             keeper.settle()
-        elif batch.is_coming and batch.writing and keeper.record_beside():
+        elif batch.is_coming and writing and keeper.record_beside():
             batch.begin()
-        elif batch.writing:
+        elif writing:
             keeper.record()
         elif batch.is_coming:
             batch.begin()

@@ -405,6 +405,30 @@ def test_the_leases_of_items_that_wait_for_their_turn_are_renewed_by_the_event_l
     assert [each.answer for each in asyncio.run(charge(orders(1, 2, 3)))] == [True] * 3
 
 
+@pytest.mark.parametrize("told", [1, 3])
+@pytest.mark.parametrize("operation", ["put", "update", "delete"])
+def test_outcomes_of_a_layer_that_gives_too_few_or_too_many_are_an_error_of_each_item(operation, told, clock):
+    class Miscounting(MemoryPersistenceLayer):
+        def _for_each(self, asked, arguments):
+            outcomes = super()._for_each(asked, arguments)
+            return [None] * told if asked == operation and len(arguments) == 2 else outcomes
+
+    layer, runs = Miscounting(clock=clock), []
+
+    def work(order):
+        runs.append(order["id"])
+        clock.advance(14.995)  # so that in the end the leases are as good as over
+        if operation == "delete":
+            raise DeclinedError
+        return {"paid": order["id"]}
+
+    result = over_many(SYNC[0], work, layer)(orders(1, 2))
+    assert statuses(result) == ["raised", "raised"]
+    assert runs == ([] if operation == "put" else [1, 2])
+    if operation == "update":
+        assert [each.error.response for each in result] == [{"paid": 1}, {"paid": 2}]
+
+
 # --- when outcomes are recorded ---------------------------------------------------------------------------------------
 
 

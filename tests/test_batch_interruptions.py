@@ -322,6 +322,33 @@ def test_a_cancellation_while_keys_are_claimed_frees_them():
     asyncio.run(main())
 
 
+def test_a_shutdown_that_cancels_all_tasks_once_more_leaves_no_key_behind():
+    async def main():
+        inner = AsyncMemoryPersistenceLayer()
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        class Slow(AsyncFailingLayer):
+            async def _delete_record(self, data_record):
+                asked.set()
+                await go_on.wait()
+                await super()._delete_record(data_record)
+
+        stage = Stage()
+        batch = [{"id": 1}, {"id": 2, "stays": True}, {"id": 3}, {"id": 4}]
+        task = asyncio.ensure_future(over_many_async(stage, Slow(inner))(batch))
+        await stage.reached.wait()
+        task.cancel()
+        await asked.wait()
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert recorded(inner._layer) == ["1"]
+
+    asyncio.run(main())
+
+
 def test_an_item_that_ends_in_a_cancellation_of_its_own_making_fails_alone():
     async def main():
         layer = AsyncMemoryPersistenceLayer()

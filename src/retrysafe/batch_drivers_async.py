@@ -71,7 +71,8 @@ class AsyncBatchRun:
             while True:
                 try:
                     if torn is not None:
-                        self._interrupt(torn)
+                        self._cancel_running()
+                        self._batch.stop(torn)  # also if it has been: what was under way is to be done anew
                         torn = None
                     while await self._step():
                         pass
@@ -87,8 +88,7 @@ class AsyncBatchRun:
             self._keeper.end()
             if self._alarm is not None:
                 self._alarm.cancel()
-            for task in self._running.values():
-                task.cancel()
+            self._cancel_running()
         if self._batch.interruption is not None:
             raise self._batch.interruption
 
@@ -212,10 +212,13 @@ class AsyncBatchRun:
 
     def _interrupt(self, error: BaseException) -> None:
         """Nothing more begins, and what runs is cancelled: each time anew, as a function may not heed the first."""
-        for task in self._running.values():
-            task.cancel()
+        self._cancel_running()
         if self._batch.interruption is None:
             self._batch.stop(error)
+
+    def _cancel_running(self) -> None:
+        for task in self._running.values():
+            task.cancel()
 
 
 def _cancelled() -> BaseException:

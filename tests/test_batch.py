@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import random
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -665,6 +667,41 @@ def test_after_a_failure_the_items_behind_it_are_left_alone_where_that_is_asked_
     assert [each.item["id"] for each in result.failures] == [2, 3, 1, 4, 5]
     work.failing.clear()
     assert statuses(charge(orders(2, 3, 1, 4, 5))) == ["returned", "returned", "replayed", "returned", "returned"]
+
+
+@pytest.mark.parametrize("claimed_at_once", [1, 3])
+def test_where_an_order_is_kept_no_item_runs_ahead_of_one_that_waits(flavour, clock, claimed_at_once):
+    config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait", wait_timeout_seconds=0.01)
+    layer, work = flavour.layer(clock=clock), Work()
+
+    def hold(order):
+        charge = over_many(flavour, work, layer, config, stop_at_failure=True, claimed_at_once=claimed_at_once)
+        copied = contextvars.Context()  # another consumer, and not a call within this one
+        with ThreadPoolExecutor() as pool:
+            return statuses(pool.submit(copied.run, charge, orders(0, 1, 2)).result())
+
+    assert one_at_a_time(SYNC[0], hold, flavour.inner(layer))({"id": 1}) == ["returned", "in_progress", "not_run"]
+    assert work.runs == [0]
+
+
+@pytest.mark.parametrize("claimed_at_once", [1, 2, 9])
+def test_where_an_order_is_kept_a_duplicate_that_is_refused_is_a_failure_before_the_next_item_runs(
+    flavour, claimed_at_once
+):
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    work = Work()
+    charge = over_many(
+        flavour,
+        work,
+        flavour.layer(),
+        config,
+        stop_at_failure=True,
+        claimed_at_once=claimed_at_once,
+        record_after_seconds=3600,
+    )
+    result = charge([{"id": number, "amount": amount} for number, amount in [(1, 5), (1, 5), (2, 5), (1, 6), (3, 5)]])
+    assert statuses(result) == ["returned", "replayed", "returned", "raised", "not_run"]
+    assert work.runs == [1, 2]
 
 
 def test_an_item_that_cannot_begin_is_a_failure_too_and_those_before_it_run(flavour):

@@ -103,7 +103,7 @@ class AsyncBatchRun:
         if batch.asking:
             await self._done(keeper.ask())
             keeper.claimed()
-        elif batch.writing and not (batch.ready or self._running):
+        elif batch.writing and not (batch.is_ready or self._running):
             if not batch.is_held_up:
                 batch.begin()
             await self._done(keeper.record_and_ask())
@@ -112,7 +112,7 @@ class AsyncBatchRun:
             await self._done(keeper.record())
         elif self._start_ready():
             pass
-        elif batch.is_coming and not (batch.ready or batch.is_held_up) and len(self._running) < self._concurrency:
+        elif batch.is_coming and not batch.is_held_up and len(self._running) < self._concurrency:
             batch.begin()
         elif self._running or batch.paused:
             await self._until(min(keeper.record_due, batch.next_due))

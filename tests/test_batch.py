@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import logging
 import random
 import sys
 import threading
@@ -395,6 +396,57 @@ def test_the_leases_of_items_that_wait_for_their_turn_are_renewed(blocking):
         return layer.all_renewed.wait(30)
 
     assert [each.answer for each in charge(orders(1, 2, 3))] == [True] * 3
+
+
+def refuse_once(layer):
+    """The layer's first renewal fails."""
+    renew, refused = layer._renew_record, []
+
+    def refusing(data_record):
+        if not refused:
+            refused.append(data_record)
+            raise OSError("no connection")
+        renew(data_record)
+
+    layer._renew_record = refusing
+
+
+@pytest.fixture
+def raising_log():
+    """A filter of the user's that fails on each record of the log."""
+
+    def fail(record):
+        raise RuntimeError(record)
+
+    log = logging.getLogger("retrysafe")
+    log.addFilter(fail)
+    yield
+    log.removeFilter(fail)
+
+
+@pytest.mark.usefixtures("raising_log")
+def test_leases_are_renewed_after_a_failure_that_the_log_would_not_take():
+    layer = Watched()
+    layer.blocking = False  # so that the heartbeat's own thread renews
+    refuse_once(layer)
+
+    @idempotent_batch(persistence_store=layer, config=SHORT, key_prefix="charge")
+    def charge(order):
+        return layer.all_renewed.wait(5)
+
+    assert [each.answer for each in charge(orders(1, 2, 3))] == [True] * 3
+
+
+@pytest.mark.usefixtures("raising_log")
+def test_leases_are_renewed_by_the_event_loop_after_a_failure_that_the_log_would_not_take():
+    layer = WatchedAsync()
+    refuse_once(layer._layer)
+
+    @idempotent_batch(persistence_store=layer, config=SHORT, key_prefix="charge")
+    async def charge(order):
+        return await asyncio.to_thread(layer._layer.all_renewed.wait, 5)
+
+    assert [each.answer for each in asyncio.run(charge(orders(1, 2, 3)))] == [True] * 3
 
 
 def test_the_leases_of_items_that_wait_for_their_turn_are_renewed_by_the_event_loop():

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
+import logging
 import random
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,6 +22,8 @@ from retrysafe import (
     idempotent_batch,
     idempotent_function,
 )
+from retrysafe.batch_drivers import BatchRun
+from retrysafe.batch_keeping import Keeper
 from retrysafe.events import Claimed, Completed, Released, Replayed, TakenOver
 from retrysafe.exceptions import (
     IdempotencyAbandonedError,
@@ -392,6 +398,57 @@ def test_the_leases_of_items_that_wait_for_their_turn_are_renewed(blocking):
     assert [each.answer for each in charge(orders(1, 2, 3))] == [True] * 3
 
 
+def refuse_once(layer):
+    """The layer's first renewal fails."""
+    renew, refused = layer._renew_record, []
+
+    def refusing(data_record):
+        if not refused:
+            refused.append(data_record)
+            raise OSError("no connection")
+        renew(data_record)
+
+    layer._renew_record = refusing
+
+
+@pytest.fixture
+def raising_log():
+    """A filter of the user's that fails on each record of the log."""
+
+    def fail(record):
+        raise RuntimeError(record)
+
+    log = logging.getLogger("retrysafe")
+    log.addFilter(fail)
+    yield
+    log.removeFilter(fail)
+
+
+@pytest.mark.usefixtures("raising_log")
+def test_leases_are_renewed_after_a_failure_that_the_log_would_not_take():
+    layer = Watched()
+    layer.blocking = False  # so that the heartbeat's own thread renews
+    refuse_once(layer)
+
+    @idempotent_batch(persistence_store=layer, config=SHORT, key_prefix="charge")
+    def charge(order):
+        return layer.all_renewed.wait(5)
+
+    assert [each.answer for each in charge(orders(1, 2, 3))] == [True] * 3
+
+
+@pytest.mark.usefixtures("raising_log")
+def test_leases_are_renewed_by_the_event_loop_after_a_failure_that_the_log_would_not_take():
+    layer = WatchedAsync()
+    refuse_once(layer._layer)
+
+    @idempotent_batch(persistence_store=layer, config=SHORT, key_prefix="charge")
+    async def charge(order):
+        return await asyncio.to_thread(layer._layer.all_renewed.wait, 5)
+
+    assert [each.answer for each in asyncio.run(charge(orders(1, 2, 3)))] == [True] * 3
+
+
 def test_the_leases_of_items_that_wait_for_their_turn_are_renewed_by_the_event_loop():
     layer = WatchedAsync()
 
@@ -400,6 +457,30 @@ def test_the_leases_of_items_that_wait_for_their_turn_are_renewed_by_the_event_l
         return await asyncio.to_thread(layer._layer.all_renewed.wait, 30)
 
     assert [each.answer for each in asyncio.run(charge(orders(1, 2, 3)))] == [True] * 3
+
+
+@pytest.mark.parametrize("told", [1, 3])
+@pytest.mark.parametrize("operation", ["put", "update", "delete"])
+def test_outcomes_of_a_layer_that_gives_too_few_or_too_many_are_an_error_of_each_item(operation, told, clock):
+    class Miscounting(MemoryPersistenceLayer):
+        def _for_each(self, asked, arguments):
+            outcomes = super()._for_each(asked, arguments)
+            return [None] * told if asked == operation and len(arguments) == 2 else outcomes
+
+    layer, runs = Miscounting(clock=clock), []
+
+    def work(order):
+        runs.append(order["id"])
+        clock.advance(14.995)  # so that in the end the leases are as good as over
+        if operation == "delete":
+            raise DeclinedError
+        return {"paid": order["id"]}
+
+    result = over_many(SYNC[0], work, layer)(orders(1, 2))
+    assert statuses(result) == ["raised", "raised"]
+    assert runs == ([] if operation == "put" else [1, 2])
+    if operation == "update":
+        assert [each.error.response for each in result] == [{"paid": 1}, {"paid": 2}]
 
 
 # --- when outcomes are recorded ---------------------------------------------------------------------------------------
@@ -450,6 +531,56 @@ def test_outcomes_are_recorded_while_the_next_keys_are_claimed():
     result = over_many(SYNC[0], Work(), layer, record_after_seconds=3600, claimed_at_once=1)(orders(1, 2, 3))
     assert statuses(result) == ["returned"] * 3
     assert layer.met == [True] * 3
+
+
+class Slow(MemoryPersistenceLayer):
+    """Says when it is about to complete something, and goes on when it may."""
+
+    blocking = True
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.may_go_on = threading.Event(), threading.Event()
+
+    def _update_record(self, data_record):
+        self.asked.set()
+        self.may_go_on.wait(0.02)  # who does not wait for it has its result by then
+        super()._update_record(data_record)
+
+
+def test_outcomes_that_a_thread_begins_to_record_at_any_moment_are_waited_for(monkeypatch):
+    """At each instruction of what decides whether anything is left to be done."""
+    watched = {BatchRun._step.__code__, BatchRun._go_on.__code__, Keeper.is_recording.__code__}
+    at, keepers, struck = 0, [], True
+    make = Keeper.__init__
+    monkeypatch.setattr(Keeper, "__init__", lambda self, *args: keepers.append(self) or make(self, *args))
+    while struck:
+        at, struck, left = at + 1, False, at
+        layer = Slow()
+
+        def each_instruction(frame, event, arg, layer=layer):
+            nonlocal left, struck
+            if frame.f_code not in watched or struck:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            keeper = keepers[-1]
+            if event == "opcode" and keeper._batch.writing:
+                left -= 1
+                if left < 0:
+                    struck = True
+                    threading.Thread(target=keeper._record).start()
+                    layer.asked.wait(1)
+            return each_instruction
+
+        charge = over_many(SYNC[0], Work(), layer, record_after_seconds=3600)
+        sys.settrace(each_instruction)
+        try:
+            result = charge(orders(1))
+        finally:
+            sys.settrace(None)
+            layer.may_go_on.set()
+        assert statuses(result) == ["returned"], at
+    assert at > 20
 
 
 class MeetingAsync(AsyncMemoryPersistenceLayer):
@@ -588,6 +719,41 @@ def test_after_a_failure_the_items_behind_it_are_left_alone_where_that_is_asked_
     assert [each.item["id"] for each in result.failures] == [2, 3, 1, 4, 5]
     work.failing.clear()
     assert statuses(charge(orders(2, 3, 1, 4, 5))) == ["returned", "returned", "replayed", "returned", "returned"]
+
+
+@pytest.mark.parametrize("claimed_at_once", [1, 3])
+def test_where_an_order_is_kept_no_item_runs_ahead_of_one_that_waits(flavour, clock, claimed_at_once):
+    config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait", wait_timeout_seconds=0.01)
+    layer, work = flavour.layer(clock=clock), Work()
+
+    def hold(order):
+        charge = over_many(flavour, work, layer, config, stop_at_failure=True, claimed_at_once=claimed_at_once)
+        copied = contextvars.Context()  # another consumer, and not a call within this one
+        with ThreadPoolExecutor() as pool:
+            return statuses(pool.submit(copied.run, charge, orders(0, 1, 2)).result())
+
+    assert one_at_a_time(SYNC[0], hold, flavour.inner(layer))({"id": 1}) == ["returned", "in_progress", "not_run"]
+    assert work.runs == [0]
+
+
+@pytest.mark.parametrize("claimed_at_once", [1, 2, 9])
+def test_where_an_order_is_kept_a_duplicate_that_is_refused_is_a_failure_before_the_next_item_runs(
+    flavour, claimed_at_once
+):
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    work = Work()
+    charge = over_many(
+        flavour,
+        work,
+        flavour.layer(),
+        config,
+        stop_at_failure=True,
+        claimed_at_once=claimed_at_once,
+        record_after_seconds=3600,
+    )
+    result = charge([{"id": number, "amount": amount} for number, amount in [(1, 5), (1, 5), (2, 5), (1, 6), (3, 5)]])
+    assert statuses(result) == ["returned", "replayed", "returned", "raised", "not_run"]
+    assert work.runs == [1, 2]
 
 
 def test_an_item_that_cannot_begin_is_a_failure_too_and_those_before_it_run(flavour):

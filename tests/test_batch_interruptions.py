@@ -7,6 +7,7 @@ import contextvars
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -104,6 +105,58 @@ def test_an_interruption_while_keys_are_freed_frees_them_all_the_same():
     assert recorded(inner) == ["1", "3"]
 
 
+def test_a_second_interruption_while_keys_are_freed_leaves_none_behind():
+    inner = MemoryPersistenceLayer()
+    layer = FailingLayer(inner)
+    layer.fail("delete", call=1, error=KeyboardInterrupt)
+
+    def work(order):
+        if order["id"] == 2:
+            raise SystemExit
+        return order["id"]
+
+    with pytest.raises(SystemExit):
+        over_many(work, layer)(orders(1, 2, 3, 4))
+    assert recorded(inner) == ["1"]
+
+
+class Struck(MemoryPersistenceLayer):
+    """The first outcomes that it is to record together are interrupted."""
+
+    def __init__(self):
+        super().__init__()
+        self.times, self.recording = 0, threading.Condition()
+
+    def _for_each(self, operation, arguments):
+        if operation == "update":
+            with self.recording:
+                self.times += 1
+                self.recording.notify_all()
+            if self.times == 1:
+                raise KeyboardInterrupt
+        return super()._for_each(operation, arguments)
+
+    def wait_until_it_records(self):
+        with self.recording:
+            times = self.times
+            assert self.recording.wait_for(lambda: self.times > times, 5)
+
+
+def test_an_interruption_of_many_outcomes_at_once_is_one_interruption():
+    layer, runs = Struck(), []
+
+    def work(order):
+        runs.append(str(order["id"]))
+        if order["id"] > 5:  # the six before it are recorded together, while this one runs
+            layer.wait_until_it_records()
+        return order["id"]
+
+    with pytest.raises(KeyboardInterrupt):
+        over_many(work, layer, record_after_seconds=0.01)(orders(*range(20)))
+    assert recorded(layer) == sorted(runs)
+    assert len(runs) < 20
+
+
 def test_a_listener_that_exits_ends_the_batch_and_leaves_no_key_behind():
     layer, heard = MemoryPersistenceLayer(), []
 
@@ -167,6 +220,29 @@ def test_an_interruption_anywhere_loses_no_answer_and_leaves_no_key_behind(block
         assert len(runs) - len(recorded(layer)) <= 1, number
     assert number > 100
     assert unknown <= 15  # five of our calls for each of three items
+
+
+def test_an_interruption_that_strikes_where_another_one_is_caught_changes_nothing():
+    layer, runs = MemoryPersistenceLayer(), []
+
+    def work(order):
+        runs.append(str(order["id"]))
+        if order["id"] == 3:
+            raise KeyboardInterrupt
+        return order["id"]
+
+    def strike(frame, event, arg):
+        if event == "call" and frame.f_code.co_name == "_note":
+            sys.setprofile(None)
+            raise Torn
+
+    sys.setprofile(strike)
+    try:
+        with pytest.raises(Torn):
+            over_many(work, layer, record_after_seconds=3600)(orders(1, 2, 3, 4))
+    finally:
+        sys.setprofile(None)
+    assert recorded(layer) == ["1", "2"]
 
 
 # --- async ------------------------------------------------------------------------------------------------------------
@@ -257,6 +333,33 @@ def test_a_cancellation_while_keys_are_claimed_frees_them():
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (stage.runs, len(inner)) == ([], 0)
+
+    asyncio.run(main())
+
+
+def test_a_shutdown_that_cancels_all_tasks_once_more_leaves_no_key_behind():
+    async def main():
+        inner = AsyncMemoryPersistenceLayer()
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        class Slow(AsyncFailingLayer):
+            async def _delete_record(self, data_record):
+                asked.set()
+                await go_on.wait()
+                await super()._delete_record(data_record)
+
+        stage = Stage()
+        batch = [{"id": 1}, {"id": 2, "stays": True}, {"id": 3}, {"id": 4}]
+        task = asyncio.ensure_future(over_many_async(stage, Slow(inner))(batch))
+        await stage.reached.wait()
+        task.cancel()
+        await asked.wait()
+        for each in asyncio.all_tasks() - {asyncio.current_task()}:
+            each.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert recorded(inner._layer) == ["1"]
 
     asyncio.run(main())
 

@@ -157,7 +157,8 @@ def idempotent_batch(
             neither be renewed nor end with a Lambda invocation, it is `concurrency`.
         record_after_seconds: How long an outcome may wait to be recorded with others, in seconds. Default: 0.1. With 0
             each is recorded before the next item runs.
-        stop_at_failure: Whether the items after one that failed are left out, for queues that keep an order.
+        stop_at_failure: Whether the items after one that failed are left out, for queues that keep an order. None then
+            runs ahead of one that waits.
 
     Returns:
         A function over an iterable of items that returns a `BatchResult`; a coroutine function, if the function is one.

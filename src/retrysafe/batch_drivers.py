@@ -50,6 +50,8 @@ class BatchRun:
         self._kwargs = kwargs
         self._keeper = Keeper(batch, store, record_after_seconds)
         self._start_beat = self._keeper.leases.start
+        self._torn: BaseException | None = None
+        self._tries = 0
 
     def run(self) -> None:
         """Carry everything out.
@@ -57,28 +59,41 @@ class BatchRun:
         Raises:
             BaseException: What interrupted it, such as a KeyboardInterrupt.
         """
-        batch, keeper = self._batch, self._keeper
-        torn: BaseException | None = None
-        tries = 0
         try:
             while True:
                 try:
-                    if torn is not None:
-                        keeper.settle()
-                        batch.stop(torn)
-                        torn = None
-                    while self._step():
-                        pass
+                    self._go_through()
                     break
-                except BaseException as error:  # a signal struck, or a listener raised more than an Exception
-                    tries += 1
-                    if tries > INTERRUPTED_TRIES:
-                        raise
-                    torn = error
+                except BaseException as error:  # noqa: BLE001  # noted, and raised in the end
+                    # Of signals that come together, the second one strikes right where the first was caught.
+                    self._note(error)
         finally:
-            keeper.end()
-        if batch.interruption is not None:
-            raise batch.interruption
+            self._keeper.end()
+        if self._batch.interruption is not None:
+            raise self._batch.interruption
+
+    def _go_through(self) -> None:
+        batch, keeper = self._batch, self._keeper
+        while True:
+            try:
+                if self._torn is not None:
+                    batch.interrupt(self._torn)
+                    keeper.settle()
+                    batch.stop(self._torn)
+                    self._torn = None
+                while self._step():
+                    pass
+            except BaseException as error:  # noqa: BLE001  # a signal struck, or a listener raised more than an Exception
+                self._note(error)
+            else:
+                return
+
+    def _note(self, error: BaseException) -> None:
+        """An interruption: what it tore apart is seen to next; raised where that was tried often enough."""
+        self._tries += 1
+        if self._tries > INTERRUPTED_TRIES:
+            raise error
+        self._torn = error
 
     def _step(self) -> bool:
         """Do what comes next; False when nothing does."""
@@ -102,11 +117,14 @@ class BatchRun:
     def _go_on(self) -> bool:
         """Nothing is left to run of what has begun: see that it is recorded, and begin with what follows."""
         batch, keeper = self._batch, self._keeper
+        # Looked at first: a thread that takes outcomes from here afterwards is waited for, also where it has begun to
+        # only since it was asked for.
+        writing = bool(batch.writing)
         if keeper.is_recording():
             keeper.settle()
-        elif batch.is_coming and batch.writing and keeper.record_beside():
+        elif batch.is_coming and writing and keeper.record_beside():
             batch.begin()
-        elif batch.writing:
+        elif writing:
             keeper.record()
         elif batch.is_coming:
             batch.begin()

@@ -71,7 +71,8 @@ class AsyncBatchRun:
             while True:
                 try:
                     if torn is not None:
-                        self._interrupt(torn)
+                        self._cancel_running()
+                        self._batch.stop(torn)  # also if it has been: what was under way is to be done anew
                         torn = None
                     while await self._step():
                         pass
@@ -87,8 +88,7 @@ class AsyncBatchRun:
             self._keeper.end()
             if self._alarm is not None:
                 self._alarm.cancel()
-            for task in self._running.values():
-                task.cancel()
+            self._cancel_running()
         if self._batch.interruption is not None:
             raise self._batch.interruption
 
@@ -103,7 +103,7 @@ class AsyncBatchRun:
         if batch.asking:
             await self._done(keeper.ask())
             keeper.claimed()
-        elif batch.writing and not (batch.ready or self._running):
+        elif batch.writing and not (batch.is_ready or self._running):
             if not batch.is_held_up:
                 batch.begin()
             await self._done(keeper.record_and_ask())
@@ -112,7 +112,7 @@ class AsyncBatchRun:
             await self._done(keeper.record())
         elif self._start_ready():
             pass
-        elif batch.is_coming and not (batch.ready or batch.is_held_up) and len(self._running) < self._concurrency:
+        elif batch.is_coming and not batch.is_held_up and len(self._running) < self._concurrency:
             batch.begin()
         elif self._running or batch.paused:
             await self._until(min(keeper.record_due, batch.next_due))
@@ -212,10 +212,13 @@ class AsyncBatchRun:
 
     def _interrupt(self, error: BaseException) -> None:
         """Nothing more begins, and what runs is cancelled: each time anew, as a function may not heed the first."""
-        for task in self._running.values():
-            task.cancel()
+        self._cancel_running()
         if self._batch.interruption is None:
             self._batch.stop(error)
+
+    def _cancel_running(self) -> None:
+        for task in self._running.values():
+            task.cancel()
 
 
 def _cancelled() -> BaseException:

@@ -9,6 +9,7 @@ included, is for the batch's own thread.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from math import inf
 from threading import Lock
 from time import monotonic
@@ -86,7 +87,9 @@ class Leases:
         interval = self._interval()
         self.due = monotonic() + (interval if failure is None else interval / SOONER_AFTER_FAILURE)
         if failure is not None:
-            logger().warning("could not renew the leases of a batch, trying again: %s", failure)
+            # The log's handlers and filters are the user's; all renewals depend on this thread, or this task.
+            with suppress(BaseException):
+                logger().warning("could not renew the leases of a batch, trying again: %s", failure)
 
     def _interval(self) -> float:
         """Seconds between renewals; without end where nothing is to be renewed."""

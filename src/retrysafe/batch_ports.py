@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
+from retrysafe.exceptions import IdempotencyInconsistentStateError
 from retrysafe.persistence.many import form_for_many, one_by_one, side_by_side
 from retrysafe.ports import AsyncPorts, SyncPorts, claim_refused, complete_refused, fetch_refused
 from retrysafe.wishes import Claim, Complete, Fetch, Op, Release, StoreFailed
@@ -48,7 +49,7 @@ class BatchPorts:
     def for_each(self, operation: Operation, arguments: list[Any]) -> list[Any]:
         """What the layer's method gives or raises, for each."""
         try:
-            return form_for_many(self.store, operation, one_by_one)(operation, arguments)
+            return _counted(form_for_many(self.store, operation, one_by_one)(operation, arguments), arguments)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
             return [error] * len(arguments)
 
@@ -82,7 +83,7 @@ class AsyncBatchPorts:
         """See `BatchPorts.for_each`."""
         try:
             outcomes: Awaitable[list[Any]] = form_for_many(self.store, operation, side_by_side)(operation, arguments)
-            return await outcomes
+            return _counted(await outcomes, arguments)
         except GeneratorExit:
             raise  # nothing may be awaited any more
         except BaseException as error:  # noqa: BLE001  # becomes an answer
@@ -90,6 +91,15 @@ class AsyncBatchPorts:
 
     async def _untold(self, op: Op[Any]) -> Any:
         return await self._alone.claim(op) if isinstance(op, Claim) else None
+
+
+def _counted(outcomes: list[Any], arguments: list[Any]) -> list[Any]:
+    """The outcomes, where it can be told which is whose: a layer may be anybody's."""
+    if len(outcomes) != len(arguments):
+        raise IdempotencyInconsistentStateError(
+            f"the layer's _for_each gave {len(outcomes)} outcomes for {len(arguments)} records"
+        )
+    return outcomes
 
 
 def _grouped(

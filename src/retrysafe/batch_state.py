@@ -5,6 +5,7 @@ order in which their wishes are carried out, and which of them go to the store t
 
 - Items begin in their order, `most_claimed` at a time. Their claims go together, and so do their outcomes.
 - An item with the key of one before it begins when that one has ended. What is then known to stand answers its claim.
+- Where an order is to be kept, none runs before all that are before it have run, or ended.
 - While an outcome could not be stored and is to be tried again, no further item runs.
 - At an interruption what has run is still recorded, and what has not is freed.
 """
@@ -33,7 +34,7 @@ class Batch:
     Args:
         items: All items. Those that have an ending already take no part.
         most_claimed: How many begin at a time.
-        stop_at_failure: Whether the items after one that failed are left out.
+        stop_at_failure: Whether those after one that failed are left out, and so none runs ahead of one that waits.
         own_errors: What an item may end with by itself; anything else interrupts the batch.
 
     Attributes:
@@ -62,6 +63,8 @@ class Batch:
         # Only of keys that come more than once: those behind the first one.
         self._same_key: dict[str, deque[Item]] = {}
         self._succeeded: deque[Item] = deque()
+        # Where an order is to be kept: those that have neither run nor ended, behind some that have.
+        self._unrun: deque[Item] = deque(items) if stop_at_failure else deque()
         self._live: dict[int, Item] = {}
         self.asking: list[Item] = []
         self.writing: deque[Item] = deque()
@@ -86,8 +89,18 @@ class Batch:
 
     @property
     def is_coming(self) -> bool:
-        """Whether there are items that have not begun."""
-        return bool(self._coming)
+        """Whether there are items that are to begin next."""
+        return bool(self._coming) and not self.ready
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a function may run now."""
+        if not self.ready or not self._stop_at_failure:
+            return bool(self.ready)
+        unrun, next_one = self._unrun, self.ready[0].index
+        while unrun and unrun[0].index < next_one and self._is_past(unrun[0]):
+            unrun.popleft()
+        return not unrun or unrun[0].index >= next_one
 
     @property
     def is_over(self) -> bool:
@@ -106,7 +119,7 @@ class Batch:
 
     def begin(self) -> None:
         """Begin with the next items."""
-        begun = 0
+        begun = self._most_claimed if self.ready else 0  # what is ready, and may have to wait, is claimed ahead already
         while self._coming and begun < self._most_claimed:
             item = self._coming.popleft()
             if self._failed_at is not None and self._is_left_out(item):
@@ -117,7 +130,7 @@ class Batch:
 
     def take_ready(self) -> Item | None:
         """The next item whose function is to run. None where those next in line must claim anew: their leases ended."""
-        while self.ready:
+        while self.is_ready:
             item = self.ready.pop(0)
             if self._failed_at is not None and self._is_left_out(item):
                 self._free(item)
@@ -168,13 +181,20 @@ class Batch:
         if type(ending) is Raised:
             self._let_through(ending)
 
-    def stop(self, error: BaseException) -> None:
-        """An interruption: nothing more begins; each item that has begun goes on to what it owes to the store.
+    def interrupt(self, error: BaseException) -> None:
+        """An interruption, which `stop` follows: from now on no item's ending raises it once more.
 
-        Items whose function is still under way are to be ended by whoever runs them.
+        One that struck while many outcomes were recorded is the ending of each of them.
         """
         if self.interruption is None:
             self.interruption = error
+
+    def stop(self, error: BaseException) -> None:
+        """Nothing more begins; each item that has begun goes on to what it owes to the store.
+
+        Items whose function is still under way are to be ended by whoever runs them.
+        """
+        self.interrupt(error)
         self._coming.clear()
         self._same_key.clear()
         self._succeeded.clear()
@@ -302,6 +322,10 @@ class Batch:
             self.paused.remove(waiting)
             waiting.flow.close()
             self._ended(waiting, None)
+
+    def _is_past(self, item: Item) -> bool:
+        """Whether its function runs, has run, or never will."""
+        return item.is_running or item.has_run or item.ending is not None or self._is_left_out(item)
 
     def _is_left_out(self, item: Item) -> bool:
         return self._failed_at is not None and item.index > self._failed_at

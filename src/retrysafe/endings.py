@@ -183,16 +183,25 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
         op: The last wish.
         answer: What it was answered, if it was.
     """
-    if isinstance(op, Invoke) and (came := _came(op, answer)) is not NOTHING:
+    owed = _owed(call, op, answer)
+    if owed is None:
+        return
+    for _ in range(INTERRUPTED_TRIES):
+        refused: object = yield owed
+        if not isinstance(refused, StoreFailed) or isinstance(refused.error, Exception):
+            return  # else another interruption struck meanwhile
+
+
+def _owed(call: Call, op: Op[Any] | None, answer: Any) -> Complete | Release | None:
+    if isinstance(op, Invoke):
+        came = _came(op, answer)
+        if came is NOTHING:
+            return Release(op.claim)
         try:
             data, types, _ = call.plan.codec.texts(came)
         except UnstorableAnswerError:
-            yield from Complete(call.outcome(op.claim, UNAVAILABLE))
-        else:
-            yield from Complete(call.outcome(op.claim, COMPLETED, data, types))
-    elif isinstance(op, Invoke):
-        yield from Release(op.claim)
-    elif isinstance(op, Claim | Release):
-        yield from Release(op.record)
-    elif isinstance(op, Complete):
-        yield from Complete(op.record)
+            return Complete(call.outcome(op.claim, UNAVAILABLE))
+        return Complete(call.outcome(op.claim, COMPLETED, data, types))
+    if isinstance(op, Claim | Release):
+        return Release(op.record)
+    return Complete(op.record) if isinstance(op, Complete) else None

@@ -21,6 +21,7 @@ from retrysafe.wishes import (
     Invoke,
     Lost,
     Op,
+    Pause,
     Raised,
     Release,
     Returned,
@@ -104,7 +105,7 @@ def complete_after_all(
             return (yield from _lost(call, claim, end, refused.record))
         if isinstance(refused, Unstorable) and record.stored_status != UNAVAILABLE:
             return (yield from complete_unavailable(call, claim, end, str(refused.error)))
-        if not (yield from trying.once_more(refused.error)):
+        if not (yield from trying.once_more(refused.error, record)):
             return _not_stored(end, refused.error) if trying.interrupted is None else Raised(trying.interrupted)
         refused = yield from Complete(record)
     completed(call, record, plain)
@@ -183,16 +184,23 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
         op: The last wish.
         answer: What it was answered, if it was.
     """
+    outcome: DataRecord | None = None
     if isinstance(op, Invoke) and (came := _came(op, answer)) is not NOTHING:
         try:
             data, types, _ = call.plan.codec.texts(came)
         except UnstorableAnswerError:
-            yield from Complete(call.outcome(op.claim, UNAVAILABLE))
+            outcome = call.outcome(op.claim, UNAVAILABLE)
         else:
-            yield from Complete(call.outcome(op.claim, COMPLETED, data, types))
+            outcome = call.outcome(op.claim, COMPLETED, data, types)
     elif isinstance(op, Invoke):
         yield from Release(op.claim)
     elif isinstance(op, Claim | Release):
         yield from Release(op.record)
     elif isinstance(op, Complete):
-        yield from Complete(op.record)
+        outcome = op.record
+    elif isinstance(op, Pause):
+        outcome = op.owed
+    if outcome is not None:
+        refused = yield from Complete(outcome)
+        if isinstance(refused, Unstorable):
+            yield from Complete(call.outcome(outcome, UNAVAILABLE))

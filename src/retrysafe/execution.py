@@ -121,15 +121,20 @@ class Execution:
         return record.owner == self.owner
 
 
+def alive(execution: Execution | None) -> Execution | None:
+    """The innermost run that is not over, of this one and those around it."""
+    while execution is not None and execution.over:
+        execution = execution.outer
+    return execution
+
+
 def current_execution() -> Execution:
     """The run of the innermost idempotent function under way in this thread or task.
 
     Raises:
         IdempotencyConfigError: None is.
     """
-    execution = current.get()
-    while execution is not None and execution.over:  # left behind in a context that outlived it
-        execution = execution.outer
+    execution = alive(current.get())  # one that is over was left behind in a context that outlived it
     if execution is None:
         raise IdempotencyConfigError("current_execution() was called outside of an idempotent function")
     return execution

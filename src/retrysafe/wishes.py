@@ -185,11 +185,15 @@ class Pause(Op["float | StoreFailed"]):
         idempotency_key: The record's key.
         at_most: How long, where the layer is sure to tell; the pause then ends when it does. None: the pause does not
             wait for the record, and is not cut short.
+        owed: The outcome that is still to be stored after it, where there is one.
     """
 
-    __slots__ = ("at_most", "idempotency_key", "seconds")
+    __slots__ = ("at_most", "idempotency_key", "owed", "seconds")
 
-    def __init__(self, seconds: float, idempotency_key: str, at_most: float | None = None) -> None:
+    def __init__(
+        self, seconds: float, idempotency_key: str, at_most: float | None = None, owed: DataRecord | None = None
+    ) -> None:
         self.seconds = seconds
         self.idempotency_key = idempotency_key
         self.at_most = at_most
+        self.owed = owed

@@ -8,7 +8,6 @@ import gc
 import logging
 import signal
 import threading
-import time
 from weakref import ref
 
 import pytest
@@ -20,7 +19,6 @@ from retrysafe import (
     idempotent_block,
     idempotent_function,
 )
-from retrysafe.base import AsyncIdempotencyHandler, IdempotencyHandler
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.heartbeat import Heart, heart
 from retrysafe.persistence.datarecord import COMPLETED
@@ -282,34 +280,3 @@ def test_a_block_object_can_be_entered_again_and_starts_anew(clock):
         assert (block.is_first, block.answer) == (True, None)
         with pytest.raises(IdempotencyConfigError, match="entered already"), block:
             pass
-
-
-# --- the wrong kind ------------------------------------------------------------------------------------------------
-
-
-def test_a_handler_refuses_a_function_of_the_other_kind_or_takes_its_answer():
-    async def charge_async():
-        return 1
-
-    with pytest.raises(IdempotencyConfigError, match="AsyncIdempotencyHandler"):
-        IdempotencyHandler(charge_async, 1, IdempotencyConfig(), MemoryPersistenceLayer())
-    runs = []
-    layer = MemoryPersistenceLayer()
-
-    def charge():
-        runs.append(1)
-        return {"paid": len(runs)}
-
-    for _ in range(2):
-        handler = AsyncIdempotencyHandler(charge, 1, IdempotencyConfig(), layer)
-        assert asyncio.run(handler.handle()) == {"paid": 1}
-    assert runs == [1]
-
-
-@pytest.mark.parametrize("serializer", [object(), "x", int])
-def test_a_handler_and_a_block_refuse_what_is_no_serializer(serializer):
-    layer = MemoryPersistenceLayer()
-    with pytest.raises(IdempotencyConfigError, match="output_serializer"):
-        IdempotencyHandler(time.time, 1, IdempotencyConfig(), layer, output_serializer=serializer, key_prefix="x")
-    with pytest.raises(IdempotencyConfigError, match="output_serializer"):
-        idempotent_block(1, key_prefix="x", persistence_store=layer, output_serializer=serializer)

@@ -20,7 +20,6 @@ from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextvars import Token
 
     from retrysafe.call import Call
     from retrysafe.heartbeat import Beat
@@ -103,10 +102,9 @@ def conclude(end: Ending) -> Any:
 class Running(Execution):
     """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one."""
 
-    __slots__ = ("_beat", "_token")
+    __slots__ = ("_beat",)
 
     _beat: Beat | None
-    _token: Token[Execution | None] | None
 
     def start(
         self,
@@ -131,22 +129,17 @@ class Running(Execution):
         self.outer = outer if outer is None else alive(outer)
         self.over = False
         self._beat = start_beat(self) if op.call.lease.renews else None
-        self._token = current.set(self)
+        current.set(self)
 
     def stop(self) -> None:
         """The function is over. The context may be another one than it began in; there is nothing to set back then."""
         if self._beat is not None:
             self._beat.stop(self)
         self.over = True
-        if current.get() is self:
-            try:
-                current.reset(self._token)  # type: ignore[arg-type]  # it is there as long as the run is current
-            except ValueError:  # a copy of the context it began in
-                current.set(self.outer)
-        # A context may outlive its run, such as that of a task begun inside: the runs before must not stay for it.
-        self._token = None
-        if self.outer is not None:
+        if self.outer is not None:  # a context may outlive its run, as a task's does that began inside
             self.outer = alive(self.outer)
+        if current.get() is self:
+            current.set(self.outer)
 
     def abandon(self) -> None:
         """It could not begin, or a signal struck while it did: undo what was done for it."""
@@ -169,7 +162,10 @@ class Running(Execution):
 
 async def answered(result: Any) -> Any:
     """What an asynchronous function's call comes to. One that was none has run: it is the answer."""
-    return await result if hasattr(result, "__await__") else result
+    # Asked of its class, as `await` does: an object that makes up its attributes has all of them, or fails at each.
+    if hasattr(type(result), "__await__"):  # pyright: ignore[reportUnknownArgumentType]  # it can be any
+        return await result
+    return result
 
 
 def invoke(

@@ -53,6 +53,7 @@ def run(
                     answer = SYNC_PORTS[type(op)](ports, op)
         except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
             end = stop.value
+            answer = None  # it may have the error that is raised now; see `conclude`
         except BaseException:  # a signal struck between two wishes, or a listener raised more than an Exception
             drive(interrupted(call, op, answer), ports)
             raise
@@ -93,10 +94,11 @@ def conclude(end: Ending) -> Any:
     """Return the answer, or raise the error."""
     if type(end) is Returned:
         return end.value
+    error = end.taken()  # type: ignore[union-attr]  # the other ending
     try:
-        raise end.error  # type: ignore[union-attr]  # the other ending
+        raise error
     finally:
-        del end  # else the error, its traceback and this frame would hold each other
+        del error  # else it, its traceback and this frame would hold each other
 
 
 class Running(Execution):

@@ -66,6 +66,12 @@ class Raised(Value):
         self.lease_end_ms = lease_end_ms
         self.suspended = suspended
 
+    def taken(self) -> BaseException:
+        """The error, to be raised. It is no longer here then: its traceback holds the frames that hold this ending."""
+        error = self.error
+        del self.error
+        return error
+
 
 Ending: TypeAlias = Returned | Raised
 

@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import threading
+from contextvars import copy_context
 from weakref import ref
 
 import pytest
@@ -21,6 +22,7 @@ from retrysafe import (
 )
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.heartbeat import Heart, heart
+from retrysafe.heartbeat_async import _latest
 from retrysafe.persistence.datarecord import COMPLETED
 from support.bodies import counted
 
@@ -137,6 +139,22 @@ def test_a_run_that_nobody_holds_is_not_kept_alive():
     assert held() is None
     heart._alive()
     assert held not in heart._runs
+
+
+def test_nor_is_a_block_that_nobody_leaves():
+    def enter():
+        idempotent_block(1, key_prefix="charge", persistence_store=layer).__enter__()
+        return len(heart._alive())
+
+    async def enter_async():
+        await idempotent_block(2, key_prefix="charge", persistence_store=layer).__aenter__()
+        beating = _latest.heart()
+        beating._beat()
+        return len(beating._runs)
+
+    layer = MemoryPersistenceLayer()
+    assert copy_context().run(enter) == 0
+    assert asyncio.run(enter_async()) == 0
 
 
 # --- between two wishes --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
 
 from retrysafe import switch
 from retrysafe.answers import AnswerCodec
@@ -201,16 +202,33 @@ def _left(end: Ending, error: BaseException | None) -> None:
         conclude(end)
 
 
+class _Entered(Running):
+    """A run that ends when its block is left.
+
+    The context holds it too, though nobody may be there to leave it any more: a signal struck where `__exit__` begins,
+    say. Its key must not be kept for as long as the process lives then. The heartbeat looks whether it is so, since a
+    signal that strikes in a `__del__` is lost.
+    """
+
+    __slots__ = ("block",)
+
+    block: ref[_Run]
+
+    def is_deserted(self) -> bool:
+        return self.block() is None
+
+
 class _Run:
     """The block's run under way."""
 
-    __slots__ = ("flow", "op", "ports", "running")
+    __slots__ = ("__weakref__", "flow", "op", "ports", "running")
 
     def __init__(self, flow: Flow[Ending], op: Invoke, ports: Any) -> None:
         self.flow = flow
         self.op = op
         self.ports = ports  # sync ones or async ones, as it was entered
-        self.running = Running()
+        self.running = _Entered()
+        self.running.block = ref(self)
 
     def ended(self, error: BaseException | None) -> Ending:
         self.running.stop()

@@ -115,6 +115,10 @@ class Execution:
         except IdempotencyItemNotFoundError:
             return False
 
+    def is_deserted(self) -> bool:
+        """Whether nobody is left who would end it, so that a heartbeat is to let it go."""
+        return False
+
     def _owns(self, record: DataRecord) -> bool:
         if record.owner is None and record.attempt == self.attempt:
             return record.in_progress_expiry_timestamp == self.lease_end_ms  # a layer without owners

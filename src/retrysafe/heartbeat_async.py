@@ -68,7 +68,7 @@ class AsyncHeart:
         self._timer, self._wakes_at = None, inf
         now = self.loop.time()
         for execution, context in list(self._runs.items()):  # a run may be stopped by another thread
-            if execution.over:  # a signal struck before it could be stopped
+            if execution.over or execution.is_deserted():  # a signal struck before it could be stopped
                 self._runs.pop(execution, None)
             elif execution.renewal_due <= now:
                 execution.renewal_due = inf  # until this renewal is over

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
+from weakref import ref
 
 import pytest
 
-from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, current_execution, idempotent_function
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    current_execution,
+    idempotent_function,
+)
 from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.execution import current
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import plant
 
@@ -114,3 +123,32 @@ def test_tasks_of_one_loop_see_their_own():
         return await asyncio.gather(*(charge(n) for n in range(20)))
 
     assert asyncio.run(main()) == [True] * 20
+
+
+def test_a_run_begun_by_a_task_of_an_earlier_one_does_not_hold_those_before():
+    layer, runs, tasks = AsyncMemoryPersistenceLayer(), [], set()
+
+    async def main():
+        last = asyncio.Event()
+
+        @idempotent_function(persistence_store=layer)
+        async def tick(n):
+            runs.append(ref(current.get()))
+            if n < 20:
+                asyncio.get_running_loop().call_soon(begin, n + 1)
+                return None
+            last.set()
+            gc.collect()
+            return sum(run() is not None for run in runs)
+
+        def begin(n):
+            task = asyncio.ensure_future(tick(n))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        await tick(0)
+        await last.wait()
+        return await tick(20)
+
+    # The last one, and the one in whose context its task was made.
+    assert asyncio.run(main()) <= 2

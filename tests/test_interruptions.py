@@ -8,7 +8,7 @@ import gc
 import logging
 import signal
 import threading
-import time
+from contextvars import copy_context
 from weakref import ref
 
 import pytest
@@ -20,9 +20,9 @@ from retrysafe import (
     idempotent_block,
     idempotent_function,
 )
-from retrysafe.base import AsyncIdempotencyHandler, IdempotencyHandler
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.heartbeat import Heart, heart
+from retrysafe.heartbeat_async import _latest
 from retrysafe.persistence.datarecord import COMPLETED
 from support.bodies import counted
 
@@ -139,6 +139,22 @@ def test_a_run_that_nobody_holds_is_not_kept_alive():
     assert held() is None
     heart._alive()
     assert held not in heart._runs
+
+
+def test_nor_is_a_block_that_nobody_leaves():
+    def enter():
+        idempotent_block(1, key_prefix="charge", persistence_store=layer).__enter__()
+        return len(heart._alive())
+
+    async def enter_async():
+        await idempotent_block(2, key_prefix="charge", persistence_store=layer).__aenter__()
+        beating = _latest.heart()
+        beating._beat()
+        return len(beating._runs)
+
+    layer = MemoryPersistenceLayer()
+    assert copy_context().run(enter) == 0
+    assert asyncio.run(enter_async()) == 0
 
 
 # --- between two wishes --------------------------------------------------------------------------------------------
@@ -282,34 +298,3 @@ def test_a_block_object_can_be_entered_again_and_starts_anew(clock):
         assert (block.is_first, block.answer) == (True, None)
         with pytest.raises(IdempotencyConfigError, match="entered already"), block:
             pass
-
-
-# --- the wrong kind ------------------------------------------------------------------------------------------------
-
-
-def test_a_handler_refuses_a_function_of_the_other_kind_or_takes_its_answer():
-    async def charge_async():
-        return 1
-
-    with pytest.raises(IdempotencyConfigError, match="AsyncIdempotencyHandler"):
-        IdempotencyHandler(charge_async, 1, IdempotencyConfig(), MemoryPersistenceLayer())
-    runs = []
-    layer = MemoryPersistenceLayer()
-
-    def charge():
-        runs.append(1)
-        return {"paid": len(runs)}
-
-    for _ in range(2):
-        handler = AsyncIdempotencyHandler(charge, 1, IdempotencyConfig(), layer)
-        assert asyncio.run(handler.handle()) == {"paid": 1}
-    assert runs == [1]
-
-
-@pytest.mark.parametrize("serializer", [object(), "x", int])
-def test_a_handler_and_a_block_refuse_what_is_no_serializer(serializer):
-    layer = MemoryPersistenceLayer()
-    with pytest.raises(IdempotencyConfigError, match="output_serializer"):
-        IdempotencyHandler(time.time, 1, IdempotencyConfig(), layer, output_serializer=serializer, key_prefix="x")
-    with pytest.raises(IdempotencyConfigError, match="output_serializer"):
-        idempotent_block(1, key_prefix="x", persistence_store=layer, output_serializer=serializer)

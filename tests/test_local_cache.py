@@ -150,3 +150,14 @@ def test_it_is_safe_under_many_threads():
         thread.join()
     assert errors == []
     assert len(cache) <= 16
+
+
+def test_what_a_response_hook_does_to_the_record_changes_no_later_replay(flavour):
+    def hook(response, record):
+        record.response_data = '"changed"'
+        response.append("changed")
+        return response
+
+    for config in (IdempotencyConfig(response_hook=hook, use_local_cache=cached) for cached in (False, True)):
+        call = flavour.function(lambda order: [order], persistence_store=flavour.layer(), config=config)
+        assert [call(1) for _ in range(4)] == [[1], [1, "changed"], [1, "changed"], [1, "changed"]]

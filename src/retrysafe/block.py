@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
 
 from retrysafe import switch
 from retrysafe.answers import AnswerCodec
 from retrysafe.drivers import Running, conclude, drive, drive_async
+from retrysafe.endings import interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.heartbeat import heart
@@ -96,40 +98,79 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
                 f"persistence_store={type(self._store).__name__} is asynchronous: write `async with`"
             )
         call = self._begin()
-        if call is not None:
-            flow = idempotent_call(call)
-            step = known_answer(call) or drive(flow, SyncPorts(self._store))
-            self._entered(step, flow, self._store, heart.start)
+        if call is None:
+            return self
+        flow, ports = idempotent_call(call), SyncPorts(self._store)
+        step: Any = None
+        try:
+            step = known_answer(call) or drive(flow, ports, call=call)
+            self._entered(step, flow, ports, self._store, heart.start)
+            return self
+        except BaseException as error:
+            if not isinstance(step, Invoke):
+                raise
+            end = drive(flow, ports, self._abandoned(error))  # as where no function could begin
+        conclude(end)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._run is not None and isinstance(self._store, BasePersistenceLayer):
-            end = self._run.ended(self._answer, error)
-            self._left(drive(self._run.flow, SyncPorts(self._store), end), error)
+        run = self._run
+        if run is None:
+            return
+        if error is None:
+            run.op.came = self._answer
+        try:
+            end = drive(run.flow, run.ports, run.ended(error))
+        except BaseException:  # a signal struck, or a listener raised more than an Exception
+            run.running.stop()
+            drive(interrupted(run.op.call, run.op, None), run.ports)
+            raise
+        finally:
+            self._run = None
+        _left(end, error)
 
     async def __aenter__(self) -> Self:
         call = self._begin()
-        if call is not None:
-            store = awaitable_layer(self._store)
-            flow = idempotent_call(call)
-            step = known_answer(call) or await drive_async(flow, AsyncPorts(store))
-            self._entered(step, flow, store, start_async)
+        if call is None:
+            return self
+        store = awaitable_layer(self._store)
+        flow, ports = idempotent_call(call), AsyncPorts(store)
+        step: Any = None
+        try:
+            step = known_answer(call) or await drive_async(flow, ports, call=call)
+            self._entered(step, flow, ports, store, start_async)
+            return self
+        except BaseException as error:
+            if not isinstance(step, Invoke):
+                raise
+            end = await drive_async(flow, ports, self._abandoned(error))
+        conclude(end)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._run is None:
+        run, self._run = self._run, None
+        if run is None:
             return
-        if isinstance(error, GeneratorExit):
-            self._run.running.stop()  # nothing may be awaited any more; the key is free when the lease ends
-            return
-        end = self._run.ended(self._answer, error)
-        ports = AsyncPorts(awaitable_layer(self._store))
-        ports.interrupted = error is not None and not isinstance(error, Exception)
-        self._left(await drive_async(self._run.flow, ports, end), error)
+        if error is None:
+            run.op.came = self._answer
+        try:
+            if isinstance(error, GeneratorExit):
+                run.running.stop()  # nothing may be awaited any more; the key is free when the lease ends
+                return
+            step = run.ended(error)
+            run.ports.interrupted = error is not None and not isinstance(error, Exception)
+            end = await drive_async(run.flow, run.ports, step)
+        except GeneratorExit:
+            raise  # as above
+        except BaseException:  # as in `__exit__`
+            run.running.stop()
+            await drive_async(interrupted(run.op.call, run.op, None), run.ports)
+            raise
+        _left(end, error)
 
     def _begin(self) -> Call | None:
         """Begin anew: one object may be entered again, but not while it is entered."""
@@ -138,30 +179,57 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         self._is_first, self._answer = True, None
         return None if switch.is_off() else self._plan.begin(self._payload)
 
-    def _entered(self, step: Any, flow: Flow[Ending], store: AnyLayer, start_beat: Callable[[Running], Beat]) -> None:
+    def _entered(
+        self, step: Any, flow: Flow[Ending], ports: Any, store: AnyLayer, start_beat: Callable[[Running], Beat]
+    ) -> None:
         if isinstance(step, Invoke):
-            running = Running()
-            running.start(step, store, start_beat)
-            self._run = _Run(flow, running)
+            self._run = run = _Run(flow, step, ports)
+            run.running.start(step, store, start_beat)
         else:
             self._is_first = False
             self._answer = conclude(step)
 
-    def _left(self, end: Ending, error: BaseException | None) -> None:
-        self._run = None
-        if isinstance(end, Raised) and end.error is not error:
-            conclude(end)
+    def _abandoned(self, error: BaseException) -> Raised:
+        """Its body cannot begin: no thread for the heartbeat, or a signal struck."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.running.abandon()
+        return Raised(error)
+
+
+def _left(end: Ending, error: BaseException | None) -> None:
+    if isinstance(end, Raised) and end.error is not error:
+        conclude(end)
+
+
+class _Entered(Running):
+    """A run that ends when its block is left.
+
+    The context holds it too, though nobody may be there to leave it any more: a signal struck where `__exit__` begins,
+    say. Its key must not be kept for as long as the process lives then. The heartbeat looks whether it is so, since a
+    signal that strikes in a `__del__` is lost.
+    """
+
+    __slots__ = ("block",)
+
+    block: ref[_Run]
+
+    def is_deserted(self) -> bool:
+        return self.block() is None
 
 
 class _Run:
     """The block's run under way."""
 
-    __slots__ = ("flow", "running")
+    __slots__ = ("__weakref__", "flow", "op", "ports", "running")
 
-    def __init__(self, flow: Flow[Ending], running: Running) -> None:
+    def __init__(self, flow: Flow[Ending], op: Invoke, ports: Any) -> None:
         self.flow = flow
-        self.running = running
+        self.op = op
+        self.ports = ports  # sync ones or async ones, as it was entered
+        self.running = _Entered()
+        self.running.block = ref(self)
 
-    def ended(self, answer: Any, error: BaseException | None) -> Ending:
+    def ended(self, error: BaseException | None) -> Ending:
         self.running.stop()
-        return self.running.returned(answer) if error is None else self.running.raised(error)
+        return self.running.returned(self.op.came) if error is None else self.running.raised(error)

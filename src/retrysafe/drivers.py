@@ -6,11 +6,12 @@ async one. A block, which has no function to run, steps with `drive` and `drive_
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.endings import UNSTARTED, interrupted
 from retrysafe.exceptions import IdempotencyConfigError
-from retrysafe.execution import Execution, current
+from retrysafe.execution import Execution, alive, current
 from retrysafe.heartbeat import heart
 from retrysafe.heartbeat_async import start_async
 from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
@@ -19,7 +20,6 @@ from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from contextvars import Token
 
     from retrysafe.call import Call
     from retrysafe.heartbeat import Beat
@@ -53,6 +53,7 @@ def run(
                     answer = SYNC_PORTS[type(op)](ports, op)
         except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
             end = stop.value
+            answer = None  # it may have the error that is raised now; see `conclude`
         except BaseException:  # a signal struck between two wishes, or a listener raised more than an Exception
             drive(interrupted(call, op, answer), ports)
             raise
@@ -62,8 +63,16 @@ def run(
     return end.value if type(end) is Returned else conclude(end)
 
 
-def drive(flow: Flow[Any], ports: SyncPorts, answer: Any = None) -> Any:
-    """Carry out the flow's wishes until it wants the work done (`Invoke`) or has ended (`Ending`): for a block."""
+def drive(flow: Flow[Any], ports: SyncPorts, answer: Any = None, call: Call | None = None) -> Any:
+    """Carry out the flow's wishes until it wants the work done (`Invoke`) or has ended (`Ending`): for a block.
+
+    Args:
+        flow: The flow.
+        ports: What carries them out.
+        answer: What the last wish is answered.
+        call: The call whose flow it is, to do what is owed to the store if it is torn apart before the work.
+    """
+    op: Op[Any] | None = None
     try:
         while True:
             op = flow.send(answer)
@@ -72,6 +81,10 @@ def drive(flow: Flow[Any], ports: SyncPorts, answer: Any = None) -> Any:
             answer = SYNC_PORTS[type(op)](ports, op)
     except StopIteration as stop:  # the ports let nothing pass, so it is the flow that is over
         return stop.value
+    except BaseException:  # as in `run`
+        if call is not None:
+            drive(interrupted(call, op, answer), ports)
+        raise
     finally:
         if ports.watch is not None:
             ports.unwatch()
@@ -81,19 +94,19 @@ def conclude(end: Ending) -> Any:
     """Return the answer, or raise the error."""
     if type(end) is Returned:
         return end.value
+    error = end.taken()  # type: ignore[union-attr]  # the other ending
     try:
-        raise end.error  # type: ignore[union-attr]  # the other ending
+        raise error
     finally:
-        del end  # else the error, its traceback and this frame would hold each other
+        del error  # else it, its traceback and this frame would hold each other
 
 
 class Running(Execution):
     """The run under way: known to `current_execution()`, and kept alive by a heartbeat where the call has one."""
 
-    __slots__ = ("_beat", "_token")
+    __slots__ = ("_beat",)
 
     _beat: Beat | None
-    _token: Token[Execution | None]
 
     def start(
         self,
@@ -114,21 +127,30 @@ class Running(Execution):
         self.store = store
         self.lease_end_ms = claim.in_progress_expiry_timestamp or 0
         self.lease_lost = False
-        self.outer = current.get()
+        outer = current.get()
+        self.outer = outer if outer is None else alive(outer)
         self.over = False
         self._beat = start_beat(self) if op.call.lease.renews else None
-        self._token = current.set(self)
+        current.set(self)
 
     def stop(self) -> None:
         """The function is over. The context may be another one than it began in; there is nothing to set back then."""
         if self._beat is not None:
             self._beat.stop(self)
         self.over = True
+        if self.outer is not None:  # a context may outlive its run, as a task's does that began inside
+            self.outer = alive(self.outer)
         if current.get() is self:
-            try:
-                current.reset(self._token)
-            except ValueError:  # a copy of the context it began in
-                current.set(self.outer)
+            current.set(self.outer)
+
+    def abandon(self) -> None:
+        """It could not begin, or a signal struck while it did: undo what was done for it."""
+        self.over = True
+        beat: Beat | None = getattr(self, "_beat", None)
+        if beat is not None:
+            beat.stop(self)
+        if current.get() is self:
+            current.set(self.outer)
 
     def returned(self, value: Any) -> Ending:
         """How it ends with this answer."""
@@ -142,7 +164,10 @@ class Running(Execution):
 
 async def answered(result: Any) -> Any:
     """What an asynchronous function's call comes to. One that was none has run: it is the answer."""
-    return await result if hasattr(result, "__await__") else result
+    # Asked of its class, as `await` does: an object that makes up its attributes has all of them, or fails at each.
+    if hasattr(type(result), "__await__"):  # pyright: ignore[reportUnknownArgumentType]  # it can be any
+        return await result
+    return result
 
 
 def invoke(
@@ -158,7 +183,7 @@ def invoke(
     try:
         running.start(op, store, heart.start if start_beat is None else start_beat)
     except BaseException as error:  # noqa: BLE001  # no heartbeat, no run: the protocol frees the key
-        running.over = True
+        running.abandon()
         return Raised(error)
     try:
         op.came = function(*args, **kwargs)
@@ -177,7 +202,8 @@ def _refuse_unstarted(call: Call, value: Any) -> Raised:
     """A coroutine or generator as an answer has not run yet, so the key must not count as done."""
     kind: str = type(value).__name__
     if kind != "async_generator":
-        value.close()
+        with contextlib.suppress(Exception):  # one that had begun may refuse
+            value.close()
     return Raised(
         IdempotencyConfigError(f"{call.plan.function_name} returned a {kind}, which has not run yet; nothing is stored")
     )
@@ -198,16 +224,23 @@ async def run_async(
     if step is None:
         flow = idempotent_call(call)
         ports = AsyncPorts(store)
-        step = await drive_async(flow, ports)
-        if type(step) is Invoke:
-            end = await invoke_async(step, store, function, args, kwargs)
-            ports.interrupted = isinstance(end, Raised) and not isinstance(end.error, Exception)
-            step = await drive_async(flow, ports, end)
+        op = step = await drive_async(flow, ports, call=call)
+        try:
+            if type(step) is Invoke:
+                step = await invoke_async(op, store, function, args, kwargs)
+                ports.interrupted = isinstance(step, Raised) and not isinstance(step.error, Exception)
+                step = await drive_async(flow, ports, step)
+        except GeneratorExit:
+            raise  # as in `drive_async`
+        except BaseException:  # as in `run`
+            await drive_async(interrupted(call, op, None), ports)
+            raise
     return conclude(step)
 
 
-async def drive_async(flow: Flow[Ending], ports: AsyncPorts, answer: Any = None) -> Any:
+async def drive_async(flow: Flow[Any], ports: AsyncPorts, answer: Any = None, call: Call | None = None) -> Any:
     """`drive`, awaiting each wish."""
+    op: Op[Any] | None = None
     try:
         while True:
             op = flow.send(answer)
@@ -216,6 +249,12 @@ async def drive_async(flow: Flow[Ending], ports: AsyncPorts, answer: Any = None)
             answer = await ASYNC_PORTS[type(op)](ports, op)
     except StopIteration as stop:
         return stop.value
+    except GeneratorExit:
+        raise  # nothing may be awaited any more; the key is free when the lease ends
+    except BaseException:  # as in `run`
+        if call is not None:
+            await drive_async(interrupted(call, op, answer), ports)
+        raise
     finally:
         if ports.watch is not None:
             ports.unwatch()
@@ -231,14 +270,21 @@ async def invoke_async(
 ) -> Ending:
     """`invoke`, awaiting the function."""
     running = Running()
-    running.start(op, store, start_beat)
+    try:
+        running.start(op, store, start_beat)
+    except BaseException as error:  # noqa: BLE001  # as in `invoke`
+        running.abandon()
+        return Raised(error)
     try:
         op.came = await answered(function(*args, **kwargs))
     except GeneratorExit:
-        running.stop()  # nothing may be awaited any more; the key is free when the lease ends
         raise
     except BaseException as error:  # noqa: BLE001  # the protocol decides about each
-        running.stop()
         return running.raised(error)
-    running.stop()
+    finally:
+        try:
+            running.stop()
+        except BaseException:
+            running.stop()  # a signal struck in there
+            raise
     return running.returned(op.came)

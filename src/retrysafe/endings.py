@@ -21,6 +21,7 @@ from retrysafe.wishes import (
     Invoke,
     Lost,
     Op,
+    Pause,
     Raised,
     Release,
     Returned,
@@ -104,7 +105,7 @@ def complete_after_all(
             return (yield from _lost(call, claim, end, refused.record))
         if isinstance(refused, Unstorable) and record.stored_status != UNAVAILABLE:
             return (yield from complete_unavailable(call, claim, end, str(refused.error)))
-        if not (yield from trying.once_more(refused.error)):
+        if not (yield from trying.once_more(refused.error, record)):
             return _not_stored(end, refused.error) if trying.interrupted is None else Raised(trying.interrupted)
         refused = yield from Complete(record)
     completed(call, record, plain)
@@ -184,11 +185,13 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
         answer: What it was answered, if it was.
     """
     owed = _owed(call, op, answer)
-    if owed is None:
-        return
-    for _ in range(INTERRUPTED_TRIES):
+    tries = 0
+    while owed is not None and tries < INTERRUPTED_TRIES:
         refused: object = yield owed
-        if not isinstance(refused, StoreFailed) or isinstance(refused.error, Exception):
+        tries += 1
+        if isinstance(refused, Unstorable) and owed.record.stored_status != UNAVAILABLE:
+            owed = Complete(call.outcome(owed.record, UNAVAILABLE))
+        elif not isinstance(refused, StoreFailed) or isinstance(refused.error, Exception):
             return  # else another interruption struck meanwhile
 
 
@@ -204,4 +207,6 @@ def _owed(call: Call, op: Op[Any] | None, answer: Any) -> Complete | Release | N
         return Complete(call.outcome(op.claim, COMPLETED, data, types))
     if isinstance(op, Claim | Release):
         return Release(op.record)
+    if isinstance(op, Pause):
+        return None if op.owed is None else Complete(op.owed)
     return Complete(op.record) if isinstance(op, Complete) else None

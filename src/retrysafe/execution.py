@@ -115,10 +115,21 @@ class Execution:
         except IdempotencyItemNotFoundError:
             return False
 
+    def is_deserted(self) -> bool:
+        """Whether nobody is left who would end it, so that a heartbeat is to let it go."""
+        return False
+
     def _owns(self, record: DataRecord) -> bool:
         if record.owner is None and record.attempt == self.attempt:
             return record.in_progress_expiry_timestamp == self.lease_end_ms  # a layer without owners
         return record.owner == self.owner
+
+
+def alive(execution: Execution | None) -> Execution | None:
+    """The innermost run that is not over, of this one and those around it."""
+    while execution is not None and execution.over:
+        execution = execution.outer
+    return execution
 
 
 def current_execution() -> Execution:
@@ -127,9 +138,7 @@ def current_execution() -> Execution:
     Raises:
         IdempotencyConfigError: None is.
     """
-    execution = current.get()
-    while execution is not None and execution.over:  # left behind in a context that outlived it
-        execution = execution.outer
+    execution = alive(current.get())  # one that is over was left behind in a context that outlived it
     if execution is None:
         raise IdempotencyConfigError("current_execution() was called outside of an idempotent function")
     return execution

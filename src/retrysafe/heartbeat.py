@@ -163,7 +163,7 @@ class Heart:
         found: list[Beating] = []
         for held in self._runs.copy():  # in one step, while other threads start and stop
             run = held()
-            if run is None:
+            if run is None or (isinstance(run, Execution) and run.is_deserted()):
                 self._runs.discard(held)
             else:
                 found.append(run)

@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 from weakref import ref
 
-from retrysafe.heartbeat import refused, renewed
+from retrysafe.heartbeat import SOONER_AFTER_FAILURE, refused, renewed
 
 if TYPE_CHECKING:
     import asyncio
@@ -68,7 +68,9 @@ class AsyncHeart:
         self._timer, self._wakes_at = None, inf
         now = self.loop.time()
         for execution, context in list(self._runs.items()):  # a run may be stopped by another thread
-            if execution.renewal_due <= now:
+            if execution.over or execution.is_deserted():  # a signal struck before it could be stopped
+                self._runs.pop(execution, None)
+            elif execution.renewal_due <= now:
                 execution.renewal_due = inf  # until this renewal is over
                 task = context.run(self.loop.create_task, self._renew(execution))
                 self._tasks.add(task)
@@ -78,16 +80,21 @@ class AsyncHeart:
             self._wake_at(due)
 
     async def _renew(self, execution: Execution) -> None:
-        renewal = execution.call.renewal(execution.claim)
-        delay: float | None
+        delay: float | None = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
         try:
-            await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
-        except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
-            delay = refused(execution, error) if execution in self._runs else None
-        else:
-            delay = renewed(execution, renewal)
-        if delay is not None and execution in self._runs:
-            self._is_due(execution, delay)
+            renewal = execution.call.renewal(execution.claim)
+            try:
+                await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
+            except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
+                delay = refused(execution, error) if execution in self._runs else None
+            else:
+                delay = renewed(execution, renewal)
+        except GeneratorExit:
+            delay = None  # the loop is gone
+            raise
+        finally:  # also where this task was cancelled, as by a program that cancels all of its loop's
+            if delay is not None and execution in self._runs:
+                self._is_due(execution, delay)
 
 
 class _Latest(threading.local):

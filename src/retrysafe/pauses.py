@@ -115,7 +115,7 @@ class Trying:
         self._interruptions = 0
         self.interrupted: BaseException | None = None
 
-    def once_more(self, error: BaseException) -> Flow[bool]:
+    def once_more(self, error: BaseException, record: DataRecord) -> Flow[bool]:
         """Pause while the lease runs; False when the time is over."""
         if not isinstance(error, Exception):
             self.interrupted = self.interrupted or error
@@ -128,7 +128,7 @@ class Trying:
         self._left = by_clock if self._left is None else self._left
         if self._pause > min(self._left, by_clock):
             return False
-        reading = yield from Pause(self._pause, self._call.idempotency_key)
+        reading = yield from Pause(self._pause, self._call.idempotency_key, owed=record)
         if isinstance(reading, StoreFailed):
             self.interrupted = reading.error
         self._left -= self._pause

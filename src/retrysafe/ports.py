@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
-_UNREADABLE_RIVAL = StoreFailed(
-    IdempotencyInconsistentStateError("the store refuses the claim, and has no record under its key")
-)
+
+def _unreadable_rival() -> StoreFailed:
+    # One of its own for each call: an exception gathers the traceback of each raise.
+    return StoreFailed(
+        IdempotencyInconsistentStateError("the store refuses the claim, and has no record under its key")
+    )
 
 
 def claim_refused(error: BaseException) -> DataRecord | StoreFailed | None:
@@ -68,14 +71,16 @@ class SyncPorts:
         """See `protocol.Claim`."""
         try:
             self._store._put_record(op.record)
+        except IdempotencyItemAlreadyExistsError as error:
+            found: DataRecord | StoreFailed | None = error.old_data_record
         except BaseException as error:  # noqa: BLE001  # becomes an answer
-            found = claim_refused(error)
+            return StoreFailed(error)  # in no variable, since the error's traceback holds this frame
         else:
             return None
         if found is None:
             found = self.fetch(Fetch(op.record.idempotency_key))
         if found is None:
-            return _UNREADABLE_RIVAL if again else self.claim(op, again=True)
+            return _unreadable_rival() if again else self.claim(op, again=True)
         return found
 
     def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
@@ -151,15 +156,17 @@ class AsyncPorts:
         """See `protocol.Claim`."""
         try:
             await self._store._put_record(op.record)
+        except IdempotencyItemAlreadyExistsError as error:
+            found: DataRecord | StoreFailed | None = error.old_data_record
         except BaseException as error:  # noqa: BLE001  # becomes an answer
             self._note(error)
-            found = claim_refused(error)
+            return StoreFailed(error)  # see `SyncPorts.claim`
         else:
             return None
         if found is None:
             found = await self.fetch(Fetch(op.record.idempotency_key))
         if found is None:
-            return _UNREADABLE_RIVAL if again else await self.claim(op, again=True)
+            return _unreadable_rival() if again else await self.claim(op, again=True)
         return found
 
     async def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:

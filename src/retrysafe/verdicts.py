@@ -79,7 +79,8 @@ def _replay(call: Call, record: DataRecord) -> Ending:
         answer = call.plan.codec.decode(record.response_data, record.types)
         hook = call.plan.config.response_hook
         if hook is not None:
-            answer = hook(answer, record)
+            # A copy, since the layer or the local cache may hold this very record, and the hook is the user's.
+            answer = hook(answer, record.replaced())
     except Exception as error:  # noqa: BLE001  # the hook is the user's: whatever it raises is the caller's
         return Raised(error)
     return Returned(answer)

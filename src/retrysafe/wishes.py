@@ -66,6 +66,12 @@ class Raised(Value):
         self.lease_end_ms = lease_end_ms
         self.suspended = suspended
 
+    def taken(self) -> BaseException:
+        """The error, to be raised. It is no longer here then: its traceback holds the frames that hold this ending."""
+        error = self.error
+        del self.error
+        return error
+
 
 Ending: TypeAlias = Returned | Raised
 
@@ -185,11 +191,15 @@ class Pause(Op["float | StoreFailed"]):
         idempotency_key: The record's key.
         at_most: How long, where the layer is sure to tell; the pause then ends when it does. None: the pause does not
             wait for the record, and is not cut short.
+        owed: The outcome that is still to be stored after it, where there is one.
     """
 
-    __slots__ = ("at_most", "idempotency_key", "seconds")
+    __slots__ = ("at_most", "idempotency_key", "owed", "seconds")
 
-    def __init__(self, seconds: float, idempotency_key: str, at_most: float | None = None) -> None:
+    def __init__(
+        self, seconds: float, idempotency_key: str, at_most: float | None = None, owed: DataRecord | None = None
+    ) -> None:
         self.seconds = seconds
         self.idempotency_key = idempotency_key
         self.at_most = at_most
+        self.owed = owed

@@ -285,6 +285,11 @@ def test_an_asynchronous_layer_without_region_or_credentials(dynoxide):
         ({"static_pk_value": 5}, "static_pk_value=5"),
         ({"clock_skew_limit_seconds": 0}, "clock_skew_limit_seconds=0"),
         ({"clock_skew_limit_seconds": "5"}, "clock_skew_limit_seconds='5'"),
+        ({"boto_config": {"retries": 1}}, "boto_config={'retries': 1}"),
+        ({"boto_config": Config}, "boto_config=<class 'botocore.config.Config'>"),
+        ({"region_name": 5}, "region_name=5"),
+        ({"endpoint_url": 5}, "endpoint_url=5"),
+        ({"endpoint_url": "localhost:8000"}, "endpoint_url='localhost:8000'"),
     ],
     ids=str,
 )
@@ -298,6 +303,8 @@ def test_a_wrong_client_is_refused_when_the_layer_is_made(dynoxide):
     resource = session().resource("dynamodb", endpoint_url=dynoxide.url)
     with pytest.raises(IdempotencyPersistenceConfigError, match=r"resource\.meta\.client"):
         DynamoDBPersistenceLayer("orders", boto3_client=resource)
+    with pytest.raises(IdempotencyPersistenceConfigError, match=r"resource\.meta\.client"):
+        DynamoDBPersistenceLayer("orders", boto3_client=resource.Table("orders"))
     with pytest.raises(IdempotencyPersistenceConfigError, match="is none of DynamoDB"):
         DynamoDBPersistenceLayer("orders", boto3_client=session().client("sts"))
     with pytest.raises(IdempotencyPersistenceConfigError, match="use DynamoDBPersistenceLayer"):

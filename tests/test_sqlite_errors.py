@@ -166,7 +166,7 @@ class TestPlace:
         assert str(tmp_path / "missing" / "records.db") in str(caught.value)
 
     def test_a_directory_is_no_file(self, tmp_path):
-        with pytest.raises(IdempotencyPersistenceConfigError, match="cannot be opened"):
+        with pytest.raises(IdempotencyPersistenceConfigError, match="is a directory"):
             SQLitePersistenceLayer(tmp_path)
 
     @pytest.mark.parametrize("case", ["file", "directory", "both", "new file"])

@@ -8,7 +8,7 @@ from retrysafe.drivers import answered, run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.persistence import async_layer_from_url, layer_from_url
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
-from retrysafe.plan import plan_for
+from retrysafe.plan import plan_for, wrong_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -47,9 +47,7 @@ class IdempotencyHandler:
         function_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(persistence_store, BasePersistenceLayer):
-            raise IdempotencyConfigError(
-                f"persistence_store of IdempotencyHandler must be a synchronous layer; it is {persistence_store!r}"
-            )
+            raise wrong_store(persistence_store, "a synchronous layer")
         self._plan = plan_for(
             function, persistence_store, config=config, serializer=output_serializer, key_prefix=key_prefix
         )
@@ -60,8 +58,7 @@ class IdempotencyHandler:
         self._function = function
         self._payload = function_payload
         self._store = persistence_store
-        self._args = tuple(function_args or ())
-        self._kwargs = dict(function_kwargs or {})
+        self._args, self._kwargs = _checked_arguments(function_args, function_kwargs)
 
     def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:
         """Run the function, or give the answer of an earlier run.
@@ -106,8 +103,7 @@ class AsyncIdempotencyHandler:
         self._function = function
         self._payload = function_payload
         self._store = awaitable_layer(persistence_store)
-        self._args = tuple(function_args or ())
-        self._kwargs = dict(function_kwargs or {})
+        self._args, self._kwargs = _checked_arguments(function_args, function_kwargs)
 
     async def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:
         """See `IdempotencyHandler.handle`."""
@@ -115,6 +111,18 @@ class AsyncIdempotencyHandler:
         if call is None:
             return await answered(self._function(*self._args, **self._kwargs))
         return await run_async(call, self._store, self._function, self._args, self._kwargs)
+
+
+def _checked_arguments(args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    given: Any = args or ()
+    named: Any = kwargs or {}
+    try:
+        return tuple(given), dict(named)
+    except (TypeError, ValueError) as error:
+        raise IdempotencyConfigError(
+            "function_args must be a sequence and function_kwargs a mapping of arguments; they are "
+            f"a {type(args).__name__} and a {type(kwargs).__name__}"
+        ) from error
 
 
 def awaitable_layer(store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> AsyncBasePersistenceLayer:

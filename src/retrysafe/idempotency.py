@@ -12,7 +12,7 @@ from retrysafe import lambda_context, switch
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer, opened_layer
-from retrysafe.plan import plan_for
+from retrysafe.plan import checked_config, plan_for
 from retrysafe.serialization.base import serializer_for
 
 if TYPE_CHECKING:
@@ -216,7 +216,8 @@ def idempotent_function(
         )
     if key is not None and not callable(key):
         raise IdempotencyConfigError(f"key must be callable; it is {key!r}")
-    if key is not None and config is not None and config.event_key_jmespath:
+    config = checked_config(config)
+    if key is not None and config.event_key_jmespath:
         raise IdempotencyConfigError(
             f"key and event_key_jmespath={config.event_key_jmespath!r} both say what makes the key; give one"
         )

@@ -10,6 +10,7 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 from retrysafe.environment import raw, raw_name
+from retrysafe.exceptions import IdempotencyConfigError
 
 _TRACE = raw_name("_X_AMZN_TRACE_ID")
 
@@ -49,7 +50,13 @@ def remaining_ms(context: Any) -> int | None:
     ask = getattr(context, "get_remaining_time_in_millis", None)
     if ask is None:
         return None
-    left = int(ask())
+    try:
+        left = int(ask())
+    except (TypeError, ValueError, OverflowError) as error:  # a class, or what a test made up
+        raise IdempotencyConfigError(
+            f"get_remaining_time_in_millis() of the Lambda context {type(context).__name__} must give milliseconds",
+            error,
+        ) from error
     return left if left > 0 else None
 
 

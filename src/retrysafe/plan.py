@@ -208,8 +208,14 @@ def function_name(function: Any, default: str | None = None) -> str:
     """`module.qualname`, as it stands in keys; `default` for a callable that has no name of its own."""
     qualname = getattr(function, "__qualname__", None)
     if qualname is not None:
-        return f"{function.__module__}.{qualname}"
+        return f"{_module_of(function)}.{qualname}"
     return default or f"{type(function).__module__}.{type(function).__qualname__}"
+
+
+def _module_of(function: Any) -> str | None:
+    """Where the function was written; a method of a class in C does not say."""
+    module: str | None = getattr(function, "__module__", "builtins")
+    return module
 
 
 def checked_config(config: IdempotencyConfig | None) -> IdempotencyConfig:
@@ -224,8 +230,19 @@ def checked_config(config: IdempotencyConfig | None) -> IdempotencyConfig:
 def checked_layer(store: AnyLayer) -> AnyLayer:
     """The layer."""
     if not isinstance(store, BasePersistenceLayer | AsyncBasePersistenceLayer):
-        raise IdempotencyConfigError(f"persistence_store must be a persistence layer or a URL; it is {store!r}")
+        raise wrong_store(store, "a persistence layer or a URL")
     return store
+
+
+def wrong_store(store: object, wanted: str) -> IdempotencyConfigError:
+    """The refusal of what is no layer, without the password that it may hold."""
+    from retrysafe.persistence._urls import shown_in_place_of  # noqa: PLC0415  # only an error needs it
+
+    shown = shown_in_place_of(store)
+    if isinstance(store, str):  # a decorator has opened it by now
+        shown += ": only decorators open URLs; make a layer with layer_from_url() or async_layer_from_url()"
+        wanted = wanted.removesuffix(" or a URL")
+    return IdempotencyConfigError(f"persistence_store must be {wanted}; it is {shown}")
 
 
 def checked_serializer(serializer: BaseIdempotencySerializer | None) -> BaseIdempotencySerializer | None:
@@ -258,7 +275,7 @@ def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -
     if not hasattr(function, "__qualname__"):
         raise IdempotencyConfigError(f"key_prefix is needed for {function!r}, which has no name of its own")
     lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-    if not lambda_name and function.__module__ == "__main__" and store.reachable_by_others:
+    if not lambda_name and _module_of(function) == "__main__" and store.reachable_by_others:
         warn(
             f"{name} has no key_prefix: another program with a function of this name would share its keys on this "
             "store; give it a key_prefix"

@@ -33,10 +33,7 @@ class Arguments:
     __slots__ = ("_default", "_index", "_name", "_signature", "_skipped", "keyword")
 
     def __init__(self, function: Callable[..., Any], data_keyword_argument: str | None = None) -> None:
-        try:
-            self._signature = inspect.signature(function)
-        except (ValueError, TypeError):
-            raise IdempotencyConfigError(f"{function!r} has no signature to find its arguments by") from None
+        self._signature = _signature(function)
         parameters = self._signature.parameters
         self._name = data_keyword_argument
         self._index: int | None = None
@@ -110,7 +107,7 @@ class HandlerArguments:
     __slots__ = ("_first", "_handler", "_names")
 
     def __init__(self, handler: Callable[..., Any]) -> None:
-        names = list(inspect.signature(handler).parameters)
+        names = list(_signature(handler).parameters)
         self._first = 1 if names[:1] in (["self"], ["cls"]) and _is_method(handler) else 0
         self._names = (*names[self._first : self._first + 2], "event", "context")[:2]
         self._handler = handler
@@ -155,6 +152,13 @@ def check_takes_item(function: Callable[..., Any]) -> None:
         raise IdempotencyConfigError(f"{name} is a method: pass the bound one, idempotent_batch(object.method, ...)")
     if first is None or first.kind not in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL):
         raise IdempotencyConfigError(f"{name} must take the item as its first argument")
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError):
+        raise IdempotencyConfigError(f"{function!r} has no signature to find its arguments by") from None
 
 
 def _is_method(function: Any) -> bool:

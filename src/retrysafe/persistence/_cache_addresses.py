@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_options import connection_options
-from retrysafe.persistence._urls import decoded, query_options, shown_url, split_url
+from retrysafe.persistence._urls import decoded, query_options, shown_in_place_of, shown_url, split_url
 
 Mode = Literal["standalone", "cluster"]
 Topology = Literal["standalone", "cluster", "sentinel"]
@@ -125,7 +125,7 @@ def address_of(
 
 def _check_arguments(host: Any, username: Any, password: Any, db_index: Any, ssl: Any) -> None:
     if not isinstance(host, str) or not host:
-        raise IdempotencyPersistenceConfigError(f"host={host!r}: give url, host or client")
+        raise IdempotencyPersistenceConfigError(f"host={shown_in_place_of(host)}: give url, host or client")
     if any(mark in host for mark in "/@ []"):
         raise IdempotencyPersistenceConfigError(f"host={shown_url(host)}: must be a name or an address; a URL is url=")
     for name, text in (("username", username), ("password", password)):

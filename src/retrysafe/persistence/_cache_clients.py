@@ -46,6 +46,8 @@ def kind_of(client: Any) -> Kind:
     Raises:
         IdempotencyPersistenceConfigError: It is no client.
     """
+    if isinstance(client, type):
+        raise IdempotencyPersistenceConfigError(f"client={client.__name__} is a class: pass an object of it")
     if hasattr(client, "execute_command") and hasattr(client, "evalsha"):
         return "scripts"
     if hasattr(client, "invoke_script"):

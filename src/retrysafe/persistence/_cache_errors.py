@@ -112,12 +112,23 @@ _BY_TEXT: Final = (
 )
 
 
-def shown(error: Exception, password: str = "") -> str:
+def shown(error: BaseException, password: str = "") -> str:
     """What the client said, without passwords: some show all options of their connections, those to Sentinels too."""
     said = str(error)
     if password:
         said = said.replace(password, "...")
     return re.sub(r"password=.*?(?=,\w+=|\)>|$)", "password=...", said, flags=re.DOTALL)
+
+
+def _hide_passwords(error: BaseException | None, password: str) -> None:
+    """Take passwords out of the error itself, and of what it came from: a traceback shows these too."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        said = shown(error, password)
+        if said != str(error):
+            error.args = (said,)
+        error = error.__cause__ or error.__context__
 
 
 def explained(error: Exception, where: str, password: str = "") -> Exception:
@@ -131,6 +142,7 @@ def explained(error: Exception, where: str, password: str = "") -> Exception:
     if isinstance(error, IdempotencyBaseError):
         return error
     said = shown(error, password)
+    _hide_passwords(error, password)
     if isinstance(error, UnicodeDecodeError):
         return IdempotencyPersistenceConsistencyError("what stands under the key is no text; it is left as it is")
     names = [cls.__name__ for cls in type(error).__mro__]

@@ -109,13 +109,14 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     Raises:
         IdempotencyPersistenceConfigError: It is not.
     """
-    kind = type(client).__name__
+    kind = kind_of(client)
+    # A resource's table has methods of the same names, which take other arguments.
+    if any(cls.__name__ == "ServiceResource" for cls in type(client).__mro__):
+        raise IdempotencyPersistenceConfigError(f"the client {kind} is a resource: pass resource.meta.client")
     missing = [name for name in RECORD_METHODS.values() if not callable(getattr(client, name, None))]
-    if missing:
-        hint = ""
-        if hasattr(getattr(client, "meta", None), "client"):
-            hint = "; of a resource, pass resource.meta.client"
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is none of DynamoDB: it has no {missing[0]}{hint}")
+    if missing or isinstance(client, type):
+        why = f"it has no {missing[0]}" if missing else "pass an object of it"
+        raise IdempotencyPersistenceConfigError(f"the client {kind} is none of DynamoDB: {why}")
     is_async = any(cls.__name__ == "AioBaseClient" for cls in type(client).__mro__)
     if is_async and not asynchronous:
         raise IdempotencyPersistenceConfigError(f"the client {kind} is asynchronous: use AsyncDynamoDBPersistenceLayer")
@@ -123,6 +124,11 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
         raise IdempotencyPersistenceConfigError(
             f"the client {kind} is none of aiobotocore: use DynamoDBPersistenceLayer"
         )
+
+
+def kind_of(given: object) -> str:
+    """What something is, for errors."""
+    return f"class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 class Backend:

@@ -7,13 +7,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
-from retrysafe.persistence._dynamodb_clients import AsyncBackend, Backend, Place, check_client, where
+from retrysafe.persistence._dynamodb_clients import AsyncBackend, Backend, Place, check_client, kind_of, where
 from retrysafe.persistence._dynamodb_commands import Commands
 from retrysafe.persistence._dynamodb_errors import explained
 from retrysafe.persistence._dynamodb_items import PACKED, Items
 from retrysafe.persistence._dynamodb_steps import RecordSteps
 from retrysafe.persistence._dynamodb_tables import TableSteps
 from retrysafe.persistence._dynamodb_time import ServiceTime
+from retrysafe.persistence._urls import shown_in_place_of, split_url
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Settings:
         if client is not None:
             check_client(client, asynchronous=asynchronous)
         _check_session(session, asynchronous=asynchronous)
+        _check_place(config, region_name, endpoint_url)
         self.table_name = table_name
         self.items = Items(names, key_attr, sort_key_attr, static_pk_value)
         self.time = ServiceTime(clock, clock_skew_limit_seconds)
@@ -113,7 +115,8 @@ async def _leave_async() -> None:
 def _check_table(table_name: Any) -> None:
     if not isinstance(table_name, str) or not _TABLE.fullmatch(table_name):
         raise IdempotencyPersistenceConfigError(
-            f"table_name={table_name!r}: must be 3 to 255 letters, digits, '_', '-' and '.', or a table's ARN"
+            f"table_name={shown_in_place_of(table_name)}: must be 3 to 255 letters, digits, '_', '-' and '.', or a "
+            "table's ARN"
         )
 
 
@@ -152,8 +155,27 @@ def _check_limit(seconds: Any) -> None:
         )
 
 
+def _check_place(config: Any, region_name: Any, endpoint_url: Any) -> None:
+    if config is not None and (isinstance(config, type) or not callable(getattr(config, "merge", None))):
+        raise IdempotencyPersistenceConfigError(f"boto_config={config!r}: must be a botocore.config.Config")
+    if region_name is not None and not isinstance(region_name, str):
+        raise IdempotencyPersistenceConfigError(f"region_name={region_name!r}: must be a region's name")
+    if endpoint_url is None:
+        return
+    parts = split_url(endpoint_url)
+    shown = shown_in_place_of(endpoint_url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.netloc:
+        raise IdempotencyPersistenceConfigError(f"endpoint_url={shown}: must be a URL, http:// or https://")
+    if "@" in parts.netloc:  # boto3 would show it in each error
+        raise IdempotencyPersistenceConfigError(
+            f"endpoint_url={shown}: must have no user or password; credentials are found as boto3 finds them"
+        )
+
+
 def _check_session(session: Any, *, asynchronous: bool) -> None:
     method = "create_client" if asynchronous else "client"
-    if session is not None and not callable(getattr(session, method, None)):
+    if session is None:
+        return
+    if isinstance(session, type) or not callable(getattr(session, method, None)):
         kind = "aiobotocore.session.AioSession" if asynchronous else "boto3.Session"
-        raise IdempotencyPersistenceConfigError(f"the session {type(session).__name__} is no {kind}")
+        raise IdempotencyPersistenceConfigError(f"the session {kind_of(session)} is no {kind}")

@@ -57,6 +57,8 @@ def _of_sqlite(url: str, parts: SplitResult) -> dict[str, Any]:
         raise _wrong(url, "it names no file; write sqlite:///idempotency.db")
     options: dict[str, Any] = {"path": path}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in options:
+            raise _wrong(url, f"the option {name!r} is given twice")
         if name == "busy_timeout_seconds":
             try:
                 options[name] = float(value)

@@ -49,6 +49,22 @@ def shown_url(url: Any) -> str:
     return repr(f"{scheme}{separator}{'...@' if user else ''}{places}{slash}{path}")
 
 
+def shown_in_place_of(value: object) -> str:
+    """What was given in the place of a layer, a path or a table, as an error may show it.
+
+    It may be a URL; and a client of redis-py shows its password in its repr, as a dict of options would.
+    """
+    if isinstance(value, str):
+        return shown_url(value) if "://" in value or "@" in value else repr(value)
+    return repr(value) if value is None or isinstance(value, type | int | float) else f"a {type(value).__name__}"
+
+
+def looks_like_url(text: str) -> bool:
+    """Whether it is no path or name, but the URL of a store."""
+    scheme, separator, _ = text.partition("://")
+    return bool(separator) and scheme.replace("+", "").isalnum()
+
+
 def _shown_place(place: str) -> str:
     """Host and port. Where the host was forgotten, what stands in the port's place is a password."""
     host, colon, port = place.rpartition(":")

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from retrysafe.clock import SYSTEM_CLOCK, Clock
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.many import Operation, Outcome
     from retrysafe.persistence.watch import AsyncWatch, Watch
+
+
+def _checked_clock(clock: Clock) -> Clock:
+    """The clock.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It has no `now_ms()`, or is a class.
+    """
+    if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
+        raise IdempotencyPersistenceConfigError(f"clock={clock!r}: must be an object with now_ms()")
+    return clock
 
 
 class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract methods
@@ -71,7 +83,7 @@ class BasePersistenceLayer(_Layer):
                 machine's.
         """
         if clock is not None:
-            self.clock = clock
+            self.clock = _checked_clock(clock)
 
     @abstractmethod
     def _get_record(self, idempotency_key: str) -> DataRecord:
@@ -176,7 +188,7 @@ class AsyncBasePersistenceLayer(_Layer):
                 machine's.
         """
         if clock is not None:
-            self.clock = clock
+            self.clock = _checked_clock(clock)
 
     @abstractmethod
     async def _get_record(self, idempotency_key: str) -> DataRecord:

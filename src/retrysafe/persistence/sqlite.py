@@ -37,6 +37,7 @@ from retrysafe.persistence._sqlite_errors import UnstorableValueError
 from retrysafe.persistence._sqlite_opening import Synchronous
 from retrysafe.persistence._sqlite_schema import check_table_name, prepare_table
 from retrysafe.persistence._sqlite_statements import Statements, record_of
+from retrysafe.persistence._urls import looks_like_url, shown_in_place_of
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.threads import ThreadedPersistenceLayer
 
@@ -55,6 +56,9 @@ _SWEEP_LIMIT: Final = 100
 
 # How often a claim is tried while others write and remove the same record between its look and its write.
 _CLAIM_ROUNDS: Final = 10
+
+# What SQLite takes as an integer.
+_LONGEST_SWEEP: Final = 2**63 - 1
 
 # SQLite counts in milliseconds, in an int.
 _LONGEST_TIMEOUT_SECONDS: Final = 2_147_483
@@ -156,11 +160,12 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
             How many were deleted; fewer than `limit` when no more are left.
 
         Raises:
-            IdempotencyPersistenceConfigError: `limit` is less than 1.
+            IdempotencyPersistenceConfigError: `limit` is no whole number from 1.
             IdempotencyPersistenceLayerError: The database failed; nothing was deleted.
         """
-        if limit < 1:
-            raise IdempotencyPersistenceConfigError(f"limit={limit!r}: must be 1 or more")
+        given: object = limit
+        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= _LONGEST_SWEEP:
+            raise IdempotencyPersistenceConfigError(f"limit={limit!r}: must be a whole number from 1")
         return self._connections.write(self._statements.sweep(limit, self._now_ms()))
 
     def close(self) -> None:
@@ -253,14 +258,23 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
     """The absolute path, so that it stays the same file if the process changes its directory."""
     try:
         text = os.fspath(path)
-    except TypeError:
+        text.encode()
+    except (TypeError, AttributeError, UnicodeEncodeError):  # bytes are a path too, for os
         text = None
-    if not isinstance(text, str) or "\0" in text:
-        raise IdempotencyPersistenceConfigError(f"path={path!r}: must be the path of a file, as a str or a Path")
+    if text is None or "\0" in text:
+        raise IdempotencyPersistenceConfigError(
+            f"path={shown_in_place_of(path)}: must be the path of a file, as a str or a Path"
+        )
+    if looks_like_url(text):
+        raise IdempotencyPersistenceConfigError(
+            f"path={shown_in_place_of(text)}: must be the path of a file; layer_from_url() makes a layer of a URL"
+        )
     if text in ("", ":memory:") or text.startswith("file:"):
         raise IdempotencyPersistenceConfigError(
             f"path={path!r}: must be the path of a file; for records in memory use MemoryPersistenceLayer"
         )
+    if os.path.isdir(text):  # noqa: PTH112  # a Path would raise for a name that is too long
+        raise IdempotencyPersistenceConfigError(f"path={path!r}: is a directory; it must be the path of a file")
     return str(Path(text).absolute())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.serialization.base import BaseIdempotencySerializer
 
 if TYPE_CHECKING:
@@ -17,9 +18,15 @@ class CustomDictSerializer(BaseIdempotencySerializer):
         to_dict: Makes a dict of an answer.
         from_dict: Makes the answer of that dict again. It gets keys and values back as `to_dict` gave them,
             of the same types; from a record that a peer wrote, plain JSON.
+
+    Raises:
+        IdempotencyConfigError: One of them cannot be called.
     """
 
     def __init__(self, to_dict: Callable[[Any], dict[Any, Any]], from_dict: Callable[[dict[Any, Any]], Any]) -> None:
+        for option, function in (("to_dict", to_dict), ("from_dict", from_dict)):
+            if not callable(function):  # found out later, the work would be done and its answer lost
+                raise IdempotencyConfigError(f"{option} of CustomDictSerializer must be callable; it is {function!r}")
         self._to_dict = to_dict
         self._from_dict = from_dict
 

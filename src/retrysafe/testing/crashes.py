@@ -83,8 +83,14 @@ def crash_points(
     """
     if steps not in ("function", "file"):
         raise ValueError(f"steps={steps!r}: must be 'function' or 'file'")
-    if max_points < 1 or retries < 1:
-        raise ValueError(f"max_points={max_points!r} and retries={retries!r} must be at least 1")
+    numbers: dict[str, object] = {"max_points": max_points, "retries": retries}
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name}={number!r}: must be a whole number from 1")
+    functions = {"before_each": before_each, "on_kill": on_kill, "make_layer": make_layer, "advance": advance}
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise ValueError(f"{name}={function!r}: must be callable")
     if processes and not hasattr(os, "fork"):
         raise ValueError("processes=True needs os.fork, which this system does not have")
     with detours(), tempfile.TemporaryDirectory(prefix="retrysafe-") as directory:

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Literal
 
-from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+from retrysafe.exceptions import IdempotencyConfigError, IdempotencyPersistenceConnectionError
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 if TYPE_CHECKING:
@@ -57,13 +57,21 @@ class _Faults:
             error: What is raised, an exception or its class. Default: `IdempotencyPersistenceConnectionError`.
 
         Raises:
-            ValueError: There is no such operation, or that call of it has been made already.
+            ValueError: There is no such operation, that call of it has been made already, or `error` is no exception.
         """
-        if operation not in self.calls:
+        if operation not in tuple(self.calls):
             raise ValueError(f"operation={operation!r}: must be one of {', '.join(map(repr, self.calls))}")
         if error is None:
             what = "reply" if applied else "request"
             error = IdempotencyPersistenceConnectionError(f"the {what} of this {operation} was lost, as a test asked")
+        raised: object = error
+        if not isinstance(raised, BaseException) and not (
+            isinstance(raised, type) and issubclass(raised, BaseException)
+        ):
+            raise ValueError(f"error={raised!r}: must be an exception or its class")  # noqa: TRY004  # as all options
+        number: object = call
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+            raise ValueError(f"call={number!r}: must be a whole number")
         with self._lock:
             if call is not None and call <= self.calls[operation]:
                 raise ValueError(f"call={call}: the layer has had {self.calls[operation]} calls of {operation} already")
@@ -88,6 +96,12 @@ class _Faults:
         raise fault.error
 
 
+def _check_layer(layer: object, kind: type) -> None:
+    if not isinstance(layer, kind):
+        what = layer.__name__ if isinstance(layer, type) else f"a {type(layer).__name__}"
+        raise IdempotencyConfigError(f"layer must be an object of a {kind.__name__}; it is {what}")
+
+
 class FailingLayer(_Faults, BasePersistenceLayer):
     """A synchronous layer whose operations fail when a test says so, and which counts them.
 
@@ -103,9 +117,13 @@ class FailingLayer(_Faults, BasePersistenceLayer):
 
     Attributes:
         calls: How often each operation was called so far, the failed calls included.
+
+    Raises:
+        IdempotencyConfigError: It is no layer, or one of the other kind.
     """
 
     def __init__(self, layer: BasePersistenceLayer) -> None:
+        _check_layer(layer, BasePersistenceLayer)
         super().__init__(clock=layer.clock)
         self._layer = layer
         self._start()
@@ -161,9 +179,13 @@ class AsyncFailingLayer(_Faults, AsyncBasePersistenceLayer):
 
     Attributes:
         calls: How often each operation was called so far, the failed calls included.
+
+    Raises:
+        IdempotencyConfigError: It is no layer, or one of the other kind.
     """
 
     def __init__(self, layer: AsyncBasePersistenceLayer) -> None:
+        _check_layer(layer, AsyncBasePersistenceLayer)
         super().__init__(clock=layer.clock)
         self._layer = layer
         self._start()

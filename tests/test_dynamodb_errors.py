@@ -271,7 +271,6 @@ def test_an_asynchronous_layer_without_region_or_credentials(dynoxide):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"table_name": ""}, "table_name=''"),
         ({"table_name": "a table"}, "table_name='a table'"),
         ({"table_name": None}, "table_name=None"),
         ({"table_name": "orders\n"}, "table_name="),

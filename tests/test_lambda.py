@@ -314,5 +314,5 @@ def test_neither_key_nor_payload_nor_answer_is_logged_at_debug_level(payments, o
     log = runtime.log()
     assert "charging" in log
     assert "[ERROR] IdempotencyAlreadyInProgressError" in refused.log
-    for private in ("p-7c1d5f", "918273645", "4111", authorisation):
+    for private in ("p-7c1d5f", "918273645", "4111-1111", authorisation):
         assert private not in log

@@ -2,7 +2,7 @@
 
     IdempotencyBaseError
     ├── IdempotencyConfigError (also a ValueError)     wrong use, refused when decorating or constructing
-    │   └── IdempotencyPersistenceConfigError          wrong use of a persistence layer
+    │   └── IdempotencyPersistenceConfigError          wrong use of a persistence layer; also of the last kind below
     ├── IdempotencyModelTypeError                      the return annotation is no model of the serializer's kind
     ├── IdempotencyNoSerializationModelError           no return annotation to take a model from
     ├── IdempotencyKeyError                            no idempotency key, or a payload that cannot be hashed
@@ -55,10 +55,6 @@ class IdempotencyBaseError(Exception):
 
 class IdempotencyConfigError(IdempotencyBaseError, ValueError):
     """An option or its use is wrong; names the option and the value. Raised before anything ran."""
-
-
-class IdempotencyPersistenceConfigError(IdempotencyConfigError):
-    """A persistence layer was given an unusable option, or its store is not set up for it."""
 
 
 class IdempotencyModelTypeError(IdempotencyBaseError):
@@ -155,6 +151,10 @@ class IdempotencyPersistenceLayerError(IdempotencyBaseError):
     def __init__(self, *args: object, response: Any = None) -> None:
         super().__init__(*args)
         self.response = response
+
+
+class IdempotencyPersistenceConfigError(IdempotencyConfigError, IdempotencyPersistenceLayerError):
+    """A persistence layer was given an unusable option, or its store is not set up for it."""
 
 
 class IdempotencyPersistenceConnectionError(IdempotencyPersistenceLayerError):

@@ -9,6 +9,7 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from retrysafe import lambda_context, switch
+from retrysafe.config import IdempotencyConfig as IdempotencyConfig  # noqa: PLC0414, TC001  # as in Powertools' module
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer, opened_layer
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from retrysafe.call import Call
-    from retrysafe.config import IdempotencyConfig
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencyModelSerializer, BaseIdempotencySerializer

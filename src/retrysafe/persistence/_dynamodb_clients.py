@@ -139,14 +139,17 @@ class Backend:
         table_name: The table, for errors.
 
     Attributes:
+        client: The client.
         threads: What sends many requests at the same time: no more than the client has connections for.
     """
 
-    __slots__ = ("_methods", "threads", "where")
+    __slots__ = ("_methods", "client", "threads", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
+        self.client = client
         connections = getattr(getattr(getattr(client, "meta", None), "config", None), "max_pool_connections", AT_ONCE)
-        self.threads = Threads(min(AT_ONCE, connections))
+        # What stands in for a client in a user's tests says anything.
+        self.threads = Threads(min(AT_ONCE, connections) if isinstance(connections, int) else AT_ONCE)
         self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
         self._methods |= {
             operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)

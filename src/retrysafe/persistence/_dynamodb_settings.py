@@ -34,7 +34,7 @@ class Settings:
         IdempotencyPersistenceConfigError: An argument is wrong.
     """
 
-    __slots__ = ("_client", "_many", "_place", "items", "steps", "table_name", "tables", "time")
+    __slots__ = ("_many", "_place", "client", "items", "steps", "table_name", "tables", "time")
 
     def __init__(
         self,
@@ -53,7 +53,8 @@ class Settings:
         endpoint_url: str | None,
         asynchronous: bool,
     ) -> None:
-        _check_table(table_name)
+        if table_name != "":
+            _check_table(table_name)
         _check_names(key_attr, sort_key_attr, names)
         if static_pk_value is None:
             static_pk_value = f"idempotency#{os.environ.get('AWS_LAMBDA_FUNCTION_NAME', '')}"
@@ -63,14 +64,27 @@ class Settings:
             check_client(client, asynchronous=asynchronous)
         _check_session(session, asynchronous=asynchronous)
         _check_place(config, region_name, endpoint_url)
-        self.table_name = table_name
         self.items = Items(names, key_attr, sort_key_attr, static_pk_value)
         self.time = ServiceTime(clock, clock_skew_limit_seconds)
+        self._name(table_name)
+        self.client = client
+        self._place = Place(session, config, region_name, endpoint_url)
+
+    def _name(self, table_name: str) -> None:
+        self.table_name = table_name
         self.steps = RecordSteps(Commands(table_name, self.items), self.items, self.time)
         self.tables = TableSteps(table_name, self.items, self.time)
         self._many: ManySteps | None = None
-        self._client = client
-        self._place = Place(session, config, region_name, endpoint_url)
+
+    def use_table(self, table_name: str) -> None:
+        """Another table from now on."""
+        _check_table(table_name)
+        self._name(table_name)
+
+    def use_client(self, client: Any) -> None:
+        """Another client from now on; for the synchronous layer."""
+        check_client(client, asynchronous=False)
+        self.client = client
 
     @property
     def many(self) -> ManySteps:
@@ -85,8 +99,9 @@ class Settings:
 
     def open(self) -> tuple[Backend, Callable[[], None]]:
         """The backend over the client given, or over one that is opened now; and what closes the latter."""
-        if self._client is not None:
-            return Backend(self._client, self.table_name), _leave
+        _check_table(self.table_name)
+        if self.client is not None:
+            return Backend(self.client, self.table_name), _leave
         try:
             client, close = self._place.open()
         except Exception as error:
@@ -95,8 +110,9 @@ class Settings:
 
     async def open_async(self) -> tuple[AsyncBackend, Callable[[], Awaitable[None]]]:
         """The same, asynchronous."""
-        if self._client is not None:
-            return AsyncBackend(self._client, self.table_name), _leave_async
+        _check_table(self.table_name)
+        if self.client is not None:
+            return AsyncBackend(self.client, self.table_name), _leave_async
         try:
             client, close = await self._place.open_async()
         except Exception as error:

@@ -11,17 +11,18 @@ have no owner, so it promises what it promised there.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from retrysafe.clock import SYSTEM_CLOCK, Clock
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence.datarecord import STATUS_CONSTANTS as STATUS_CONSTANTS  # noqa: PLC0414  # for peers' layers
+from retrysafe.persistence.datarecord import DataRecord as DataRecord  # noqa: PLC0414, TC001  # the same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
-    from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.many import Operation, Outcome
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
@@ -72,8 +73,34 @@ class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract me
         return type(self)._peek_record is not _Layer._peek_record
 
 
+_NEVER_CALLED: Final = (
+    "_generate_hash",
+    "_get_expiry_timestamp",
+    "_get_hashed_idempotency_key",
+    "_get_hashed_payload",
+    "is_missing_idempotency_key",
+    "save_inprogress",
+    "save_success",
+)
+"""Methods of Powertools' layers that nothing calls here: of the names that cannot well mean anything else."""
+
+
 class BasePersistenceLayer(_Layer):
-    """A store of records, for synchronous callers."""
+    """A store of records, for synchronous callers.
+
+    Raises:
+        IdempotencyPersistenceConfigError: When a subclass is defined that overrides what only Powertools calls.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # What such a method did, another way of making keys above all, would be left undone without a word.
+        super().__init_subclass__(**options)
+        dead = [name for name in _NEVER_CALLED if name in vars(cls)]
+        if dead:
+            raise IdempotencyPersistenceConfigError(
+                f"{cls.__qualname__} overrides {', '.join(dead)}, which only Powertools calls and retrysafe does not: "
+                "layers store records alone; docs/powertools.md says what to use instead"
+            )
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         """Make the layer.

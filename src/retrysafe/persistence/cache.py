@@ -174,6 +174,11 @@ class CachePersistenceLayer(BasePersistenceLayer):
         watching = (self._opened or self._open()).watching
         return None if watching is None else watching.watch(idempotency_key)
 
+    @property
+    def client(self) -> Any:
+        """The client, opened now if it was not yet."""
+        return (self._opened or self._open()).backend.client
+
     def check(self) -> list[CacheFinding]:
         """What the servers may lose or refuse as they are set up now; empty where all is well.
 

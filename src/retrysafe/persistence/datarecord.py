@@ -9,6 +9,7 @@ A record is never changed after it was made: `replaced()` makes another.
 from __future__ import annotations
 
 import json
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.clock import SYSTEM_CLOCK
@@ -24,6 +25,9 @@ UNAVAILABLE: Final = "UNAVAILABLE"
 EXPIRED: Final = "EXPIRED"
 
 STORED_STATUSES: Final = frozenset({INPROGRESS, COMPLETED, FAILED, UNAVAILABLE})
+
+STATUS_CONSTANTS: Final = MappingProxyType({each: each for each in (INPROGRESS, COMPLETED, EXPIRED)})
+"""The statuses that Powertools has, for layers that were written for it."""
 
 
 class DataRecord:

@@ -44,7 +44,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
     """Records in a DynamoDB table, for synchronous callers. The client is opened at the first call.
 
     Args:
-        table_name: The table, or its ARN.
+        table_name: The table, or its ARN. "" is one that is not known yet: calls are refused until the attribute
+            `table_name` is set.
         key_attr: The name of its partition key, a string. Default: `"id"`.
         static_pk_value: What the partition key holds where there is a sort key. Default: `idempotency#` and the
             name of the Lambda function.
@@ -137,6 +138,27 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
                 outcomes = backend.threads.outcomes(self._carry_out, rounds.send(outcomes))  # type: ignore[arg-type]  # None begins
         except StopIteration as stop:
             return list(stop.value)
+
+    @property
+    def table_name(self) -> str:
+        """The table. Setting it is for tests, before calls or between them."""
+        return self._settings.table_name
+
+    @table_name.setter
+    def table_name(self, table_name: str) -> None:
+        self._settings.use_table(table_name)
+        self._steps = self._settings.steps
+        self.close()
+
+    @property
+    def client(self) -> Any:
+        """The client, opened now if it was not yet. Setting another is for tests, before calls or between them."""
+        return self._backend().client
+
+    @client.setter
+    def client(self, client: Any) -> None:
+        self._settings.use_client(client)
+        self.close()
 
     @property
     def clock_skew_seconds(self) -> float:

@@ -29,7 +29,7 @@ def unbroken(client: Any, send: Callable[..., T], *words: Any) -> T:
 
 
 def close_if_interrupted(client: Any, error: BaseException) -> None:
-    """Close the idle connections, unless the library itself has raised this: it has read the reply, or closed its own."""
+    """Close the idle connections, unless the library itself raised this: it has read the reply, or closed its own."""
     if type(error).__module__.partition(".")[0] in _LIBRARIES:
         return
     for each in _nodes(client):

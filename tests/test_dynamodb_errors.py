@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
+import warnings
 
 import boto3
 import pytest
@@ -392,6 +394,65 @@ def test_a_forked_child_speaks_on_connections_of_its_own(dynoxide, proxy_to, tab
     program = [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {tests!r})\n{FORKED}"]
     subprocess.run([*program, proxy.server.url, table], check=True, timeout=60)
     assert (proxy.accepted, proxy.count(b"PutItem")) == (2, 3)
+
+
+FORKED_WHILE_OPENING = """
+import os, signal, sys, threading
+from retrysafe.exceptions import IdempotencyItemNotFoundError
+from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from support.dynamodb_support import session
+
+class Slow:
+    def client(self, *args, **options):
+        opening.set()
+        go_on.wait()
+        return session().client(*args, **options)
+
+def look():
+    try:
+        layer._get_record("key")
+    except IdempotencyItemNotFoundError:
+        return
+
+url, table = sys.argv[1:]
+opening, go_on = threading.Event(), threading.Event()
+layer = DynamoDBPersistenceLayer(table, boto3_session=Slow(), endpoint_url=url)
+thread = threading.Thread(target=look)
+thread.start()
+opening.wait()
+child = os.fork()
+go_on.set()
+if child == 0:
+    signal.alarm(30)
+    look()
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+layer.close()
+"""
+
+
+def test_a_child_forked_while_a_thread_opens_the_client_opens_its_own(dynoxide, table):
+    tests = __file__.rpartition("/")[0]
+    program = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        f"import sys; sys.path.insert(0, {tests!r})\n{FORKED_WHILE_OPENING}",
+    ]
+    subprocess.run([*program, dynoxide.url, table], check=True, timeout=60)
+
+
+def test_what_belongs_to_loops_that_ended_without_a_close_is_let_go(dynoxide, table):
+    layer = async_layer(dynoxide, table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the client, rightly
+        for number in range(3):
+            asyncio.run(layer._put_record(DataRecord(f"ended-{number}", INPROGRESS, 99_999_999_999, None, owner="me")))
+        assert len(layer._opened) == 1
+        del layer
+        gc.collect()
 
 
 def test_the_outcome_carries_the_response_where_the_service_stays_away(service, table):

@@ -256,6 +256,48 @@ class TestFork:
         assert said.count("was open when this process was forked") == 1
         assert said.count("was closed with its layer") == 1
 
+    def test_a_fork_that_a_signal_interrupts_leaves_nothing_locked(self, path):
+        said = outcome(
+            start(
+                """
+                import os, signal, sys, threading, warnings
+                from support.sqlite_support import *
+                from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+                warnings.simplefilter("ignore", DeprecationWarning)  # of forking among threads, as is meant
+                sys.unraisablehook = lambda _: print("interrupted")
+                layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())
+                opens, may_go_on = threading.Event(), threading.Event()
+
+                def open_a_reader():
+                    with layer._connections._opening:
+                        opens.set()
+                        may_go_on.wait()
+
+                def interrupt(*_):
+                    raise KeyboardInterrupt
+
+                signal.signal(signal.SIGALRM, interrupt)
+                opening = threading.Thread(target=open_a_reader)
+                opening.start()
+                opens.wait()
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                assert os.waitpid(child, 0)[1] == 0
+                may_go_on.set()
+                opening.join()
+                writing = threading.Thread(target=layer._put_record, args=(claim(),), daemon=True)
+                writing.start()
+                writing.join(20)
+                print("written", not writing.is_alive(), flush=True)
+                os._exit(0)
+                """,
+                path,
+            )
+        )
+        assert said.endswith("written True\n")
+
 
 def test_an_interrupted_thread_leaves_nothing_locked(path):
     if not hasattr(signal, "setitimer"):

@@ -17,8 +17,10 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
 )
+from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.datarecord import INPROGRESS
+from retrysafe.persistence.many import at_once
 from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer, SQLitePersistenceLayer
 from retrysafe.persistence.threads import ThreadedPersistenceLayer
 from support.sqlite_support import START_MS, SetClock, claim, completed, outcome, start
@@ -335,3 +337,44 @@ class TestSQLite:
 )
 def test_synchronous_callers_load_no_event_loop(module, absent):
     outcome(start(f"import sys, {module}; assert not {absent} & sys.modules.keys(), sys.modules.keys()"))
+
+
+def test_what_is_handed_to_threads_is_carried_out_though_they_are_closed_meanwhile():
+    threads = Threads(4)
+
+    def closing(number):
+        threads.close()
+        return number
+
+    for _ in range(200):
+        assert threads.outcomes(closing, range(20)) == list(range(20))
+
+
+def test_calls_side_by_side_that_are_cancelled_end_when_the_last_has_ended():
+    async def check():
+        ended = []
+        under_way = asyncio.Event()
+        let_go = asyncio.Event()
+
+        async def call(number):
+            if number == 2:
+                under_way.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                if number:
+                    await let_go.wait()
+                ended.append(number)
+
+        task = asyncio.create_task(at_once(call, range(3)))
+        await under_way.wait()
+        task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (task.done(), ended) == (False, [0])
+        let_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert sorted(ended) == [0, 1, 2]
+
+    asyncio.run(check())

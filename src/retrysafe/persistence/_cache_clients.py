@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_backends import GlideScripts
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_interruptions import close_if_interrupted
 from retrysafe.persistence._cache_pipelines import glide_together, pipelined, run_all
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
@@ -114,7 +115,11 @@ class ScriptBackend:
                     raise
             return self._execute("EVAL", script.text, 1, command.key, *command.arguments)
         except Exception as error:
+            close_if_interrupted(self.client, error)
             raise explained(error, self._options.where, self._options.password) from error
+        except BaseException as error:
+            close_if_interrupted(self.client, error)
+            raise
 
     def run_all(self, commands: list[Command]) -> list[Any]:
         """See `Backend`."""

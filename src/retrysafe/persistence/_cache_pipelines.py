@@ -6,10 +6,12 @@ a key to another node, to wait for replicas, to carry what is large. `sending(..
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_interruptions import unbroken
 from retrysafe.persistence._cache_replicas import (
     is_cluster,
     is_glide_cluster,
@@ -181,7 +183,7 @@ def _explained(reply: Exception, options: Options) -> Exception:
 def pipelined(client: Any, commands: list[Command]) -> list[Any]:
     """The replies to the commands, in one round trip for each node that has some of the keys."""
     if not is_cluster(client):
-        return _as_one(client.execute_command, commands)
+        return _as_one(partial(unbroken, client, client.execute_command), commands)
     connected = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
     replies: list[Any] = [None] * len(commands)
     for node, numbers in _by_node(client, commands):

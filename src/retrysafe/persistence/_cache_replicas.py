@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retrysafe.persistence._cache_commands import READ, Command
 from retrysafe.persistence._cache_errors import GLIDE_SAYS, explained
+from retrysafe.persistence._cache_interruptions import unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -97,6 +98,10 @@ def send_pair(client: Any, key: str, pair: Pair) -> list[Any]:
 
 def send_over_one(client: Any, pair: Pair) -> list[Any]:
     """The replies to commands that are sent over one connection, errors among them."""
+    return unbroken(client, _send_over_one, client, pair)
+
+
+def _send_over_one(client: Any, pair: Pair) -> list[Any]:
     with client.pipeline(transaction=False) as pipeline:
         for command in pair:
             pipeline.execute_command(*command)

@@ -263,7 +263,11 @@ class Connections:
     def hold(self) -> None:
         """Let no connection be opened or used to write, until `resume`."""
         self._writing.acquire()
-        self._opening.acquire()
+        try:
+            self._opening.acquire()
+        except BaseException:  # a signal, while another thread opens a connection
+            self._writing.release()
+            raise
 
     def close_all(self) -> None:
         """While held: close every connection, each when the statement that it is at has ended."""

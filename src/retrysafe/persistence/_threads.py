@@ -37,8 +37,9 @@ class Threads:
             return [outcome(function, arguments[0])]
         started: list[Future[Any]] = []
         try:
-            executor = self._started()
-            started.extend(executor.submit(outcome, function, argument) for argument in arguments)
+            with self._starting:  # what is handed to the threads is carried out, also if they are closed meanwhile
+                executor = self._started()
+                started.extend(executor.submit(outcome, function, argument) for argument in arguments)
             return [future.result() for future in started]
         except BaseException:
             for future in started:
@@ -57,9 +58,8 @@ class Threads:
             executor.shutdown(wait=False)
 
     def _started(self) -> ThreadPoolExecutor:
-        with self._starting:
-            if self._executor is None:
-                from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # needed by batches alone
+        if self._executor is None:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # needed by batches alone
 
-                self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="retrysafe")
-            return self._executor
+            self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="retrysafe")
+        return self._executor

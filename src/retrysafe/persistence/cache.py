@@ -19,6 +19,7 @@ from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
 from retrysafe.persistence._cache_settings import Settings
 from retrysafe.persistence._cache_steps import for_each
+from retrysafe.persistence._event_loops import forget_ended
 from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence._shared_reads import AsyncSharedReads, SharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
@@ -338,10 +339,6 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         loop = asyncio.get_running_loop()
         opened = self._opened.get(loop)
         if opened is None:
-            # A client refers to its loop, so a loop that ended without `close()` would be kept here for ever.
-            for each in self._opened.keyrefs():
-                ended = each()
-                if ended is not None and ended.is_closed():
-                    self._opened.pop(ended, None)
+            forget_ended(self._opened)
             opened = self._opened[loop] = self._settings.open_async()
         return opened

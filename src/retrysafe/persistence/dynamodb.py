@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 
 from retrysafe.persistence._dynamodb_settings import Settings
 from retrysafe.persistence._dynamodb_tables import DynamoDBFinding
+from retrysafe.persistence._event_loops import forget_ended
+from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.many import at_once
 from retrysafe.persistence.wire import AttributeNames
@@ -111,8 +113,12 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
             asynchronous=False,
         )
         self._steps = self._settings.steps
-        self._opening = threading.Lock()
         self._opened: tuple[Backend, Callable[[], None], int] | None = None
+        self._begin()
+        begin_anew_in_children(self._begin)
+
+    def _begin(self) -> None:
+        self._opening = threading.Lock()
 
     def _put_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.put(data_record))
@@ -331,6 +337,8 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
             async with self._opening.setdefault(loop, asyncio.Lock()):
                 opened = self._opened.get(loop)
                 if opened is None:
+                    forget_ended(self._opened)
+                    forget_ended(self._opening)
                     opened = self._opened[loop] = await self._settings.open_async()
         return opened[0]
 

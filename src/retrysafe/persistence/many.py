@@ -58,7 +58,14 @@ async def at_once(method: Callable[[Any], Awaitable[Any]], arguments: Sequence[A
         for number, argument in numbered:
             outcomes[number] = await outcome_async(method, argument)
 
-    await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(arguments)))))
+    workers = (work() for _ in range(min(AT_ONCE, len(arguments))))
+    # Without `return_exceptions` it would be over with the first that was cancelled.
+    torn_out = [error for error in await asyncio.gather(*workers, return_exceptions=True) if error is not None]
+    try:
+        if torn_out:
+            raise torn_out[0]
+    finally:
+        del torn_out  # else the error, its traceback and this frame would hold each other
     return outcomes
 
 

@@ -20,6 +20,7 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.exceptions import IdempotencyLeaseLostError
+from retrysafe.heartbeat import Heart
 
 SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
 
@@ -173,6 +174,19 @@ class SlowLayer(MemoryPersistenceLayer):
         if sum(self.trips) >= 6:
             self.all_renewed.set()
         return [None] * len(records)
+
+
+def test_a_thread_that_dies_as_it_begins_does_not_pass_for_one_that_beats(monkeypatch):
+    heart, start = Heart(), threading.Thread.start
+
+    def start_and_end(thread):
+        start(thread)
+        thread.join()
+
+    monkeypatch.setattr(heart, "_beat_on", lambda: None)
+    monkeypatch.setattr(threading.Thread, "start", start_and_end)
+    heart._begin()
+    assert heart._thread is None
 
 
 def test_what_becomes_due_while_the_layer_is_busy_is_renewed_together():

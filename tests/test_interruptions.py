@@ -144,7 +144,7 @@ def test_a_run_that_nobody_holds_is_not_kept_alive():
 def test_nor_is_a_block_that_nobody_leaves():
     def enter():
         idempotent_block(1, key_prefix="charge", persistence_store=layer).__enter__()
-        return len(heart._alive())
+        return [run for run in heart._alive() if run.store is layer]  # other tests' runs may beat too
 
     async def enter_async():
         await idempotent_block(2, key_prefix="charge", persistence_store=layer).__aenter__()
@@ -153,7 +153,7 @@ def test_nor_is_a_block_that_nobody_leaves():
         return len(beating._runs)
 
     layer = MemoryPersistenceLayer()
-    assert copy_context().run(enter) == 0
+    assert copy_context().run(enter) == []
     assert asyncio.run(enter_async()) == 0
 
 

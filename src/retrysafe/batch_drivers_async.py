@@ -103,7 +103,7 @@ class AsyncBatchRun:
         if batch.asking:
             await self._done(keeper.ask())
             keeper.claimed()
-        elif batch.writing and not (batch.is_ready or self._running):
+        elif batch.writing and not (self._running or batch.is_ready):
             if not batch.is_held_up:
                 batch.begin()
             await self._done(keeper.record_and_ask())

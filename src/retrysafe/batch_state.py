@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.batch_item import UNANSWERED, Item
+from retrysafe.batch_order import Order
 from retrysafe.call import UNDECIDED
 from retrysafe.endings import interrupted
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
@@ -56,15 +57,12 @@ class Batch:
         own_errors: tuple[type[BaseException], ...] = (Exception,),
     ) -> None:
         self._most_claimed = most_claimed
-        self._stop_at_failure = stop_at_failure
+        self._order = Order(items) if stop_at_failure else None
         self._own_errors = own_errors
-        self._failed_at: int | None = None
         self._coming: deque[Item] = deque()
         # Only of keys that come more than once: those behind the first one.
         self._same_key: dict[str, deque[Item]] = {}
         self._succeeded: deque[Item] = deque()
-        # Where an order is to be kept: those that have neither run nor ended, behind some that have.
-        self._unrun: deque[Item] = deque(items) if stop_at_failure else deque()
         self._live: dict[int, Item] = {}
         self.asking: list[Item] = []
         self.writing: deque[Item] = deque()
@@ -95,12 +93,7 @@ class Batch:
     @property
     def is_ready(self) -> bool:
         """Whether a function may run now."""
-        if not self.ready or not self._stop_at_failure:
-            return bool(self.ready)
-        unrun, next_one = self._unrun, self.ready[0].index
-        while unrun and unrun[0].index < next_one and self._is_past(unrun[0]):
-            unrun.popleft()
-        return not unrun or unrun[0].index >= next_one
+        return bool(self.ready) and (self._order is None or self._order.is_turn_of(self.ready[0]))
 
     @property
     def is_over(self) -> bool:
@@ -122,7 +115,7 @@ class Batch:
         begun = self._most_claimed if self.ready else 0  # what is ready, and may have to wait, is claimed ahead already
         while self._coming and begun < self._most_claimed:
             item = self._coming.popleft()
-            if self._failed_at is not None and self._is_left_out(item):
+            if self._order is not None and self._order.leaves_out(item):
                 continue
             begun += 1
             self._begin(item)
@@ -130,14 +123,15 @@ class Batch:
 
     def take_ready(self) -> Item | None:
         """The next item whose function is to run. None where those next in line must claim anew: their leases ended."""
-        while self.is_ready:
-            item = self.ready.pop(0)
-            if self._failed_at is not None and self._is_left_out(item):
+        ready, order = self.ready, self._order
+        while ready and (order is None or order.is_turn_of(ready[0])):
+            item = ready.pop(0)
+            if order is not None and order.leaves_out(item):
                 self._free(item)
             elif item.may_run():
                 return item
             else:
-                for each in (item, *(each for each in self.ready if not each.may_run())):
+                for each in (item, *(each for each in ready if not each.may_run())):
                     self._begin_again(each)
                 return None
         return None
@@ -169,7 +163,7 @@ class Batch:
         if type(op) is Invoke:
             ending = answer
             item.is_running, item.has_run = False, True
-            if self._stop_at_failure:
+            if self._order is not None:
                 self._note_failure(item, ending)
         elif answer is None:
             item.stands = op.record if type(op) is Complete else None
@@ -241,7 +235,7 @@ class Batch:
             waiting = self._same_key.get(ended.call.idempotency_key) if ended.call is not None else None
             while waiting:
                 item = waiting.popleft()
-                if not self._is_left_out(item):
+                if self._order is None or not self._order.leaves_out(item):
                     stands = ended.stands
                     is_outcome = stands is not None and stands.stored_status != INPROGRESS
                     self._begin(item, stands if is_outcome else None)
@@ -314,21 +308,14 @@ class Batch:
     # --- items after a failure -------------------------------------------------------------------------------------
 
     def _note_failure(self, item: Item, ending: Ending | None) -> None:
-        if not self._stop_at_failure or not isinstance(ending, Raised):
+        order = self._order
+        if order is None or not isinstance(ending, Raised):
             return
-        if self._failed_at is None or item.index < self._failed_at:
-            self._failed_at = item.index
-        for waiting in [each for each in self.paused if not each.has_run and self._is_left_out(each)]:
+        order.failed(item)
+        for waiting in [each for each in self.paused if not each.has_run and order.leaves_out(each)]:
             self.paused.remove(waiting)
             waiting.flow.close()
             self._ended(waiting, None)
-
-    def _is_past(self, item: Item) -> bool:
-        """Whether its function runs, has run, or never will."""
-        return item.is_running or item.has_run or item.ending is not None or self._is_left_out(item)
-
-    def _is_left_out(self, item: Item) -> bool:
-        return self._failed_at is not None and item.index > self._failed_at
 
     def _free(self, item: Item) -> None:
         """Give up its claim: it is left out."""

@@ -124,15 +124,19 @@ class Heart:
     def _begin(self) -> None:
         with self._starting:
             if self._thread is None:
-                thread = threading.Thread(target=self._beat, name="retrysafe-heartbeat", daemon=True)
+                over: list[bool] = []
+                thread = threading.Thread(target=self._beat, args=(over,), name="retrysafe-heartbeat", daemon=True)
                 thread.start()
                 self._thread = thread
+                if over:  # before it was known here
+                    self._thread = None
 
-    def _beat(self) -> None:
+    def _beat(self, over: list[bool]) -> None:
         try:
             self._beat_on()
-        finally:
-            self._thread = None  # whatever ended it, the next run starts another
+        finally:  # whatever ended it, the next run starts another
+            over.append(True)
+            self._thread = None
 
     def _beat_on(self) -> None:
         wake = self._wake

@@ -82,11 +82,11 @@ def record(key, status, answer=""):
     return DataRecord(key, status, LATER, lease, answer, owner="owner")
 
 
-def survives_each_line(layer, call, error):
+def survives_each_line(layer, call, error, last=10_000):
     """Each key has its own answer, wherever the call before was torn out."""
     layer._for_each("get", [A, B])  # connected, and the script is known
     line = 1
-    while not torn_at(line, call, error):
+    while line <= last and not torn_at(line, call, error):
         for key in (B, C):
             assert layer._get_record(key).response_data == f'"{key}"', line
         line += 1
@@ -124,6 +124,10 @@ def test_no_call_gets_the_reply_of_one_that_was_interrupted(given):
 
 def test_nor_that_of_many_records(given):
     survives_each_line(given, lambda: given._for_each("get", [A, D]), Interrupted)
+
+
+def test_nor_that_of_a_check(opened):
+    survives_each_line(opened, opened.check, Interrupted, last=40)
 
 
 def test_nor_where_the_interruption_is_an_ordinary_exception(opened):

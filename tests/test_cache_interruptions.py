@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import linecache
 import sys
+from functools import partial
 
 import pytest
+import redis
+import valkey
 
 from retrysafe import layer_from_url
-from retrysafe.exceptions import IdempotencyBaseError
+from retrysafe.exceptions import IdempotencyBaseError, IdempotencyPersistenceLayerError
+from retrysafe.persistence._cache_interruptions import close_if_interrupted
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from support.cache_clients import CLIENTS, parts
@@ -78,11 +82,11 @@ def record(key, status, answer=""):
     return DataRecord(key, status, LATER, lease, answer, owner="owner")
 
 
-def survives_each_line(layer, call, error):
+def survives_each_line(layer, call, error, last=10_000):
     """Each key has its own answer, wherever the call before was torn out."""
     layer._for_each("get", [A, B])  # connected, and the script is known
     line = 1
-    while not torn_at(line, call, error):
+    while line <= last and not torn_at(line, call, error):
         for key in (B, C):
             assert layer._get_record(key).response_data == f'"{key}"', line
         line += 1
@@ -122,9 +126,54 @@ def test_nor_that_of_many_records(given):
     survives_each_line(given, lambda: given._for_each("get", [A, D]), Interrupted)
 
 
+def test_nor_that_of_a_check(opened):
+    survives_each_line(opened, opened.check, Interrupted, last=40)
+
+
 def test_nor_where_the_interruption_is_an_ordinary_exception(opened):
     survives_each_line(opened, lambda: opened._get_record(A), OutOfTimeError)
 
 
 def test_nor_on_connections_that_the_layer_opened(opened):
     survives_each_line(opened, lambda: opened._get_record(A), Interrupted)
+
+
+@pytest.mark.parametrize("library", [redis, valkey])
+def test_a_connection_that_another_thread_takes_meanwhile_is_not_closed(library, redis_70):
+    class Watched(library.Connection):
+        def disconnect(self, *args, **kwargs):
+            super().disconnect(*args, **kwargs)
+            if is_closing and not taken:
+                taken.append(get())
+                taken[0].send_command("ECHO", "mine")
+
+    taken, is_closing = [], False
+    pool = library.BlockingConnectionPool(
+        connection_class=Watched, host=redis_70.host, port=redis_70.port, max_connections=3, timeout=1
+    )
+    get = pool.get_connection if library is redis else partial(pool.get_connection, "ECHO")
+    for each in [get() for _ in range(3)]:
+        pool.release(each)
+    client = (library.Redis if library is redis else library.Valkey)(connection_pool=pool)
+    is_closing = True
+    close_if_interrupted(client, Interrupted())
+    assert taken[0].read_response() == b"mine"
+    pool.release(taken[0])
+    again = [get() for _ in range(3)]
+    assert len(set(map(id, again))) == 3
+    for each in again:
+        each.disconnect()
+
+
+def test_what_only_looks_like_a_client_has_its_own_error_told():
+    class Client:
+        connection = "primary"
+
+        def execute_command(self, *words):
+            raise OutOfTimeError
+
+        evalsha = execute_command
+
+    with pytest.raises(IdempotencyPersistenceLayerError) as told:
+        CachePersistenceLayer(client=Client())._get_record(A)
+    assert isinstance(told.value.__cause__, OutOfTimeError)

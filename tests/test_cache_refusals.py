@@ -293,3 +293,19 @@ def test_nor_is_one_with_commas_and_brackets():
     for password in ("", "pass,w(or)d"):
         shown = explained(RuntimeError(options), "cache:1", password)
         assert shown.details == "<Connection(host=cache,password=...,db=0)>, <Connection(password=...)>"
+
+
+class UnspeakableError(Exception):
+    """One without a text."""
+
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("handled", [ValueError(42, "password=too short, tell them"), UnspeakableError(42)])
+def test_an_error_that_the_caller_handles_meanwhile_is_left_as_it_is(handled):
+    args, error = handled.args, redis.ConnectionError(f"<Connection(password={SECRET})>")
+    error.__context__ = handled
+    assert type(explained(error, "cache:1")) is IdempotencyPersistenceConnectionError
+    assert SECRET not in str(error)
+    assert handled.args == args

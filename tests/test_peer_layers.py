@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
 
-from retrysafe import BasePersistenceLayer, DataRecord, IdempotencyConfig, idempotent_function
+from retrysafe import BasePersistenceLayer, DataRecord, IdempotencyConfig, idempotent_batch, idempotent_function
 from retrysafe.exceptions import (
     IdempotencyAlreadyInProgressError,
     IdempotencyInconsistentStateError,
@@ -115,3 +116,52 @@ def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsis
 
     with pytest.raises(IdempotencyInconsistentStateError):
         idempotent_function(counted(), persistence_store=Contradicting())(1)
+
+
+def leave(answer, record):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("form", ["function", "block"])
+def test_a_duplicate_that_is_interrupted_does_not_remove_what_stands(layer, flavour, form):
+    runs = []
+
+    def work(n=1):
+        runs.append(n)
+        return len(runs)
+
+    def call(hook=None):
+        options = {"key_prefix": "p", "persistence_store": layer, "config": IdempotencyConfig(response_hook=hook)}
+        return flavour.function(work, **options)(1) if form == "function" else flavour.block({"n": 1}, work, **options)
+
+    call()
+    with pytest.raises(KeyboardInterrupt):
+        call(leave)
+    assert (call(), runs) == (1, [1])
+
+
+def test_nor_do_the_duplicates_of_a_batch(layer):
+    def call(hook=None):
+        config = IdempotencyConfig(response_hook=hook)
+        return idempotent_batch(charge, persistence_store=layer, key_prefix="p", config=config)([1, 2, 3])
+
+    charge = counted()
+    call()
+    with pytest.raises(KeyboardInterrupt):
+        call(leave)
+    assert [each.status for each in call()] == ["replayed"] * 3
+
+
+def test_nor_do_those_of_an_async_batch(layer):
+    async def charge(order):
+        return order
+
+    def call(hook=None):
+        config = IdempotencyConfig(response_hook=hook)
+        batch = idempotent_batch(charge, persistence_store=layer, key_prefix="p", config=config)
+        return asyncio.run(batch([1, 2, 3]))
+
+    call()
+    with pytest.raises(KeyboardInterrupt):
+        call(leave)
+    assert [each.status for each in call()] == ["replayed"] * 3

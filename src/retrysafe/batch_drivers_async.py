@@ -176,7 +176,10 @@ class AsyncBatchRun:
                 await asyncio.wait((task,))
             except asyncio.CancelledError as error:
                 interruption = error
-        for item, answer in task.result():
+        answers = task.result()
+        for item, answer in answers:
+            item.answer = answer  # of all, before a hook of one can interrupt the others
+        for item, answer in answers:
             self._batch.answer(item, answer)
         if interruption is not None:
             self._interrupt(interruption)

@@ -126,7 +126,10 @@ class Keeper:
     def ask(self) -> None:
         """Carry out the claims and looks that are wanted."""
         items, self._batch.asking = self._batch.asking, []
-        for item, answer in self._carried_out(items):
+        answers = self._carried_out(items)
+        for item, answer in answers:
+            item.answer = answer  # of all, before a hook of one can interrupt the others
+        for item, answer in answers:
             self._batch.answer(item, answer)
         self.leases.claimed()
         if self.leases.due < inf:

@@ -198,15 +198,19 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
 def _owed(call: Call, op: Op[Any] | None, answer: Any) -> Complete | Release | None:
     if isinstance(op, Invoke):
         came = _came(op, answer)
-        if came is NOTHING:
-            return Release(op.claim)
-        try:
-            data, types, _ = call.plan.codec.texts(came)
-        except UnstorableAnswerError:
-            return Complete(call.outcome(op.claim, UNAVAILABLE))
-        return Complete(call.outcome(op.claim, COMPLETED, data, types))
+        return Release(op.claim) if came is NOTHING else _outcome(call, op.claim, came)
+    if isinstance(op, Claim) and isinstance(answer, DataRecord) and answer.owner is None:
+        return None  # a layer without owners would remove what stands, whoever's it is
     if isinstance(op, Claim | Release):
         return Release(op.record)
     if isinstance(op, Pause):
         return None if op.owed is None else Complete(op.owed)
     return Complete(op.record) if isinstance(op, Complete) else None
+
+
+def _outcome(call: Call, claim: DataRecord, came: Any) -> Complete:
+    try:
+        data, types, _ = call.plan.codec.texts(came)
+    except UnstorableAnswerError:
+        return Complete(call.outcome(claim, UNAVAILABLE))
+    return Complete(call.outcome(claim, COMPLETED, data, types))

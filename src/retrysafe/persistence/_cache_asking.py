@@ -15,6 +15,7 @@ from retrysafe.persistence._cache_check import CacheFinding, fields, judged
 from retrysafe.persistence._cache_clients import is_async_client, kind_of
 from retrysafe.persistence._cache_commands import Command, Script
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_interruptions import unbroken
 from retrysafe.persistence._cache_plain import CANNOT_KEEP
 from retrysafe.persistence._cache_replicas import is_cluster
 
@@ -107,10 +108,10 @@ class Asker:
         options: The layer's.
     """
 
-    __slots__ = ("_client", "_cluster", "_kind", "_run", "options")
+    __slots__ = ("_cluster", "_kind", "_run", "client", "options")
 
     def __init__(self, client: Any, run: Callable[[Command], Any], options: Options) -> None:
-        self._client = client
+        self.client = client
         self._run = run
         self.options = options
         self._kind = kind_of(client)
@@ -128,12 +129,12 @@ class Asker:
             return self._run(question)
         server, *command = question
         if self._kind == "scripts":
-            return self._client.execute_command(*command, **({} if server is None else {"target_nodes": server}))
+            return self.client.execute_command(*command, **({} if server is None else {"target_nodes": server}))
         words = [str(word) for word in " ".join(map(str, command)).split(" ")]
         if server is None:
-            return self._client.custom_command(words)
+            return self.client.custom_command(words)
         host, _, port = server.rpartition(":")
-        return self._client.custom_command(words, self._glide().ByAddressRoute(host, int(port)))
+        return self.client.custom_command(words, self._glide().ByAddressRoute(host, int(port)))
 
     def heard(self, question: Question, answer: Any) -> Any:
         """The answer as the course wants it."""
@@ -142,7 +143,7 @@ class Asker:
         if not self._cluster:
             return [None]
         if self._kind == "scripts":
-            return self._client.get_primaries()
+            return self.client.get_primaries()
         return [address.decode() for address in cast("dict[bytes, bytes]", answer)]
 
     def failed(self, error: Exception) -> Exception:
@@ -160,11 +161,11 @@ class Asker:
         if not self._cluster:
             return None
         if self._kind == "glide":
-            return self._client.custom_command(["INFO", "server"], self._glide().AllPrimaries())
-        return self._client.initialize() if is_async_client(self._client) else None  # the others know them by now
+            return self.client.custom_command(["INFO", "server"], self._glide().AllPrimaries())
+        return self.client.initialize() if is_async_client(self.client) else None  # the others know them by now
 
     def _glide(self) -> Any:
-        return importlib.import_module(type(self._client).__module__.partition(".")[0])
+        return importlib.import_module(type(self.client).__module__.partition(".")[0])
 
 
 def ask(asker: Asker) -> list[CacheFinding]:
@@ -174,7 +175,7 @@ def ask(asker: Asker) -> list[CacheFinding]:
         while True:
             question = course.send(answer)
             try:
-                answer = asker.heard(question, asker.answer(question))
+                answer = asker.heard(question, unbroken(asker.client, asker.answer, question))
             except Exception as error:  # noqa: BLE001  # becomes an answer
                 answer = asker.failed(error)
     except StopIteration as stop:

@@ -111,6 +111,8 @@ _BY_TEXT: Final = (
     ("unknown command 'SENTINEL'", "no Sentinel"),
 )
 
+_LIBRARIES: Final = ("redis.", "valkey.", "glide")
+
 
 def shown(error: BaseException, password: str = "") -> str:
     """What the client said, without passwords: some show all options of their connections, those to Sentinels too."""
@@ -121,13 +123,17 @@ def shown(error: BaseException, password: str = "") -> str:
 
 
 def _hide_passwords(error: BaseException | None, password: str) -> None:
-    """Take passwords out of the error itself, and of what it came from: a traceback shows these too."""
+    """Take passwords out of the error itself, and of what it came from: a traceback shows these too.
+
+    It may also have come while the caller handled an error of its own, which is left as it is.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
+        if not seen or type(error).__module__.startswith(_LIBRARIES):
+            said = shown(error, password)
+            if said != str(error):
+                error.args = (said,)
         seen.add(id(error))
-        said = shown(error, password)
-        if said != str(error):
-            error.args = (said,)
         error = error.__cause__ or error.__context__
 
 

@@ -32,11 +32,11 @@ def close_if_interrupted(client: Any, error: BaseException) -> None:
     """Close the idle connections, unless the library itself raised this: it has read the reply, or closed its own."""
     if type(error).__module__.partition(".")[0] in _LIBRARIES:
         return
-    for each in _nodes(client):
-        own = getattr(each, "connection", None)  # of a client that has a single one
-        if own is not None:
-            own.disconnect()
-        with contextlib.suppress(AttributeError):  # made like these libraries' clients, but for its pool
+    with contextlib.suppress(AttributeError):  # made like these libraries' clients, but for its connections
+        for each in _nodes(client):
+            own = getattr(each, "connection", None)  # of a client that has a single one
+            if own is not None:
+                own.disconnect()
             _close_idle(each.connection_pool)
 
 
@@ -56,6 +56,17 @@ def _close_idle(pool: Any) -> None:
     if waiting is None:
         pool.disconnect(inuse_connections=False)
         return
-    for connection in list(waiting.queue):  # a pool that blocks closes all of them, other threads' too
-        if connection is not None:
-            connection.disconnect()
+    from queue import Empty, Full  # noqa: PLC0415  # loaded by now, with the pool
+
+    # A pool that blocks would close other threads' too. Each is taken out, so that none of them gets it meanwhile.
+    taken: list[Any] = []
+    try:
+        with contextlib.suppress(Empty):
+            while True:
+                taken.append(waiting.get_nowait())
+                if taken[-1] is not None:
+                    taken[-1].disconnect()
+    finally:
+        with contextlib.suppress(Full):
+            while taken:
+                waiting.put_nowait(taken.pop())

@@ -27,7 +27,7 @@ class Item:
         answer: What the wish was answered, while the flow is told of it.
         claim: The record that claims its key, once it may run.
         lease_end_ms: End of its lease as last renewed.
-        is_lost: Whether a renewal found that the key passed to another call.
+        lost: The claim of which a renewal found that its key passed to another call.
         is_running: Whether its function is under way beside the batch, in a task.
         has_run: Whether its function has ended.
         due: When its pause is over, on the monotonic clock, in seconds; 0 for one that never paused.
@@ -44,9 +44,9 @@ class Item:
         "flow",
         "has_run",
         "index",
-        "is_lost",
         "is_running",
         "lease_end_ms",
+        "lost",
         "op",
         "stands",
         "value",
@@ -62,12 +62,17 @@ class Item:
         self.answer = UNANSWERED
         self.claim: DataRecord | None = None
         self.lease_end_ms: int | None = None
-        self.is_lost = False
+        self.lost: DataRecord | None = None
         self.is_running = False
         self.has_run = False
         self.due = 0.0
         self.stands: DataRecord | None = None
         self.ending = ending
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its key passed to another call; one that was claimed anew is not lost with the claim before."""
+        return self.lost is not None and self.lost is self.claim
 
     def may_run(self) -> bool:
         """Whether its claim is still its own, as far as can be told without asking."""

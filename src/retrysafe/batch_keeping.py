@@ -13,7 +13,7 @@ from contextlib import suppress
 from math import inf
 from threading import Lock
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from retrysafe.batch_ports import AsyncBatchPorts, BatchPorts
 from retrysafe.batch_recorder import Recorder
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from retrysafe.drivers import Running
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
+
+
+Held: TypeAlias = "tuple[Item, DataRecord]"
+"""An item, and the claim by which it holds its key."""
 
 
 class Leases:
@@ -59,27 +63,30 @@ class Leases:
         """Or no longer."""
         self._running.pop(execution.claim.owner or "", None)
 
-    def renewals(self) -> tuple[list[Item], list[DataRecord]]:
-        """The items that hold a key, and what renews it."""
-        items: list[Item] = []
+    def renewals(self) -> tuple[list[Held], list[DataRecord]]:
+        """The items that hold a key, each with its claim, and what renews it."""
+        held: list[Held] = []
         records: list[DataRecord] = []
         for item in list(self._batch.claimed.values()):
-            if item.call is not None and item.claim is not None and item.call.lease.renews and not item.is_lost:
-                items.append(item)
-                records.append(item.call.renewal(item.claim))
-        return items, records
+            call, claim = item.call, item.claim
+            if call is not None and claim is not None and call.lease.renews and not item.is_lost:
+                held.append((item, claim))
+                records.append(call.renewal(claim))
+        return held, records
 
-    def renewed(self, items: list[Item], records: list[DataRecord], outcomes: list[Any]) -> None:
+    def renewed(self, held: list[Held], records: list[DataRecord], outcomes: list[Any]) -> None:
         """What became of the renewals."""
         failure: BaseException | None = None
-        for item, record, outcome in zip(items, records, outcomes, strict=True):
+        for (item, claim), record, outcome in zip(held, records, outcomes, strict=True):
+            if item.claim is not claim:
+                continue  # it was claimed anew while the store took its time, and this tells nothing of that claim
             running = self._running.get(record.owner or "")
             if outcome is None:
                 item.lease_end_ms = record.in_progress_expiry_timestamp
                 if running is not None:
                     running.lease_end_ms = record.in_progress_expiry_timestamp or 0
             elif isinstance(outcome, IdempotencyLeaseLostError):
-                item.is_lost = True  # or it has been recorded meanwhile, and nobody asks any more
+                item.lost = claim  # or it has been recorded meanwhile, and nobody asks any more
                 if running is not None:
                     running.lease_lost = True
             else:
@@ -186,9 +193,9 @@ class Keeper:
     def beat(self) -> bool:
         """Renew and record what is due, in the heartbeat's thread."""
         if self.leases.due <= monotonic():
-            items, records = self.leases.renewals()
+            held, records = self.leases.renewals()
             outcomes = self._ports.for_each("renew", records) if records else []
-            self.leases.renewed(items, records, outcomes)
+            self.leases.renewed(held, records, outcomes)
         if self._record_due <= monotonic():
             self._record()
         return True
@@ -282,11 +289,11 @@ class AsyncKeeper:
         self._renewing = self._loop.create_task(self._renew())  # held, so that it isn't collected
 
     async def _renew(self) -> None:
-        items, records = self.leases.renewals()
+        held, records = self.leases.renewals()
         outcomes = await self._ports.for_each("renew", records) if records else []
         if self._batch.is_over:
             return
-        self.leases.renewed(items, records, outcomes)
+        self.leases.renewed(held, records, outcomes)
         self._renewing = None
         self._set_timer()
 

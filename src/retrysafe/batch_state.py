@@ -222,7 +222,6 @@ class Batch:
             self.ready.remove(item)
         self.claimed.pop(item.index, None)
         if item.call is not None:
-            item.is_lost = False
             item.call.lease = UNDECIDED
             item.flow.close()
             item.flow = idempotent_call(item.call)

@@ -20,7 +20,7 @@ from retrysafe.persistence._cache_replicas import (
     send_over_one,
     send_to_node,
 )
-from retrysafe.persistence._cache_together import together
+from retrysafe.persistence._cache_together import ScriptFailedError, together
 from retrysafe.persistence.many import outcome, outcome_async
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ GLIDE_TIMEOUT_MS: Final = 250
 GLIDE_COMMAND_MS: Final = 5
 """How long valkey-glide waits by default, and what each command of a batch adds to that."""
 
+_FOLLOWED: Final = frozenset({"AskError", "ClusterDownError", "TryAgainError"})
+"""What the client of a cluster does something about; where nodes are asked directly, nobody does."""
+
 Course: TypeAlias = "Generator[list[Command], list[Any], list[Any]]"
 """Yields commands to be sent together, or one by itself; is sent their replies, errors among them."""
 
@@ -52,12 +55,20 @@ def sending(commands: list[Command]) -> Course:
         replies_to(portion, got, replies)
         if len(portion) == 1:
             continue
+        unknown = [number for number in portion if _is_unknown(replies[number])]
+        while unknown:
+            # The first one teaches its server the script. In a cluster the others may stand elsewhere.
+            first, *others = unknown
+            (replies[first],) = yield [commands[first]]
+            if others:
+                replies_to(others, (yield [commands[number] for number in others]), replies)
+            unknown = [number for number in others if _is_unknown(replies[number])]
+        # Behind those: what was sent again may have moved meanwhile.
         lost: IdempotencyPersistenceConnectionError | None = None
-        failed = [number for number in portion if isinstance(replies[number], Exception)]
-        for number in failed:
+        for number in portion:
             if isinstance(replies[number], UnicodeDecodeError):
                 (replies[number],) = yield [commands[number]]
-            elif _is_moved(replies[number]):
+            elif _is_elsewhere(replies[number]):
                 # Where the client does not find its way by itself either, it would look for it as long for each.
                 if lost is None:
                     (replies[number],) = yield [commands[number]]
@@ -66,14 +77,6 @@ def sending(commands: list[Command]) -> Course:
                     )
                 else:
                     replies[number] = lost
-        unknown = [number for number in failed if _is_unknown(replies[number])]
-        while unknown:
-            # The first one teaches its server the script. In a cluster the others may stand elsewhere.
-            first, *others = unknown
-            (replies[first],) = yield [commands[first]]
-            if others:
-                replies_to(others, (yield [commands[number] for number in others]), replies)
-            unknown = [number for number in others if _is_unknown(replies[number])]
     return replies
 
 
@@ -108,8 +111,13 @@ def _is_unknown(reply: Any) -> bool:
     return isinstance(reply, Exception) and is_unknown_script(reply)
 
 
-def _is_moved(reply: Any) -> bool:
-    return isinstance(reply, Exception) and is_gone(reply)
+def _is_elsewhere(reply: Any) -> bool:
+    """Whether the client may find who takes the command, or takes it again, when it is given that by itself."""
+    if not isinstance(reply, Exception):
+        return False
+    if isinstance(reply, ScriptFailedError):
+        return "READONLY" in str(reply)  # a client of Sentinels leaves a master of before where it reads this itself
+    return is_gone(reply) or any(cls.__name__ in _FOLLOWED for cls in type(reply).__mro__)
 
 
 # --- who sends ----------------------------------------------------------------------------------------------------

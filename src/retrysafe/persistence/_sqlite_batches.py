@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from retrysafe.exceptions import IdempotencyPersistenceLayerError
+from retrysafe.exceptions import IdempotencyPersistenceConnectionError, IdempotencyPersistenceLayerError
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
 from retrysafe.persistence._sqlite_statements import GONE, NOW, late_ms, late_seconds, placed, record_of
 from retrysafe.persistence.datarecord import INPROGRESS
@@ -57,12 +57,13 @@ def _claimed(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> lis
     together = [claims[number] for number in free]
     try:
         changed = layer._write(claiming(layer._statements.table, together, layer._now_ms()), len(together))
-    except UnstorableValueError:
-        for number in free:
-            outcomes[number] = outcome(layer._put_record, claims[number])
-    except IdempotencyPersistenceLayerError as error:
+    except IdempotencyPersistenceConnectionError as error:
         for number in free:
             outcomes[number] = error
+    except (UnstorableValueError, IdempotencyPersistenceLayerError):
+        # It may be for one of them alone: what it holds, or that the disk has no room for all of them.
+        for number in free:
+            outcomes[number] = outcome(layer._put_record, claims[number])
     else:
         if changed < len(free):
             for number in free:
@@ -74,6 +75,8 @@ def _looked_at(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> l
     """What refuses each claim: one statement, where all that stands can be read."""
     try:
         rows = layer._connections.read(looking(layer._statements.table, claims, layer._now_ms()))
+    except IdempotencyPersistenceConnectionError as error:
+        return [error] * len(claims)  # the file stayed locked; each would wait as long once more
     except IdempotencyPersistenceLayerError:
         return [outcome(layer._refuse_if_held, claim) for claim in claims]
     standing = {row[0]: row[1:] for row in rows}
@@ -103,10 +106,10 @@ def _written(layer: SQLitePersistenceLayer, operation: Operation, records: Seque
     """Completed, renewed or released: each where the owner is still the record's."""
     try:
         changed = layer._write(_BUILT[operation](layer._statements.table, records, layer._now_ms()), len(records))
-    except UnstorableValueError:
-        return one_by_one(layer, operation, records)
-    except IdempotencyPersistenceLayerError as error:
+    except IdempotencyPersistenceConnectionError as error:
         return [error] * len(records)
+    except (UnstorableValueError, IdempotencyPersistenceLayerError):
+        return one_by_one(layer, operation, records)
     if changed == len(records) or operation == "delete":
         return [None] * len(records)
     # Once more, by itself, does no harm to those that got through, and finds out what stands in the way of the others.

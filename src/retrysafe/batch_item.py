@@ -78,4 +78,4 @@ class Item:
         """Whether its claim is still its own, as far as can be told without asking."""
         if self.call is None or self.lease_end_ms is None:
             return True
-        return not self.is_lost and self.call.plan.clock.now_ms() <= self.lease_end_ms
+        return (self.lost is None or not self.is_lost) and self.call.plan.clock.now_ms() <= self.lease_end_ms

@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 import pytest
+import redis
 
 from retrysafe import (
     AsyncMemoryPersistenceLayer,
@@ -100,7 +101,7 @@ def test_a_url_in_the_wrong_place_is_refused_without_its_password(make, option):
 
 def test_a_clients_error_shows_no_password_where_its_traceback_stands_before_ours():
     """redis-py 6.4 shows the options of its connections to Sentinels, with their password."""
-    first = ConnectionError(f"refused (password={SECRET})")
+    first = redis.ConnectionError(f"refused (password={SECRET})")
     error = RuntimeError(f"No master found for 'm' : <Connection(db=0,password={SECRET},host=h)>")
     error.__cause__ = first
     ours = explained(error, "host:6379")

@@ -237,7 +237,12 @@ def test_the_races_of_a_server_without_atomic_steps_are_found(start, tmp_path):
     server = start(EagerMoto(programs.moto()))
     with contextlib.closing(sync_layer(server, new_table(server))) as layer:
         found = races(Recorded(layer, tmp_path), keys=1000)
-    assert found & {"runs whose lease runs are never concurrent", "a further run is explained"}
+    # Which of them, depends on where the rival struck: beside a run, behind it, or behind its completion.
+    assert found & {
+        "runs whose lease runs are never concurrent",
+        "a further run is explained",
+        "what was acknowledged is not forgotten",
+    }
 
 
 def test_the_same_races_at_a_server_with_atomic_steps_are_in_order(dynoxide, tmp_path):

@@ -386,3 +386,16 @@ class TestMapping:
 def test_a_layer_is_made_in_each_process_not_sent_there(layer):
     with pytest.raises(TypeError):
         pickle.dumps(layer)
+
+
+def test_a_layer_that_a_signal_handler_closes_in_the_middle_of_a_write_says_that_it_is_closed(layer, monkeypatch):
+    current_writer = layer._connections._current_writer
+
+    def closed_behind(since):
+        writer = current_writer(since)
+        layer.close()
+        return writer
+
+    monkeypatch.setattr(layer._connections, "_current_writer", closed_behind)
+    with pytest.raises(IdempotencyPersistenceConnectionError, match="was closed with its layer"):
+        layer._put_record(claim("new"))

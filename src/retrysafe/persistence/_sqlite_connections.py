@@ -129,7 +129,7 @@ class Connections:
         except REFUSALS as error:
             if not_utf8(error):  # sqlite3 quotes the text, which may be private
                 raise explained(error, self._path, self._busy_timeout_seconds) from None
-            raise explained(error, self._path, self._busy_timeout_seconds) from error
+            raise self._explained(error) from error
 
     def write(self, command: Command) -> int:
         """Carry out a statement that writes; the number of rows it changed. It is committed when this returns.
@@ -141,7 +141,7 @@ class Connections:
         try:
             return self._groups.write(command, monotonic(), self)
         except REFUSALS as error:
-            raise explained(error, self._path, self._busy_timeout_seconds) from error
+            raise self._explained(error) from error
 
     def write_unless_locked(self, command: Command) -> None:
         """Carry out a statement that can as well be left out: without waiting for another process.
@@ -158,7 +158,7 @@ class Connections:
             with self._writing:
                 self._current_writer(now).execute(*command)
         except REFUSALS as error:
-            raise explained(error, self._path, self._busy_timeout_seconds) from error
+            raise self._explained(error) from error
 
     def alone(self, command: Command, since: float) -> int:
         """See `_sqlite_groups.Database`, also for the others."""
@@ -205,11 +205,19 @@ class Connections:
         if hasattr(self, "_readers"):
             self.close()
 
+    def _explained(self, error: Exception) -> Exception:
+        if self._closed and isinstance(error, sqlite3.ProgrammingError):
+            return self._was_closed()  # by a signal handler, between a connection and its statement
+        return explained(error, self._path, self._busy_timeout_seconds)
+
+    def _was_closed(self) -> IdempotencyPersistenceConnectionError:
+        return IdempotencyPersistenceConnectionError(
+            f"the SQLite database {self._path} was closed with its layer: make another layer object"
+        )
+
     def _connect(self, purpose: Purpose) -> sqlite3.Connection:
         if self._closed:
-            raise IdempotencyPersistenceConnectionError(
-                f"the SQLite database {self._path} was closed with its layer: make another layer object"
-            )
+            raise self._was_closed()
         if self._carried:
             raise IdempotencyPersistenceConnectionError(
                 f"the SQLite database {self._path} was open when this process was forked, and Python was not "

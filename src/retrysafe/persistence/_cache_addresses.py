@@ -188,8 +188,10 @@ def _wrong_url(url: Any, why: str) -> IdempotencyPersistenceConfigError:
 
 def _host(url: str, place: str, topology: Topology) -> tuple[str, int]:
     if place.startswith("["):
-        host, _, rest = place[1:].partition("]")
+        host, bracket, rest = place[1:].partition("]")
         colon, port = rest[:1], rest[1:]
+        if not bracket:
+            raise _wrong_url(url, "an address of it begins with [ and has no ]")
     else:
         host, colon, port = place.partition(":")
     if not host:

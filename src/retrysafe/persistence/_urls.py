@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
@@ -11,15 +12,19 @@ if TYPE_CHECKING:
 
 _LONGEST_PORT: Final = 5
 
+# RFC 3986, appendix B, with a scheme. `urlsplit` refuses several hosts where a later one is an IPv6 address.
+_PARTS: Final = re.compile(r"([^:/?#]+):(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?")
+
 
 def split_url(url: Any) -> SplitResult | None:
-    """The parts of a URL; None for what is none, as the library's own error would show the password."""
-    from urllib.parse import urlsplit  # noqa: PLC0415  # only a URL needs it
+    """The parts of a URL; None for what is none: a text without a scheme, or with a line's end or a tab in it."""
+    from urllib.parse import SplitResult  # noqa: PLC0415  # only a URL needs it
 
-    try:
-        return urlsplit(url) if isinstance(url, str) else None
-    except ValueError:
+    found = _PARTS.fullmatch(url) if isinstance(url, str) and not any(mark in url for mark in "\t\r\n") else None
+    if found is None:
         return None
+    scheme, *others = (part or "" for part in found.groups())
+    return SplitResult(scheme.lower(), *others)
 
 
 def decoded(text: str) -> str | None:

@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 # The newest Python found that is new enough and can make a virtual environment. Each is tried, since a version
 # manager's python3.12 may be there and not run.
 SUITABLE := 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))'
-PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(shell for python in python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$python -c $(SUITABLE) 2>/dev/null && echo $$python && break; done)
 
 BIN := .venv/bin

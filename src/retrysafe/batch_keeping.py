@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from contextlib import suppress
 from math import inf
-from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -20,6 +19,7 @@ from retrysafe.batch_recorder import Recorder
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.heartbeat import SOONER_AFTER_FAILURE, heart
+from retrysafe.locks import new_lock
 
 if TYPE_CHECKING:
     import asyncio
@@ -124,7 +124,7 @@ class Keeper:
         self._record_after = record_after_seconds
         self.leases = Leases(batch)
         self._record_due = inf
-        self._recording = Lock()
+        self._recording = new_lock()
         self._recorder = Recorder(self._record) if store.blocking and record_after_seconds else None
         self.answered: deque[tuple[Item, Any]] = deque()
 

@@ -5,7 +5,6 @@ It is fixed once made, and holds nothing of any call, so one config serves any n
 
 from __future__ import annotations
 
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +12,7 @@ from retrysafe import lambda_context as _lambda
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.keys import PayloadKeys
 from retrysafe.local_cache import LocalCache
+from retrysafe.locks import new_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -106,7 +106,7 @@ class IdempotencyConfig:
         )
         self.given_lambda_context = lambda_context
         self._caches: dict[int, tuple[weakref.ref[Any], LocalCache]] = {}
-        self._caches_lock = threading.Lock()
+        self._caches_lock = new_lock()
         self._made = True
 
     def __setattr__(self, name: str, value: object) -> None:

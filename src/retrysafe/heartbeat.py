@@ -19,6 +19,7 @@ from weakref import ref
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.execution import Execution
+from retrysafe.locks import new_lock
 
 if TYPE_CHECKING:
     from retrysafe.drivers import Running
@@ -94,7 +95,7 @@ class Heart:
         self._lively = False
         self._linger = 0.0
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = new_lock()
 
     def start(self, execution: Running) -> Heart:
         """Renew the lease of a run until `stop`."""

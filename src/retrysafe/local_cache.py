@@ -5,10 +5,10 @@ Off by default: it cannot know of a record that somebody removes from the store 
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from retrysafe.locks import new_lock
 from retrysafe.persistence.datarecord import COMPLETED
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class LocalCache:
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
         self._records: OrderedDict[str, DataRecord] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def get(self, idempotency_key: str, now_ms: int) -> DataRecord | None:
         """The completed record under this key, if it is here and its window is not over."""

@@ -13,6 +13,7 @@ import time
 from _queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from retrysafe.locks import new_lock
 from retrysafe.persistence._cache_watched import LINGER, Outage, Rounds, Silence, Watched, news_of
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class _Room:
         self.watched: Watched[CacheWatch] = Watched()
         self._rounds = Rounds()
         self._open_channel = open_channel
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._thread: threading.Thread | None = None
         self._watched_at = 0.0
 

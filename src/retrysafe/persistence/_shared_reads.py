@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from retrysafe.locks import new_lock
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable
@@ -49,7 +51,7 @@ class SharedReads(Generic[T]):
 
     def __init__(self, read: Callable[[str], T]) -> None:
         self._read = read
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._last: dict[str, _Turn[T]] = {}
 
     def read(self, key: str) -> T:

@@ -12,7 +12,6 @@ and none is left open by the constructor.
 from __future__ import annotations
 
 import sqlite3
-import threading
 from math import inf
 from pathlib import Path
 from threading import get_ident
@@ -20,6 +19,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+from retrysafe.locks import new_rlock
 from retrysafe.persistence._sqlite_errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
 from retrysafe.persistence._sqlite_forks import close_before_forks
 from retrysafe.persistence._sqlite_groups import WriteGroups
@@ -95,9 +95,9 @@ class Connections:
     def _start(self) -> None:
         # Reentrant, because a signal handler runs on top of whatever its thread is doing, and may come here
         # too. Taken by `with`, which no signal can part from the release.
-        self._writing = threading.RLock()
+        self._writing = new_rlock()
         self._groups = WriteGroups(self._writing)
-        self._opening = threading.RLock()
+        self._opening = new_rlock()
         self._writer: sqlite3.Connection | None = None
         self._found_busy_at = -inf
         self._check_file_at = -inf

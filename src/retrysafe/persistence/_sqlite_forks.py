@@ -14,9 +14,10 @@ as even to close them would do harm, and refuses to work with their layer.
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING
+
+from retrysafe.locks import new_rlock
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _living: weakref.WeakSet[Connections] = weakref.WeakSet()
 _held: list[Connections] = []
 _carried: list[sqlite3.Connection] = []
-_forking = threading.RLock()
+_forking = new_rlock()
 
 
 def close_before_forks(connections: Connections) -> None:
@@ -51,7 +52,7 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _forking  # noqa: PLW0603  # the lock is the parent's, and may be held by a thread that is not here
-    _forking = threading.RLock()
+    _forking = new_rlock()
     _held.clear()
     for connections in list(_living):
         _carried.extend(connections.start_in_child())

@@ -19,6 +19,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
+from retrysafe.locks import new_lock
 from retrysafe.persistence._sqlite_errors import primary_code
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class _Write:
         self.changed = 0
         self.error: Exception | None = None
         self.settled = False
-        self.wake: threading.Lock | None = None
+        self.wake: threading.Lock | None = None  # noqa: TID251  # as below
 
     def fail(self, error: Exception) -> None:
         # Without the leader's frames, which hold the values of other callers' writes.
@@ -85,7 +86,7 @@ class WriteGroups:
 
     def __init__(self, turn: AbstractContextManager[Any]) -> None:
         self._turn = turn
-        self._queueing = threading.Lock()
+        self._queueing = new_lock()
         self._queue: list[_Write] = []  # whoever queues first leads
         self._at_work = False  # no more than a hint
         self._leader: int | None = None
@@ -127,7 +128,7 @@ class WriteGroups:
             raise IdempotencyPersistenceLayerError("what interrupts a thread's own write cannot write there")
         with self._queueing:
             if self._queue:
-                write.wake = threading.Lock()
+                write.wake = threading.Lock()  # noqa: TID251  # one to wait on; the main thread has none
                 write.wake.acquire()
             self._queue.append(write)
         if write.wake is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Any
 
+from retrysafe.locks import new_lock
 from retrysafe.persistence.many import outcome
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Threads:
     def __init__(self, most: int) -> None:
         self._most = most
         self._executor: ThreadPoolExecutor | None = None
-        self._starting = threading.Lock()
+        self._starting = new_lock()
 
     def outcomes(self, function: Callable[[Any], Any], arguments: Sequence[Any]) -> list[Any]:
         """What the function gives for each argument, or the exception that it raises; in order.

@@ -9,11 +9,11 @@ about that, stands in docs/cache.md; `check()` tells what is set on a server.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
+from retrysafe.locks import new_lock
 from retrysafe.persistence._cache_asking import Asker, ask, ask_async
 from retrysafe.persistence._cache_check import CacheFinding
 from retrysafe.persistence._cache_connection import CacheConnection, connection_of
@@ -142,7 +142,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
         begin_anew_in_children(self._begin)
 
     def _begin(self) -> None:
-        self._opening = threading.Lock()
+        self._opening = new_lock()
         self._reads = SharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     def _put_record(self, data_record: DataRecord) -> None:

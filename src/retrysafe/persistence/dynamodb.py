@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from retrysafe.locks import new_lock
 from retrysafe.persistence._dynamodb_settings import Settings
 from retrysafe.persistence._dynamodb_tables import DynamoDBFinding
 from retrysafe.persistence._event_loops import forget_ended
@@ -118,7 +118,7 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         begin_anew_in_children(self._begin)
 
     def _begin(self) -> None:
-        self._opening = threading.Lock()
+        self._opening = new_lock()
 
     def _put_record(self, data_record: DataRecord) -> None:
         self._carry_out(self._steps.put(data_record))

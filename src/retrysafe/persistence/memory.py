@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
@@ -12,6 +11,7 @@ from retrysafe.exceptions import (
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
 )
+from retrysafe.locks import new_lock
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.datarecord import INPROGRESS
 
@@ -39,7 +39,7 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
     def __init__(self, *, clock: Clock | None = None) -> None:
         super().__init__(clock=clock)
         self._records: OrderedDict[str, DataRecord] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = new_lock()
         self._claims = 0
 
     def _get_record(self, idempotency_key: str) -> DataRecord:

@@ -7,7 +7,6 @@ variable says who takes it; calls in other threads and tasks go their usual way.
 from __future__ import annotations
 
 import sys
-import threading
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
@@ -19,6 +18,7 @@ from retrysafe.batch_drivers_async import AsyncBatchRun
 from retrysafe.batch_state import Batch
 from retrysafe.drivers import run, run_async
 from retrysafe.events import DEBUG, Listener
+from retrysafe.locks import new_lock
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.plan import checked_layer, plan_on
 from retrysafe.testing._crash_layers import AsyncLifeLayer, LifeLayer
@@ -187,7 +187,7 @@ _ROADS: Final[dict[str, tuple[Any, Any]]] = {
     "BatchRun": (BatchRun, _batch_run),
     "AsyncBatchRun": (AsyncBatchRun, _async_batch_run),
 }
-_lock = threading.Lock()
+_lock = new_lock()
 _users = 0
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from typing import TYPE_CHECKING, Literal
 
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyPersistenceConnectionError
+from retrysafe.locks import new_lock
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Faults:
     def _start(self) -> None:
         self.calls = {"get": 0, "put": 0, "update": 0, "delete": 0, "renew": 0}
         self._faults: dict[Operation, list[_Fault]] = {}
-        self._lock = threading.Lock()
+        self._lock = new_lock()
 
     def fail(
         self, operation: Operation, *, call: int | None = None, applied: bool = False, error: Failure | None = None

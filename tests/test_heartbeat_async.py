@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import pytest
+
 from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_function
+from retrysafe.exceptions import IdempotencyConfigError
 
 SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
 
@@ -65,3 +68,13 @@ def test_an_async_run_is_renewed_again_where_a_log_filter_raised():
         assert asyncio.run(main())
     finally:
         logger.removeFilter(refuse)
+
+
+def test_another_event_loop_than_asyncio_s_is_refused_before_anything_runs_and_the_key_stays_free():
+    @idempotent_function(persistence_store=AsyncMemoryPersistenceLayer())
+    async def work(n):
+        return n
+
+    with pytest.raises(IdempotencyConfigError, match="asyncio's event loop"):
+        work(1).send(None)  # as trio drives a coroutine
+    assert asyncio.run(work(1)) == 1

@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 from weakref import ref
 
+from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.heartbeat import SOONER_AFTER_FAILURE, refused, renewed
 
 if TYPE_CHECKING:
@@ -114,8 +115,15 @@ def _running_loop() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def start_async(execution: Running) -> AsyncHeart:
-    """Renew the lease of an async run, by its event loop, until `stop`."""
-    loop = _running_loop()()
+    """Renew the lease of an async run, by its event loop, until `stop`.
+
+    Raises:
+        IdempotencyConfigError: The event loop is not asyncio's.
+    """
+    try:
+        loop = _running_loop()()
+    except RuntimeError:
+        raise IdempotencyConfigError("async functions run in asyncio's event loop, and there is none here") from None
     found = _latest.heart()
     if found is None or found.loop is not loop:
         found = AsyncHeart(loop)

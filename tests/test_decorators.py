@@ -356,7 +356,7 @@ def test_wrong_use_is_one_clear_error_when_decorating(decorate, message):
     [
         ("mysql://x", "none of memory://, sqlite://"),
         ("", "none of memory://"),
-        ("sqlite://[x", "no URL"),
+        ("sqlite://[x", "names a host"),
         ("redsi://user:secret@host/0", r"//\.\.\.@host"),
         ("memory://host", "host"),
         ("memory:///path", "neither a path"),

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 _LONGEST_PORT: Final = 5
 
-# RFC 3986, appendix B, with a scheme. `urlsplit` refuses several hosts where a later one is an IPv6 address.
-_PARTS: Final = re.compile(r"([^:/?#]+):(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?")
+# RFC 3986, appendix B. `urlsplit` refuses several hosts where a later one is an IPv6 address.
+_PARTS: Final = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?")
 
 
 def split_url(url: Any) -> SplitResult | None:
-    """The parts of a URL; None for what is none: a text without a scheme, or with a line's end or a tab in it."""
+    """The parts of a URL; None for what is none, such as a text with a tab or a line's end in it."""
     from urllib.parse import SplitResult  # noqa: PLC0415  # only a URL needs it
 
     found = _PARTS.fullmatch(url) if isinstance(url, str) and not any(mark in url for mark in "\t\r\n") else None

@@ -1,0 +1,102 @@
+"""Pauses grow up to a limit, end with the time that is left, and never outlast it where a clock stands still."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from retrysafe import IdempotencyConfig
+from retrysafe.pauses import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_STORE_PAUSE, Trying, Waiting
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from retrysafe.testing import ManualClock
+from retrysafe.wishes import Fetch, Raised, StoreFailed
+
+LEASE_S = 30
+WAIT_S = 20.0
+
+
+def a_call(clock):
+    config = IdempotencyConfig(on_in_progress="wait", wait_timeout_seconds=WAIT_S)
+    return SimpleNamespace(
+        plan=SimpleNamespace(config=config, clock=clock),
+        idempotency_key="key",
+        is_inside=lambda owner: False,
+        tell=lambda *event, **what: None,
+    )
+
+
+def step(flow, answer=None):
+    """The next wish of the flow, or what it returned, and which of both."""
+    try:
+        return flow.send(answer), True
+    except StopIteration as stop:
+        return stop.value, False
+
+
+def tries(clock, passes):
+    """The pauses between the tries to store an outcome, from now until the lease is over; a store that always fails."""
+    trying = Trying(a_call(clock), clock.now_ms() + LEASE_S * 1000)
+    pauses = []
+    while True:
+        flow = trying.once_more(OSError(), None)
+        got, waits = step(flow)
+        if not waits:
+            assert got is False
+            return pauses
+        pauses.append(got.seconds)
+        passes(got.seconds)
+        assert step(flow, sum(pauses)) == (True, False)
+
+
+@pytest.mark.parametrize("clock_moves", [True, False], ids=["clock-moves", "clock-stands-still"])
+def test_an_outcome_is_tried_at_doubling_pauses_for_as_long_as_the_lease(clock_moves):
+    clock = ManualClock()
+    pauses = tries(clock, clock.advance if clock_moves else lambda seconds: None)
+    assert pauses[:7] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28]
+    assert set(pauses[7:]) == {LONGEST_STORE_PAUSE}
+    assert LEASE_S - LONGEST_STORE_PAUSE < sum(pauses) <= LEASE_S
+
+
+def test_an_outcome_is_not_tried_past_a_lease_that_the_clock_says_is_over():
+    clock = ManualClock()
+    pauses = tries(clock, lambda seconds: clock.advance(LEASE_S / 2))
+    assert pauses == [0.02, 0.04][: len(pauses)]
+
+
+def looks(found):
+    """The pauses of a duplicate whose looks find this, until it is told what came of it."""
+    now_ms, moment, pauses = 1_800_000_000_000, 100.0, []
+    held = DataRecord("key", INPROGRESS, now_ms // 1000 + 3600, now_ms + 3_600_000)  # a peer's, which tells nobody
+    waiting = Waiting(a_call(ManualClock()))
+    while True:
+        flow = waiting.look_again(held, now_ms)
+        got, waits = step(flow)
+        if not waits:
+            return pauses, got
+        pauses.append(got.seconds)
+        moment += got.seconds
+        wish, _ = step(flow, moment)
+        assert isinstance(wish, Fetch)
+        result, _ = step(flow, held if found is None else found)
+        if result is not held:
+            return pauses, result
+
+
+def test_a_duplicate_looks_at_pauses_that_grow_by_half_for_as_long_as_it_waits():
+    pauses, end = looks(None)
+    limit = FIRST_PAUSE
+    for pause in pauses[:-1]:
+        assert limit / 2 <= pause <= limit
+        limit = min(limit * 1.5, LONGEST_PAUSE)
+    assert limit == LONGEST_PAUSE
+    assert sum(pauses) == pytest.approx(WAIT_S)
+    assert isinstance(end, Raised)
+    assert "after waiting 20.000 s" in str(end.error)
+
+
+def test_a_store_that_fails_costs_a_duplicate_a_look_and_at_the_end_its_error_is_told():
+    failed = StoreFailed(OSError("gone"))
+    pauses, end = looks(failed)
+    assert sum(pauses) == pytest.approx(WAIT_S)
+    assert end is failed

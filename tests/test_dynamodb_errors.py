@@ -373,10 +373,14 @@ FORKED = """
 import os, sys
 from types import SimpleNamespace
 from retrysafe import DataRecord
-from support.dynamodb_support import sync_layer
+from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from support.dynamodb_support import client_at, sync_layer
 
-url, table = sys.argv[1:]
-layer = sync_layer(SimpleNamespace(url=url), table)
+whose, url, table = sys.argv[1:]
+if whose == "given":
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(url))
+else:
+    layer = sync_layer(SimpleNamespace(url=url), table)
 def claim(key):
     layer._put_record(DataRecord(key, "INPROGRESS", 99_999_999_999, None, owner="me"))
 claim("parent")
@@ -388,11 +392,13 @@ if child:
 """
 
 
-def test_a_forked_child_speaks_on_connections_of_its_own(dynoxide, proxy_to, table):
+@pytest.mark.parametrize("whose", ["given", "the layer's"])
+def test_a_forked_child_speaks_on_connections_of_its_own(dynoxide, proxy_to, table, whose):
+    """On its parent's it would get its parent's replies, and take a claim for won that never was."""
     proxy = proxy_to(dynoxide)
     tests = __file__.rpartition("/")[0]
     program = [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {tests!r})\n{FORKED}"]
-    subprocess.run([*program, proxy.server.url, table], check=True, timeout=60)
+    subprocess.run([*program, whose, proxy.server.url, table], check=True, timeout=60)
     assert (proxy.accepted, proxy.count(b"PutItem")) == (2, 3)
 
 

@@ -131,6 +131,15 @@ def kind_of(given: object) -> str:
     return f"class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
+def connect_anew(client: Any) -> None:
+    """Let go of the connections that a forked child has inherited: two processes on one get each other's replies.
+
+    A client of boto3 opens others when it needs them. What stands in for one may do anything in `close`.
+    """
+    if any(cls.__name__ == "BaseClient" for cls in type(client).__mro__):
+        client.close()
+
+
 class Backend:
     """A client of boto3, as the layer uses it.
 

@@ -85,11 +85,18 @@ def test_a_table_with_another_key(each_dynamodb, key, sort_key):
         layer._get_record("orders#1")
 
 
-def test_a_key_that_is_too_long(each_dynamodb):
-    layer = DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client_at(each_dynamodb.url))
-    claim = DataRecord("k" * 2049, INPROGRESS, 99_999_999_999, 9_000, owner="me")
+@pytest.mark.parametrize(("sort_key", "longest"), [(None, 2048), ("sk", 1024)])
+def test_a_key_that_is_too_long(each_dynamodb, sort_key, longest):
+    client = client_at(each_dynamodb.url)
+    layer = DynamoDBPersistenceLayer(
+        new_table(each_dynamodb, "id", sort_key), boto3_client=client, sort_key_attr=sort_key
+    )
+    claim = DataRecord("k" * longest, INPROGRESS, 99_999_999_999, 9_000, owner="me")
+    layer._put_record(claim)
     with pytest.raises(IdempotencyPersistenceConfigError, match=r"2048 bytes.*key_prefix"):
-        layer._put_record(claim)
+        layer._put_record(claim.replaced(idempotency_key="k" * (longest + 1)))
+    with pytest.raises(IdempotencyPersistenceConfigError, match=r"2048 bytes.*key_prefix"):
+        layer._get_record("k" * (longest + 1))
 
 
 # --- said by the service ----------------------------------------------------------------------------------------------
@@ -302,9 +309,9 @@ def test_a_wrong_option_is_refused_when_the_layer_is_made(make, options, told):
 
 def test_a_wrong_client_is_refused_when_the_layer_is_made(dynoxide):
     resource = session().resource("dynamodb", endpoint_url=dynoxide.url)
-    with pytest.raises(IdempotencyPersistenceConfigError, match=r"resource\.meta\.client"):
+    with pytest.raises(IdempotencyPersistenceConfigError, match=r"pass boto3\.client\('dynamodb'\)"):
         DynamoDBPersistenceLayer("orders", boto3_client=resource)
-    with pytest.raises(IdempotencyPersistenceConfigError, match=r"resource\.meta\.client"):
+    with pytest.raises(IdempotencyPersistenceConfigError, match=r"pass boto3\.client\('dynamodb'\)"):
         DynamoDBPersistenceLayer("orders", boto3_client=resource.Table("orders"))
     with pytest.raises(IdempotencyPersistenceConfigError, match="is none of DynamoDB"):
         DynamoDBPersistenceLayer("orders", boto3_client=session().client("sts"))
@@ -321,6 +328,13 @@ def test_a_wrong_client_is_refused_when_the_layer_is_made(dynoxide):
                 DynamoDBPersistenceLayer("orders", boto3_client=client)
 
     asyncio.run(asynchronous())
+
+
+def test_a_client_that_a_resource_has_changed_is_found_out_by_what_the_service_says(dynoxide, table):
+    """It looks like any other, and makes other values of what it is given."""
+    client = session().resource("dynamodb", endpoint_url=dynoxide.url).meta.client
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client)
+    refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "resource", "boto3.client('dynamodb')")
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------

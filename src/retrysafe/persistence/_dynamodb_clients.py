@@ -110,9 +110,10 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
         IdempotencyPersistenceConfigError: It is not.
     """
     kind = kind_of(client)
-    # A resource's table has methods of the same names, which take other arguments.
+    # A resource's table has methods of the same names, which take other arguments; so does its `meta.client`, which
+    # cannot be told from a client as it is.
     if any(cls.__name__ == "ServiceResource" for cls in type(client).__mro__):
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is a resource: pass resource.meta.client")
+        raise IdempotencyPersistenceConfigError(f"the client {kind} is a resource: pass boto3.client('dynamodb')")
     missing = [name for name in RECORD_METHODS.values() if not callable(getattr(client, name, None))]
     if missing or isinstance(client, type):
         why = f"it has no {missing[0]}" if missing else "pass an object of it"

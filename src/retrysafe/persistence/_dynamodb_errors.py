@@ -27,6 +27,7 @@ _PERMISSIONS: Final = (
     "which needs dynamodb:PutItem, GetItem, UpdateItem and DeleteItem on it, "
     "and the use of its key where it is encrypted with one of your own"
 )
+_RESOURCE: Final = "It seems so too where the client is that of a resource: pass boto3.client('dynamodb')"
 _THROTTLED: Final = "is throttled: it, or one of its partitions, takes no more for the moment"
 _CLOCK: Final = "refuses the signature because this machine's clock is wrong; set it right"
 
@@ -42,7 +43,8 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     ),
     WRONG_KEY: (
         _Config,
-        "has another key than key_attr and sort_key_attr say, or one that is no string; layer.check() tells which",
+        "has another key than key_attr and sort_key_attr say, or one that is no string; layer.check() tells which. "
+        + _RESOURCE,
     ),
     LONG_KEY: (
         _Config,
@@ -112,7 +114,7 @@ _BY_NAME: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
 """By a class's name; the nearest one in the order of resolution counts."""
 
 _SIZES: Final = ("size has exceeded", "size to update has exceeded", "exceeded the maximum allowed size")
-_LENGTHS: Final = ("size of hashkey", "size of rangekey", "primary key values must be under")
+_LENGTHS: Final = ("size of hashkey", "size of all range keys", "size of rangekey", "primary key values must be under")
 _SCHEMAS: Final = (
     "does not match the schema",
     "missing the key",

@@ -179,6 +179,16 @@ def test_no_error_of_a_client_escapes_unmapped():
         assert str(told).startswith("the table ")
 
 
+def test_credentials_that_are_over_are_wrong_configuration_wherever_they_came_from():
+    import botocore.exceptions as raised  # noqa: PLC0415  # looked through, for what it has
+
+    for name in ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "LoginRefreshRequired", "LoginTokenLoadError"):
+        kind = getattr(raised, name)
+        told = explained(kind.__new__(kind), "the table")
+        assert type(told) is IdempotencyPersistenceConfigError, name
+        assert "check the credentials" in str(told)
+
+
 def test_every_code_in_the_table_of_errors_says_what_and_of_which_table():
     for code, (kind, told) in table_of_errors._KINDS.items():
         assert issubclass(kind, IdempotencyPersistenceLayerError | IdempotencyPersistenceConfigError), code

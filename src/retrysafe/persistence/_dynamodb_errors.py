@@ -95,6 +95,8 @@ _BY_NAME: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "NoAuthTokenError": (_Config, f"cannot be asked without a token; {_CREDENTIALS}"),
     "TokenRetrievalError": (_Config, f"cannot be asked: getting the token failed; {_CREDENTIALS}"),
     "SSOError": (_Config, f"cannot be asked: the single sign-on is over; {_CREDENTIALS}"),
+    "LoginError": (_Config, f"cannot be asked: the login gives no credentials; {_CREDENTIALS}"),
+    "RefreshWithMFAUnsupportedError": (_Config, f"cannot be asked: the role wants a second factor; {_CREDENTIALS}"),
     "ProfileNotFound": (_Config, "cannot be asked: the profile does not exist"),
     "NoRegionError": (
         _Config,

@@ -76,6 +76,22 @@ def test_where_only_outcomes_are_not_permitted_they_go_by_themselves(each_dynamo
     assert len(warnings()) == 1
 
 
+def test_a_role_that_cannot_be_assumed_for_a_moment_says_nothing_about_statements(each_dynamodb, warnings):
+    client = Client(client_at(each_dynamodb.url))
+    said = [{"Error": {"Code": "AccessDenied", "Message": "not authorized to perform: sts:AssumeRole"}}]
+
+    def ask(method, parameters):
+        if said:
+            raise ClientError(said.pop(), "AssumeRole")
+        return method(**parameters)
+
+    client.instead["batch_execute_statement"] = ask
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
+    assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
+    assert client.requests["batch_execute_statement"] == 3  # claims, outcomes, and claims
+    assert warnings() == []
+
+
 def test_a_refusal_of_each_statement_counts_as_one_of_them_all(each_dynamodb, warnings):
     client = Client(client_at(each_dynamodb.url))
     client.instead["batch_execute_statement"] = per_statement("AccessDenied", applied=False)

@@ -12,6 +12,9 @@ import boto3
 import pytest
 from aiobotocore.session import get_session
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ClientError
+from botocore.session import get_session as plain_session
 
 import retrysafe.persistence._dynamodb_errors as table_of_errors
 from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
@@ -270,6 +273,26 @@ def test_no_credentials(dynoxide):
     layer = DynamoDBPersistenceLayer("some-table", region_name="eu-central-1", endpoint_url=dynoxide.url)
     refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "some-table", "credentials")
     layer.close()
+
+
+def test_a_role_that_is_refused_and_credentials_that_are_over_as_soon_as_they_are_renewed(dynoxide, table):
+    body = {"Error": {"Code": "AccessDenied", "Message": "not authorized to perform: sts:AssumeRole"}}
+    said = [ClientError(body, "AssumeRole"), ClientError(body, "AssumeRole")]
+
+    def renewed():
+        if said:
+            raise said.pop()
+        return {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": "2020-01-01T00:00:00+00:00"}
+
+    made = plain_session()
+    over = {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": "2020-01-01T00:00:00+00:00"}
+    made._credentials = RefreshableCredentials.create_from_metadata(over, renewed, "assume-role")
+    made.set_config_variable("region", "eu-central-1")
+    client = boto3.Session(botocore_session=made).client("dynamodb", endpoint_url=dynoxide.url)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client)
+    refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "the role is refused", "sts:AssumeRole")
+    said.clear()
+    refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "have expired by this machine's clock")
 
 
 @pytest.mark.usefixtures("bare")

@@ -70,6 +70,9 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "OptInRequired": (_Config, "is in a region or service that this account has not been subscribed to"),
     "ExpiredTokenException": (_Config, "refuses the credentials because they have expired; renew them"),
     "ExpiredToken": (_Config, "refuses the credentials because they have expired; renew them"),
+    # From STS, where boto3 assumes a role before it asks.
+    "AccessDenied": (_Config, f"cannot be asked: the role is refused that boto3 is to assume; {_CREDENTIALS}"),
+    "InvalidIdentityToken": (_Config, f"cannot be asked: the identity token is refused; {_CREDENTIALS}"),
     WRONG_CLOCK: (_Config, _CLOCK),
     "RequestExpired": (_Config, _CLOCK),
     "RequestTimeTooSkewed": (_Config, _CLOCK),
@@ -124,6 +127,7 @@ _SCHEMAS: Final = (
     "conditions on the keys is invalid",
     "type mismatch for key",
 )
+_EXPIRED: Final = "credentials are still expired"
 _SKEWS: Final = ("signature expired", "signature not yet current")
 
 
@@ -166,6 +170,8 @@ def explained(error: Exception, where: str) -> Exception:
         if cls.__name__ in _BY_NAME:
             kind, what = _BY_NAME[cls.__name__]
             return kind(f"{where} {what}", str(error))
+    if _EXPIRED in str(error):  # a RuntimeError
+        return _Config(f"{where} cannot be asked: the credentials have expired by this machine's clock", str(error))
     return IdempotencyPersistenceLayerError(f"{where} cannot be asked", f"{type(error).__name__}: {error}")
 
 

@@ -100,10 +100,8 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
         import asyncio  # noqa: PLC0415  # see the module's first lines
 
         context = contextvars.copy_context()
-        work = asyncio.get_running_loop().run_in_executor(
-            workers.executor(), lambda: context.run(method, *args, **kwargs)
-        )
-        return await _to_its_end(work)
+        loop = asyncio.get_running_loop()
+        return await _to_its_end(loop.run_in_executor(workers.executor(), lambda: context.run(method, *args, **kwargs)))
 
 
 class _Workers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import pytest
@@ -74,6 +75,22 @@ def test_where_only_outcomes_are_not_permitted_they_go_by_themselves(each_dynamo
     assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
     assert client.requests["batch_execute_statement"] == 2
     assert len(warnings()) == 1
+
+
+def test_a_role_that_cannot_be_assumed_for_a_moment_says_nothing_about_statements(each_dynamodb, warnings):
+    client = Client(client_at(each_dynamodb.url))
+    said = [{"Error": {"Code": "AccessDenied", "Message": "not authorized to perform: sts:AssumeRole"}}]
+
+    def ask(method, parameters):
+        if said:
+            raise ClientError(said.pop(), "AssumeRole")
+        return method(**parameters)
+
+    client.instead["batch_execute_statement"] = ask
+    shop = Shop(DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client))
+    assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
+    assert client.requests["batch_execute_statement"] == 3  # claims, outcomes, and claims
+    assert warnings() == []
 
 
 def test_a_refusal_of_each_statement_counts_as_one_of_them_all(each_dynamodb, warnings):
@@ -234,6 +251,39 @@ def test_a_client_that_tries_once_finds_out_for_each_what_became_of_a_lost_reque
     assert shop.charge(orders("order", 20), orders("order", 20)) == [["returned"] * 20, ["replayed"] * 20]
     struck.wait()
     assert len(shop.runs) == 20
+
+
+@pytest.mark.parametrize("operation", ["renew", "update", "delete"])
+def test_what_a_run_owes_stands_behind_no_claims(dynoxide, operation):
+    """Those of batches that are throttled would keep the threads until its lease is over."""
+    client, gate, claims = Client(client_at(dynoxide.url)), threading.Event(), []
+    layer = DynamoDBPersistenceLayer(new_table(dynoxide), boto3_client=client, clock=ManualClock())
+    now_ms = layer.clock.now_ms()
+    mine = [claim(f"mine {number}", now_ms) for number in range(3)]
+    assert layer._for_each("put", mine) == [None] * 3
+
+    def wait(method, parameters):
+        assert gate.wait(60)
+        return method(**parameters)
+
+    def throttled(_method, parameters):
+        error = {"Error": {"Code": "ThrottlingError", "Message": "no"}}
+        return {"Responses": [error for _ in parameters["Statements"]], "ResponseMetadata": {}}
+
+    others = [claim(f"order {number}", now_ms) for number in range(100)]
+    client.instead = {"batch_execute_statement": throttled, "put_item": wait}
+    claiming = threading.Thread(target=lambda: claims.extend(layer._for_each("put", others)))
+    claiming.start()
+    while client.requests.get("put_item", 0) < 32:
+        time.sleep(0.001)
+    del client.instead["put_item"]
+    records = [outcome(each) for each in mine] if operation == "update" else mine
+    assert layer._for_each(operation, records) == [None] * 3
+    assert claims == []
+    gate.set()
+    claiming.join()
+    assert claims == [None] * 100
+    layer.close()
 
 
 # --- clocks -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ import boto3
 import pytest
 from aiobotocore.session import get_session
 from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ClientError
+from botocore.session import get_session as plain_session
 
 import retrysafe.persistence._dynamodb_errors as table_of_errors
 from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
@@ -85,11 +88,18 @@ def test_a_table_with_another_key(each_dynamodb, key, sort_key):
         layer._get_record("orders#1")
 
 
-def test_a_key_that_is_too_long(each_dynamodb):
-    layer = DynamoDBPersistenceLayer(new_table(each_dynamodb), boto3_client=client_at(each_dynamodb.url))
-    claim = DataRecord("k" * 2049, INPROGRESS, 99_999_999_999, 9_000, owner="me")
+@pytest.mark.parametrize(("sort_key", "longest"), [(None, 2048), ("sk", 1024)])
+def test_a_key_that_is_too_long(each_dynamodb, sort_key, longest):
+    client = client_at(each_dynamodb.url)
+    layer = DynamoDBPersistenceLayer(
+        new_table(each_dynamodb, "id", sort_key), boto3_client=client, sort_key_attr=sort_key
+    )
+    claim = DataRecord("k" * longest, INPROGRESS, 99_999_999_999, 9_000, owner="me")
+    layer._put_record(claim)
     with pytest.raises(IdempotencyPersistenceConfigError, match=r"2048 bytes.*key_prefix"):
-        layer._put_record(claim)
+        layer._put_record(claim.replaced(idempotency_key="k" * (longest + 1)))
+    with pytest.raises(IdempotencyPersistenceConfigError, match=r"2048 bytes.*key_prefix"):
+        layer._get_record("k" * (longest + 1))
 
 
 # --- said by the service ----------------------------------------------------------------------------------------------
@@ -170,6 +180,17 @@ def test_no_error_of_a_client_escapes_unmapped():
         told = explained(kind.__new__(kind), "the table")
         assert isinstance(told, IdempotencyPersistenceLayerError | IdempotencyPersistenceConfigError)
         assert str(told).startswith("the table ")
+
+
+def test_credentials_that_are_over_are_wrong_configuration_wherever_they_came_from():
+    import botocore.exceptions as raised  # noqa: PLC0415  # looked through, for what it has
+
+    names = ("UnauthorizedSSOTokenError", "SSOTokenLoadError", "LoginRefreshRequired", "LoginTokenLoadError")
+    for name in set(names) & set(vars(raised)):  # older versions know no logins
+        kind = getattr(raised, name)
+        told = explained(kind.__new__(kind), "the table")
+        assert type(told) is IdempotencyPersistenceConfigError, name
+        assert "check the credentials" in str(told)
 
 
 def test_every_code_in_the_table_of_errors_says_what_and_of_which_table():
@@ -254,6 +275,26 @@ def test_no_credentials(dynoxide):
     layer.close()
 
 
+def test_a_role_that_is_refused_and_credentials_that_are_over_as_soon_as_they_are_renewed(dynoxide, table):
+    body = {"Error": {"Code": "AccessDenied", "Message": "not authorized to perform: sts:AssumeRole"}}
+    said = [ClientError(body, "AssumeRole"), ClientError(body, "AssumeRole")]
+
+    def renewed():
+        if said:
+            raise said.pop()
+        return {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": "2020-01-01T00:00:00+00:00"}
+
+    made = plain_session()
+    over = {"access_key": "a", "secret_key": "b", "token": "c", "expiry_time": "2020-01-01T00:00:00+00:00"}
+    made._credentials = RefreshableCredentials.create_from_metadata(over, renewed, "assume-role")
+    made.set_config_variable("region", "eu-central-1")
+    client = boto3.Session(botocore_session=made).client("dynamodb", endpoint_url=dynoxide.url)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client)
+    refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "the role is refused", "sts:AssumeRole")
+    said.clear()
+    refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "have expired by this machine's clock")
+
+
 @pytest.mark.usefixtures("bare")
 def test_an_asynchronous_layer_without_region_or_credentials(dynoxide):
     async def call(**options):
@@ -302,9 +343,9 @@ def test_a_wrong_option_is_refused_when_the_layer_is_made(make, options, told):
 
 def test_a_wrong_client_is_refused_when_the_layer_is_made(dynoxide):
     resource = session().resource("dynamodb", endpoint_url=dynoxide.url)
-    with pytest.raises(IdempotencyPersistenceConfigError, match=r"resource\.meta\.client"):
+    with pytest.raises(IdempotencyPersistenceConfigError, match=r"pass boto3\.client\('dynamodb'\)"):
         DynamoDBPersistenceLayer("orders", boto3_client=resource)
-    with pytest.raises(IdempotencyPersistenceConfigError, match=r"resource\.meta\.client"):
+    with pytest.raises(IdempotencyPersistenceConfigError, match=r"pass boto3\.client\('dynamodb'\)"):
         DynamoDBPersistenceLayer("orders", boto3_client=resource.Table("orders"))
     with pytest.raises(IdempotencyPersistenceConfigError, match="is none of DynamoDB"):
         DynamoDBPersistenceLayer("orders", boto3_client=session().client("sts"))
@@ -321,6 +362,13 @@ def test_a_wrong_client_is_refused_when_the_layer_is_made(dynoxide):
                 DynamoDBPersistenceLayer("orders", boto3_client=client)
 
     asyncio.run(asynchronous())
+
+
+def test_a_client_that_a_resource_has_changed_is_found_out_by_what_the_service_says(dynoxide, table):
+    """It looks like any other, and makes other values of what it is given."""
+    client = session().resource("dynamodb", endpoint_url=dynoxide.url).meta.client
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client)
+    refused_before_it_runs(layer, IdempotencyPersistenceConfigError, "resource", "boto3.client('dynamodb')")
 
 
 # --- clients ----------------------------------------------------------------------------------------------------------
@@ -373,10 +421,14 @@ FORKED = """
 import os, sys
 from types import SimpleNamespace
 from retrysafe import DataRecord
-from support.dynamodb_support import sync_layer
+from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from support.dynamodb_support import client_at, sync_layer
 
-url, table = sys.argv[1:]
-layer = sync_layer(SimpleNamespace(url=url), table)
+whose, url, table = sys.argv[1:]
+if whose == "given":
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client_at(url))
+else:
+    layer = sync_layer(SimpleNamespace(url=url), table)
 def claim(key):
     layer._put_record(DataRecord(key, "INPROGRESS", 99_999_999_999, None, owner="me"))
 claim("parent")
@@ -388,11 +440,13 @@ if child:
 """
 
 
-def test_a_forked_child_speaks_on_connections_of_its_own(dynoxide, proxy_to, table):
+@pytest.mark.parametrize("whose", ["given", "the layer's"])
+def test_a_forked_child_speaks_on_connections_of_its_own(dynoxide, proxy_to, table, whose):
+    """On its parent's it would get its parent's replies, and take a claim for won that never was."""
     proxy = proxy_to(dynoxide)
     tests = __file__.rpartition("/")[0]
     program = [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {tests!r})\n{FORKED}"]
-    subprocess.run([*program, proxy.server.url, table], check=True, timeout=60)
+    subprocess.run([*program, whose, proxy.server.url, table], check=True, timeout=60)
     assert (proxy.accepted, proxy.count(b"PutItem")) == (2, 3)
 
 

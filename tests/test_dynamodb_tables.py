@@ -77,6 +77,54 @@ def test_a_table_that_is_anothers_is_left(dynoxide):
         layer_on(dynoxide, name, key_attr="pk", sort_key_attr="sk").create_table()
 
 
+def test_a_table_may_be_made_by_several_at_the_same_time(dynamodb_local):
+    """As by workers that all make sure of it when they start: one switches time to live on, and no other fails."""
+    layer = layer_on(dynamodb_local, new_table(dynamodb_local))
+    backend = layer._settings.open()[0]
+    making = layer._settings.tables.create()
+    request = next(making)
+    while request.operation != "UpdateTimeToLive":
+        request = making.send(backend.run(request))
+    layer_on(dynamodb_local, layer.table_name).create_table()
+    reply = backend.run(request)
+    assert reply["Error"]["Code"] == "ValidationException"
+    with pytest.raises(StopIteration):
+        making.send(backend.run(making.send(reply)))
+    assert layer.check() == []
+
+
+def test_what_cannot_be_switched_on_is_said(service):
+    layer = layer_on(service, new_table(service.server))
+    service.refuse("UpdateTimeToLive", "ValidationException", "not for this table", times=2)
+    with pytest.raises(IdempotencyPersistenceLayerError, match="not for this table"):
+        layer.create_table()
+    layer.create_table()
+    assert layer.check() == []
+
+
+def test_a_strongly_consistent_global_table_is_left_without_the_time_to_live_that_it_cannot_have(dynoxide):
+    layer = layer_on(dynoxide, new_table(dynoxide))
+    backend = layer._settings.open()[0]
+    strong = {"Replicas": [{"RegionName": "us-east-1"}], "MultiRegionConsistency": "STRONG"}
+
+    def told(steps):
+        """What the steps come to, where the table is such a one."""
+        request = next(steps)
+        try:
+            while True:
+                reply = backend.run(request)
+                reply.get("Table", {}).update(strong)
+                request = steps.send(reply)
+        except StopIteration as stop:
+            return stop.value
+
+    told(layer._settings.tables.create())
+    (finding,) = told(layer._settings.tables.check())
+    assert finding.code == "ttl-off"
+    assert "delete by 'expiration' yourself" in finding.message
+    assert codes(layer) == ["ttl-off"]
+
+
 def test_a_table_takes_a_moment_to_come_up(service, monkeypatch):
     monkeypatch.setattr("retrysafe.persistence._dynamodb_tables._PAUSE_SECONDS", 0.001)
     service.refuse("DescribeTable", "ResourceNotFoundException", times=3)

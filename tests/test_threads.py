@@ -155,6 +155,43 @@ def test_calls_run_side_by_side_up_to_the_limit():
     assert len(threads) == 2
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_run_owes_stands_behind_no_claims(together):
+    """Nor a renewal behind outcomes: it would come when the lease is over, and another would run beside it."""
+
+    class Renewable(Gated):
+        def _update_record(self, data_record):
+            if data_record.owner == "slow":
+                self._put_record(data_record)
+            self.called("update")
+
+        def _renew_record(self, data_record):
+            self.called("renew")
+
+    wrapped = Renewable()
+    adapter = ThreadedPersistenceLayer(wrapped, max_threads=2)
+
+    async def main():
+        claims = [asyncio.create_task(adapter._put_record(claim())) for _ in range(9)]
+        await started(wrapped, calls=2)
+        if together:
+            for operation in ("update", "delete", "renew"):
+                assert await adapter._for_each(operation, [claim()]) == [None]
+        else:
+            await adapter._update_record(completed())
+            await adapter._delete_record(claim())
+            await adapter._renew_record(claim())
+        outcomes = [asyncio.create_task(adapter._update_record(claim(owner="slow"))) for _ in range(9)]
+        await started(wrapped, calls=2)
+        await adapter._renew_record(claim())
+        wrapped.gate.set()
+        await asyncio.gather(*claims, *outcomes)
+        await adapter.close()
+
+    asyncio.run(main())
+    assert [name for name, _ in wrapped.calls[:4]] == ["update", "delete", "renew", "renew"]
+
+
 class TestCancellation:
     def cancelled(self, wrapped, owner="a", times=1):
         """Cancel a claim under way; what happened, in order."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from retrysafe.persistence._dynamodb_commands import Command
+    from retrysafe.persistence.many import Operation
 
 RECORD_METHODS: Final = {
     "PutItem": "put_item",
@@ -37,7 +38,8 @@ DEFAULTS: Final[dict[str, Any]] = {
     # Without `mode`: that is the user's to set for the process. As boto3 is shipped, the pauses before the tries
     # come to 1.6 s at most, so that a claim that was throttled still has its lease before it.
     "retries": {"total_max_attempts": 6},
-    "max_pool_connections": 50,
+    # For as many threads as `Backend` may have under way, and some of the application's own.
+    "max_pool_connections": 100,
     "tcp_keepalive": True,
     # The requests are ours, and right.
     "parameter_validation": False,
@@ -110,9 +112,10 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
         IdempotencyPersistenceConfigError: It is not.
     """
     kind = kind_of(client)
-    # A resource's table has methods of the same names, which take other arguments.
+    # A resource's table has methods of the same names, which take other arguments; so does its `meta.client`, which
+    # cannot be told from a client as it is.
     if any(cls.__name__ == "ServiceResource" for cls in type(client).__mro__):
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is a resource: pass resource.meta.client")
+        raise IdempotencyPersistenceConfigError(f"the client {kind} is a resource: pass boto3.client('dynamodb')")
     missing = [name for name in RECORD_METHODS.values() if not callable(getattr(client, name, None))]
     if missing or isinstance(client, type):
         why = f"it has no {missing[0]}" if missing else "pass an object of it"
@@ -131,6 +134,15 @@ def kind_of(given: object) -> str:
     return f"class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
+def connect_anew(client: Any) -> None:
+    """Let go of the connections that a forked child has inherited: two processes on one get each other's replies.
+
+    A client of boto3 opens others when it needs them. What stands in for one may do anything in `close`.
+    """
+    if any(cls.__name__ == "BaseClient" for cls in type(client).__mro__):
+        client.close()
+
+
 class Backend:
     """A client of boto3, as the layer uses it.
 
@@ -140,16 +152,16 @@ class Backend:
 
     Attributes:
         client: The client.
-        threads: What sends many requests at the same time: no more than the client has connections for.
     """
 
-    __slots__ = ("_methods", "client", "threads", "where")
+    __slots__ = ("_claims", "_methods", "_owed", "_renewals", "client", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
         self.client = client
         connections = getattr(getattr(getattr(client, "meta", None), "config", None), "max_pool_connections", AT_ONCE)
         # What stands in for a client in a user's tests says anything.
-        self.threads = Threads(min(AT_ONCE, connections) if isinstance(connections, int) else AT_ONCE)
+        most = min(AT_ONCE, connections) if isinstance(connections, int) else AT_ONCE
+        self._claims, self._owed, self._renewals = Threads(most), Threads(most), Threads(max(1, most // 4))
         self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
         self._methods |= {
             operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)
@@ -159,6 +171,21 @@ class Backend:
     def has(self, operation: str) -> bool:
         """Whether the client has the operation."""
         return operation in self._methods
+
+    def threads_for(self, operation: Operation) -> Threads:
+        """What sends many requests at the same time; each of these no more than the client has connections for.
+
+        What a run owes stands behind no claims, and a renewal behind nothing else: while a table throttles, claims may
+        keep threads for longer than a lease lasts.
+        """
+        if operation == "renew":
+            return self._renewals
+        return self._owed if operation in ("update", "delete") else self._claims
+
+    def close_threads(self) -> None:
+        """Let them end when they have nothing more to do."""
+        for threads in (self._claims, self._owed, self._renewals):
+            threads.close()
 
     def run(self, command: Command) -> Any:
         """Carry out a request: the reply, or the refusal that the command expects. Raises this library's errors."""

@@ -27,6 +27,7 @@ _PERMISSIONS: Final = (
     "which needs dynamodb:PutItem, GetItem, UpdateItem and DeleteItem on it, "
     "and the use of its key where it is encrypted with one of your own"
 )
+_RESOURCE: Final = "It seems so too where the client is that of a resource: pass boto3.client('dynamodb')"
 _THROTTLED: Final = "is throttled: it, or one of its partitions, takes no more for the moment"
 _CLOCK: Final = "refuses the signature because this machine's clock is wrong; set it right"
 
@@ -42,7 +43,8 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     ),
     WRONG_KEY: (
         _Config,
-        "has another key than key_attr and sort_key_attr say, or one that is no string; layer.check() tells which",
+        "has another key than key_attr and sort_key_attr say, or one that is no string; layer.check() tells which. "
+        + _RESOURCE,
     ),
     LONG_KEY: (
         _Config,
@@ -68,6 +70,9 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "OptInRequired": (_Config, "is in a region or service that this account has not been subscribed to"),
     "ExpiredTokenException": (_Config, "refuses the credentials because they have expired; renew them"),
     "ExpiredToken": (_Config, "refuses the credentials because they have expired; renew them"),
+    # From STS, where boto3 assumes a role before it asks.
+    "AccessDenied": (_Config, f"cannot be asked: the role is refused that boto3 is to assume; {_CREDENTIALS}"),
+    "InvalidIdentityToken": (_Config, f"cannot be asked: the identity token is refused; {_CREDENTIALS}"),
     WRONG_CLOCK: (_Config, _CLOCK),
     "RequestExpired": (_Config, _CLOCK),
     "RequestTimeTooSkewed": (_Config, _CLOCK),
@@ -93,6 +98,8 @@ _BY_NAME: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "NoAuthTokenError": (_Config, f"cannot be asked without a token; {_CREDENTIALS}"),
     "TokenRetrievalError": (_Config, f"cannot be asked: getting the token failed; {_CREDENTIALS}"),
     "SSOError": (_Config, f"cannot be asked: the single sign-on is over; {_CREDENTIALS}"),
+    "LoginError": (_Config, f"cannot be asked: the login gives no credentials; {_CREDENTIALS}"),
+    "RefreshWithMFAUnsupportedError": (_Config, f"cannot be asked: the role wants a second factor; {_CREDENTIALS}"),
     "ProfileNotFound": (_Config, "cannot be asked: the profile does not exist"),
     "NoRegionError": (
         _Config,
@@ -112,7 +119,7 @@ _BY_NAME: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
 """By a class's name; the nearest one in the order of resolution counts."""
 
 _SIZES: Final = ("size has exceeded", "size to update has exceeded", "exceeded the maximum allowed size")
-_LENGTHS: Final = ("size of hashkey", "size of rangekey", "primary key values must be under")
+_LENGTHS: Final = ("size of hashkey", "size of all range keys", "size of rangekey", "primary key values must be under")
 _SCHEMAS: Final = (
     "does not match the schema",
     "missing the key",
@@ -120,6 +127,7 @@ _SCHEMAS: Final = (
     "conditions on the keys is invalid",
     "type mismatch for key",
 )
+_EXPIRED: Final = "credentials are still expired"
 _SKEWS: Final = ("signature expired", "signature not yet current")
 
 
@@ -162,6 +170,8 @@ def explained(error: Exception, where: str) -> Exception:
         if cls.__name__ in _BY_NAME:
             kind, what = _BY_NAME[cls.__name__]
             return kind(f"{where} {what}", str(error))
+    if _EXPIRED in str(error):  # a RuntimeError
+        return _Config(f"{where} cannot be asked: the credentials have expired by this machine's clock", str(error))
     return IdempotencyPersistenceLayerError(f"{where} cannot be asked", f"{type(error).__name__}: {error}")
 
 

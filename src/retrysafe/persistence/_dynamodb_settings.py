@@ -7,7 +7,15 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
-from retrysafe.persistence._dynamodb_clients import AsyncBackend, Backend, Place, check_client, kind_of, where
+from retrysafe.persistence._dynamodb_clients import (
+    AsyncBackend,
+    Backend,
+    Place,
+    check_client,
+    connect_anew,
+    kind_of,
+    where,
+)
 from retrysafe.persistence._dynamodb_commands import Commands
 from retrysafe.persistence._dynamodb_errors import explained
 from retrysafe.persistence._dynamodb_items import PACKED, Items
@@ -34,7 +42,7 @@ class Settings:
         IdempotencyPersistenceConfigError: An argument is wrong.
     """
 
-    __slots__ = ("_many", "_place", "client", "items", "steps", "table_name", "tables", "time")
+    __slots__ = ("_client_pid", "_many", "_place", "client", "items", "steps", "table_name", "tables", "time")
 
     def __init__(
         self,
@@ -68,6 +76,7 @@ class Settings:
         self.time = ServiceTime(clock, clock_skew_limit_seconds)
         self._name(table_name)
         self.client = client
+        self._client_pid = os.getpid()
         self._place = Place(session, config, region_name, endpoint_url)
 
     def _name(self, table_name: str) -> None:
@@ -85,6 +94,7 @@ class Settings:
         """Another client from now on; for the synchronous layer."""
         check_client(client, asynchronous=False)
         self.client = client
+        self._client_pid = os.getpid()
 
     @property
     def many(self) -> ManySteps:
@@ -101,6 +111,9 @@ class Settings:
         """The backend over the client given, or over one that is opened now; and what closes the latter."""
         _check_table(self.table_name)
         if self.client is not None:
+            if self._client_pid != os.getpid():
+                self._client_pid = os.getpid()
+                connect_anew(self.client)
             return Backend(self.client, self.table_name), _leave
         try:
             client, close = self._place.open()

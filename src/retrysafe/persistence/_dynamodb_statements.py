@@ -40,9 +40,10 @@ LARGEST_TOGETHER: Final = 32_768
 
 DUPLICATE: Final = "DuplicateItem"
 DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException"})
+"""Of a statement, and of a request. To a request, STS says `AccessDenied` where boto3 cannot assume its role."""
 _UNKNOWN: Final = frozenset({"UnknownOperation", "UnknownOperationException", "NotImplemented"})
 _MALFORMED: Final = "well formed"
-_EXPECTED: Final = DENIED | _UNKNOWN | {"ValidationException"}
+_EXPECTED: Final = _UNKNOWN | {"AccessDeniedException", "ValidationException"}
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 _PLAIN_TABLE: Final = re.compile(r"[A-Za-z0-9_.-]+")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MISSING: Final = "ResourceNotFoundException"
 _EXISTS: Final = "ResourceInUseException"
 _DENIED: Final = "AccessDeniedException"
+_INVALID: Final = "ValidationException"
 _LOOKED: Final = frozenset({_MISSING, _DENIED})
 
 # How often to look whether a table has come up, and at what distance: for a minute.
@@ -81,15 +82,16 @@ class TableSteps:
                 ),
             ]
         found = self._clock()
+        table: dict[str, Any] = described.get("Table", {})
         if code_of(described) == _DENIED:
             found.append(_not_permitted("DescribeTable", "status and key"))
         else:
-            found += self._looked_at(described["Table"])
+            found += self._looked_at(table)
         described = yield from self._sent("DescribeTimeToLive", _LOOKED)
         if code_of(described) == _DENIED:
             found.append(_not_permitted("DescribeTimeToLive", "removal of what is over"))
         elif not code_of(described):
-            found += self._time_to_live(described["TimeToLiveDescription"])
+            found += self._time_to_live(described["TimeToLiveDescription"], is_strong=_is_strong(table))
         return found
 
     def create(self) -> Steps[None]:
@@ -113,18 +115,34 @@ class TableSteps:
             frozenset({_EXISTS}),
         )
         table = yield from self._active()
-        wrong = self._wrong_key(table)
+        self._refuse(self._wrong_key(table))
+        if _is_strong(table) or (yield from self._ends_by_itself()):
+            return
+        expires = {"Enabled": True, "AttributeName": self._items.names.expiry}
+        switch = {"TableName": self._table, "TimeToLiveSpecification": expires}
+        switched = yield Command("UpdateTimeToLive", switch, frozenset({_INVALID, _EXISTS}))
+        # Whoever makes the table at the same time may have switched it on meanwhile, which is refused a second time.
+        if code_of(switched) and not (yield from self._ends_by_itself()):
+            yield Command("UpdateTimeToLive", switch)
+
+    def _ends_by_itself(self) -> Steps[bool]:
+        """Whether time to live is on.
+
+        Raises:
+            IdempotencyPersistenceConfigError: It looks at another attribute.
+        """
         described = yield Command("DescribeTimeToLive", {"TableName": self._table})
         description = described["TimeToLiveDescription"]
-        if wrong is None and description["TimeToLiveStatus"] not in _TTL_OFF:
-            wrong = next(iter(self._time_to_live(description)), None)
+        if description["TimeToLiveStatus"] in _TTL_OFF:
+            return False
+        self._refuse(next(iter(self._time_to_live(description)), None))
+        return True
+
+    def _refuse(self, wrong: DynamoDBFinding | None) -> None:
         if wrong is not None:
             raise IdempotencyPersistenceConfigError(
                 f"the table {self._table!r} is there and is another's", wrong.message
             )
-        if description["TimeToLiveStatus"] in _TTL_OFF:
-            expires = {"Enabled": True, "AttributeName": self._items.names.expiry}
-            yield Command("UpdateTimeToLive", {"TableName": self._table, "TimeToLiveSpecification": expires})
 
     def _active(self) -> Steps[dict[str, Any]]:
         """The table, once it has come up."""
@@ -162,7 +180,7 @@ class TableSteps:
         wrong_key = self._wrong_key(table)
         if wrong_key is not None:
             found.append(wrong_key)
-        if table.get("Replicas") and table.get("MultiRegionConsistency") != "STRONG":
+        if table.get("Replicas") and not _is_strong(table):
             found.append(
                 DynamoDBFinding(
                     "several-regions",
@@ -189,14 +207,17 @@ class TableSteps:
         key = [(self._items.key_attr, "HASH")]
         return key if self._items.sort_key_attr is None else [*key, (self._items.sort_key_attr, "RANGE")]
 
-    def _time_to_live(self, description: dict[str, Any]) -> list[DynamoDBFinding]:
+    def _time_to_live(self, description: dict[str, Any], *, is_strong: bool = False) -> list[DynamoDBFinding]:
         wanted = self._items.names.expiry
         if description["TimeToLiveStatus"] in _TTL_OFF:
+            remedy = f"switch it on for {wanted!r}, as layer.create_table() does"
+            if is_strong:
+                remedy = f"a table of multi-Region strong consistency has none, so delete by {wanted!r} yourself"
             return [
                 DynamoDBFinding(
                     "ttl-off",
                     "time to live is off, so records stay (and cost) for ever, though they count as gone when their "
-                    f"window is over: switch it on for {wanted!r}, as layer.create_table() does",
+                    f"window is over: {remedy}",
                 )
             ]
         standing = description.get("AttributeName")
@@ -209,6 +230,14 @@ class TableSteps:
                 "or too early",
             )
         ]
+
+
+def _is_strong(table: dict[str, Any]) -> bool:
+    """Whether it is strongly consistent over several regions; AWS gives such a table no time to live.
+
+    Source: https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/V2globaltables_HowItWorks.html
+    """
+    return table.get("MultiRegionConsistency") == "STRONG"
 
 
 def _not_permitted(operation: str, what: str) -> DynamoDBFinding:

@@ -137,11 +137,14 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
 
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = self._backend()
-        rounds = self._settings.many.for_each(operation, arguments, backend.has)
+        rounds, threads = (
+            self._settings.many.for_each(operation, arguments, backend.has),
+            backend.threads_for(operation),
+        )
         outcomes = None
         try:
             while True:
-                outcomes = backend.threads.outcomes(self._carry_out, rounds.send(outcomes))  # type: ignore[arg-type]  # None begins
+                outcomes = threads.outcomes(self._carry_out, rounds.send(outcomes))  # type: ignore[arg-type]  # None begins
         except StopIteration as stop:
             return list(stop.value)
 
@@ -195,7 +198,7 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         with self._opening:
             opened, self._opened = self._opened, None
         if opened is not None and opened[2] == os.getpid():
-            opened[0].threads.close()
+            opened[0].close_threads()
             opened[1]()
 
     def _carry_out(self, steps: Steps[T]) -> T:

@@ -1,8 +1,10 @@
 """Worker threads: lets asynchronous callers use any synchronous layer, without blocking their event loop.
 
 The threads are the layer's own, as in the loop's default executor a renewal could stand behind an
-application's long jobs until its lease is over. asyncio is imported by the first call, as other layers'
-modules import this one for synchronous callers too.
+application's long jobs until its lease is over. So it could behind claims: those of a thousand tasks, of
+which each is tried again and again while a table throttles. What a run owes has threads of its own
+therefore, and renewals have others again. asyncio is imported by the first call, as other layers' modules
+import this one for synchronous callers too.
 """
 
 # The contract's methods are called by whoever drives a layer; their underscore only keeps users away.
@@ -39,15 +41,16 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
 
     Args:
         layer: The synchronous layer. Closing this one closes it.
-        max_threads: How many calls may be under way at once; further ones queue.
+        max_threads: How many claims and looks may be under way at once; further ones queue. So many outcomes and
+            releases may be beside them, and a quarter as many renewals.
     """
 
     def __init__(self, layer: BasePersistenceLayer, *, max_threads: int = 32) -> None:
         super().__init__(clock=layer.clock)
         self._layer = layer
-        self._max_threads = max_threads
-        self._executor: ThreadPoolExecutor | None = None
-        self._executor_pid = 0
+        self._claims = _Workers(max_threads)
+        self._owed = _Workers(max_threads)
+        self._renewals = _Workers(max(1, max_threads // 4))
 
     @property
     def reachable_by_others(self) -> bool:  # type: ignore[override]  # not the class knows, but the object
@@ -66,41 +69,70 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
         await self._call(self._layer._put_record, data_record)
 
     async def _update_record(self, data_record: DataRecord) -> None:
-        await self._call(self._layer._update_record, data_record)
+        await self._call_in(self._owed, self._layer._update_record, data_record)
 
     async def _delete_record(self, data_record: DataRecord) -> None:
-        await self._call(self._layer._delete_record, data_record)
+        await self._call_in(self._owed, self._layer._delete_record, data_record)
 
     async def _renew_record(self, data_record: DataRecord) -> None:
-        await self._call(self._layer._renew_record, data_record)
+        await self._call_in(self._renewals, self._layer._renew_record, data_record)
 
     async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
-        return await self._call(form_for_many(self._layer, operation, one_by_one), operation, arguments)
+        workers = self._claims
+        if operation in ("update", "delete"):
+            workers = self._owed
+        elif operation == "renew":
+            workers = self._renewals
+        return await self._call_in(workers, form_for_many(self._layer, operation, one_by_one), operation, arguments)
 
     async def close(self) -> None:
         """Close the wrapped layer, and let the threads end."""
         await self._call(self._layer.close)
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
-            self._executor = None
+        for workers in (self._claims, self._owed, self._renewals):
+            workers.close()
 
     async def _call(self, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await self._call_in(self._claims, method, *args, **kwargs)
+
+    async def _call_in(self, workers: _Workers, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         if not self._layer.blocking:
             return method(*args, **kwargs)
         import asyncio  # noqa: PLC0415  # see the module's first lines
 
         context = contextvars.copy_context()
-        work = asyncio.get_running_loop().run_in_executor(self._threads(), lambda: context.run(method, *args, **kwargs))
-        return await _to_its_end(work)
+        loop = asyncio.get_running_loop()
+        return await _to_its_end(loop.run_in_executor(workers.executor(), lambda: context.run(method, *args, **kwargs)))
 
-    def _threads(self) -> ThreadPoolExecutor:
+
+class _Workers:
+    """Threads that are started when they are needed.
+
+    Args:
+        most: How many.
+    """
+
+    __slots__ = ("_executor", "_most", "_pid")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._executor: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def executor(self) -> ThreadPoolExecutor:
+        """What hands work to them."""
         # A forked child has none of its parent's threads, though the executor counts on them.
-        if self._executor is None or self._executor_pid != os.getpid():
+        if self._executor is None or self._pid != os.getpid():
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # see the module's first lines
 
-            self._executor = ThreadPoolExecutor(self._max_threads, thread_name_prefix="retrysafe")
-            self._executor_pid = os.getpid()
+            self._executor = ThreadPoolExecutor(self._most, thread_name_prefix="retrysafe")
+            self._pid = os.getpid()
         return self._executor
+
+    def close(self) -> None:
+        """Let them end."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
 
 
 async def _to_its_end(work: asyncio.Future[_T]) -> _T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import glide_sync
 import pytest
@@ -193,6 +194,29 @@ def test_refusals_are_told_alike_through_any_client(start, setting, kind, messag
         with pytest.raises(kind, match=f"the cache at {server.host}:{server.port} .*{message}"):
             function(1)
         client.close()
+
+
+def test_a_single_connection_that_threads_would_share_unguarded_is_refused(redis_70):
+    with (
+        valkey.Valkey(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client,
+        pytest.raises(IdempotencyPersistenceConfigError, match="client=Valkey has single_connection_client=True"),
+    ):
+        CachePersistenceLayer(client=client)
+
+
+def test_one_that_is_guarded_gives_each_thread_its_own_answers(redis_70):
+    redis_70.command("FLUSHALL")
+    with redis.Redis(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client:
+        ran = []
+
+        @idempotent_function(persistence_store=CachePersistenceLayer(client=client), key_prefix="p")
+        def pay(order):
+            ran.append(order)
+            return f"receipt {order}"
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(pay, range(200))) == [f"receipt {order}" for order in range(200)]
+        assert sorted(ran) == list(range(200))
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

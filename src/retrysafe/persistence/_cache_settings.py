@@ -109,6 +109,7 @@ class Settings:
             kind = kind_of(client)
             if (is_async := is_async_client(client)) not in (None, asynchronous):
                 raise wrong_colour(client, asynchronous=is_async is True)
+            _check_threads(client, asynchronous=asynchronous)
             if kind == "plain":
                 self.steps = _plain_steps(client, names, clock, min_replicas)
         self.options = Options(
@@ -145,6 +146,20 @@ def _plain_steps(client: Any, names: AttributeNames, clock: Clock, min_replicas:
         raise IdempotencyPersistenceConfigError(f"min_replicas={min_replicas!r}: client={kind} cannot wait for any")
     warn(f"client={kind} has only get, set and delete: {CANNOT_KEEP}")
     return PlainSteps(names, clock)
+
+
+def _check_threads(client: Any, *, asynchronous: bool) -> None:
+    """A client whose threads share one connection unguarded hands out strangers' replies, another order's answer too.
+
+    Heartbeats are a second thread to every call.
+    """
+    if asynchronous or getattr(client, "connection", None) is None or hasattr(client, "single_connection_lock"):
+        return  # redis-py has that lock
+    if can_open(client):
+        raise IdempotencyPersistenceConfigError(
+            f"client={type(client).__name__} has single_connection_client=True, and no lock for that connection: calls "
+            "and heartbeats of several threads would read each other's replies; leave that option out"
+        )
 
 
 def _check_names(names: AttributeNames) -> None:

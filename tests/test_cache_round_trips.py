@@ -578,6 +578,34 @@ def test_an_asynchronous_layer_refuses_a_client_that_blocks():
     assert runs == []
 
 
+class Traced(redis.asyncio.Redis):
+    """A subclass whose method hands on what is to be awaited, without being a coroutine function."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seen = []
+
+    def execute_command(self, *words, **options):
+        self.seen.append(words[0])
+        return super().execute_command(*words, **options)
+
+
+def test_an_asynchronous_client_is_known_also_where_a_subclass_traces_its_commands(valkey_81):
+    async def check():
+        async with Traced(host=valkey_81.host, port=valkey_81.port) as client:
+            with pytest.raises(IdempotencyPersistenceConfigError, match="is asynchronous: use AsyncCachePersistence"):
+                CachePersistenceLayer(client=client)
+
+            async def charge(order):
+                return order
+
+            call = once(AsyncCachePersistenceLayer(client=client), charge, "traced")
+            assert [await call(1), await call(1)] == [1, 1]
+            assert "EVALSHA" in client.seen
+
+    asyncio.run(check())
+
+
 # --- a takeover in two steps, which dies between them -----------------------------------------------------------------
 
 

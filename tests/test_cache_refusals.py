@@ -21,7 +21,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
-from servers import RedisServer, programs, wait_until
+from servers import RedisServer, ReplyError, programs, wait_until
 from support.cache_callers import SECRET, WAYS, Caller
 
 SERVERS = {
@@ -137,6 +137,28 @@ def test_a_server_that_cannot_save(call, start):
     wait_until(lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err", "a save that failed")
     call.refused(server.url, IdempotencyPersistenceLayerError, "cannot save to its disk and takes no writes")
     server.kill()  # asked to end, it would insist on saving first
+
+
+def test_a_server_that_is_busy_with_a_script(call, start):
+    server = start(RedisServer(programs.redis_70(), options={"busy-reply-threshold": "1"}))
+    with (
+        redis.Redis(host=server.host, port=server.port, socket_timeout=60) as theirs,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        running = thread.submit(theirs.eval, "while true do end", 0)
+        wait_until(lambda: is_busy(server), "a server that is busy")
+        call.refused(server.url, IdempotencyPersistenceConnectionError, "is busy with somebody's script")
+        server.command("SCRIPT", "KILL")
+        with pytest.raises(redis.ResponseError, match="killed"):
+            running.result()
+
+
+def is_busy(server):
+    try:
+        server.command("GET", "x")
+    except ReplyError as error:
+        return str(error).startswith("BUSY")
+    return False
 
 
 def test_a_server_that_is_no_cluster_or_no_sentinel(call, redis_70):

@@ -14,6 +14,7 @@ from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_plain import CANNOT_KEEP, PlainSteps
 from retrysafe.persistence._cache_steps import ScriptSteps
 from retrysafe.persistence._cache_watching import Watching
+from retrysafe.persistence._forks import leave_to_parent
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 from retrysafe.warn import warn
 
@@ -36,14 +37,25 @@ class Opened:
         backend: What carries commands out.
         close_client: What closes the client, where the layer opened it.
         watching: What tells of changes, where the client can subscribe.
+        given: Whether the client was passed in.
     """
 
-    __slots__ = ("_close_client", "backend", "watching")
+    __slots__ = ("_close_client", "_given", "backend", "watching")
 
-    def __init__(self, backend: Backend, close_client: Callable[[], None], watching: Watching | None) -> None:
+    def __init__(
+        self, backend: Backend, close_client: Callable[[], None], watching: Watching | None, *, given: bool
+    ) -> None:
         self.backend = backend
         self.watching = watching
         self._close_client = close_client
+        self._given = given
+
+    def in_child(self) -> Opened | None:
+        """What a forked child goes on with; None where it opens a client of its own."""
+        if self._given:
+            return self
+        leave_to_parent(self.backend.client)
+        return None
 
     def close(self) -> None:
         """Close what the layer opened."""
@@ -87,7 +99,7 @@ class Settings:
         IdempotencyPersistenceConfigError: An argument is wrong.
     """
 
-    __slots__ = ("_connection", "options", "steps")
+    __slots__ = ("_connection", "_given", "options", "steps")
 
     def __init__(
         self,
@@ -104,6 +116,7 @@ class Settings:
         _check_replicas(min_replicas, replica_timeout_seconds)
         _check_patience(min_replicas, replica_timeout_seconds, connection.reply_timeout)
         self._connection = connection
+        self._given = client is not None
         self.steps: ScriptSteps | PlainSteps = ScriptSteps(Commands(names, clock), min_replicas)
         if client is not None:
             kind = kind_of(client)
@@ -123,7 +136,7 @@ class Settings:
         """A client that is opened now."""
         client, close = self._opened(self._connection.open)
         watching = Watching(lambda: Channel(client)) if can_open(client) else None
-        return Opened(sync_backend(client, self.options), close, watching)
+        return Opened(sync_backend(client, self.options), close, watching, given=self._given)
 
     def open_async(self) -> AsyncOpened:
         """The same, asynchronous."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import redis
+import valkey
 
 from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyItemAlreadyExistsError, IdempotencyPersistenceConnectionError
@@ -84,6 +86,20 @@ def test_a_master_of_before_is_left_by_those_who_ask_for_many_as_by_those_who_as
     # By this the client closes the connection, and asks the Sentinels anew.
     assert "previous master" in alone.value.args[1]
     assert [each.args for each in told] == [alone.value.args] * 2
+
+
+@pytest.mark.parametrize("client_class", [redis.RedisCluster, valkey.ValkeyCluster])
+def test_where_a_slot_has_no_node_the_records_of_others_are_claimed(client_class, start):
+    cluster = start(RedisCluster(programs.redis_70(), options={"cluster-require-full-coverage": "no"}))
+    slot = cluster.nodes[0].command("CLUSTER", "KEYSLOT", "{slot}")
+    for node in cluster:
+        node.command("CLUSTER", "DELSLOTS", slot)
+    first = cluster.nodes[0]
+    with client_class(host=first.host, port=first.port, require_full_coverage=False) as client:
+        layer = CachePersistenceLayer(client=client)
+        told = layer._for_each("put", [claim(key) for key in ("{a}", "{slot}1", "{b}", "{c}", "{slot}2", "{d}")])
+    assert [type(each) for each in told if each is not None] == [IdempotencyPersistenceConnectionError] * 2
+    assert [number for number, each in enumerate(told) if each is not None] == [1, 4]
 
 
 class MovedError(Exception):

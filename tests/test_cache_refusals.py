@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import glide_sync
 import pytest
@@ -20,7 +21,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
-from servers import RedisServer, programs, wait_until
+from servers import RedisServer, ReplyError, programs, wait_until
 from support.cache_callers import SECRET, WAYS, Caller
 
 SERVERS = {
@@ -138,6 +139,28 @@ def test_a_server_that_cannot_save(call, start):
     server.kill()  # asked to end, it would insist on saving first
 
 
+def test_a_server_that_is_busy_with_a_script(call, start):
+    server = start(RedisServer(programs.redis_70(), options={"busy-reply-threshold": "1"}))
+    with (
+        redis.Redis(host=server.host, port=server.port, socket_timeout=60) as theirs,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        running = thread.submit(theirs.eval, "while true do end", 0)
+        wait_until(lambda: is_busy(server), "a server that is busy")
+        call.refused(server.url, IdempotencyPersistenceConnectionError, "is busy with somebody's script")
+        server.command("SCRIPT", "KILL")
+        with pytest.raises(redis.ResponseError, match="killed"):
+            running.result()
+
+
+def is_busy(server):
+    try:
+        server.command("GET", "x")
+    except ReplyError as error:
+        return str(error).startswith("BUSY")
+    return False
+
+
 def test_a_server_that_is_no_cluster_or_no_sentinel(call, redis_70):
     place = f"{redis_70.host}:{redis_70.port}"
     call.refused(f"redis+cluster://{place}", IdempotencyPersistenceConfigError, "is not part of a cluster")
@@ -193,6 +216,29 @@ def test_refusals_are_told_alike_through_any_client(start, setting, kind, messag
         with pytest.raises(kind, match=f"the cache at {server.host}:{server.port} .*{message}"):
             function(1)
         client.close()
+
+
+def test_a_single_connection_that_threads_would_share_unguarded_is_refused(redis_70):
+    with (
+        valkey.Valkey(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client,
+        pytest.raises(IdempotencyPersistenceConfigError, match="client=Valkey has single_connection_client=True"),
+    ):
+        CachePersistenceLayer(client=client)
+
+
+def test_one_that_is_guarded_gives_each_thread_its_own_answers(redis_70):
+    redis_70.command("FLUSHALL")
+    with redis.Redis(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client:
+        ran = []
+
+        @idempotent_function(persistence_store=CachePersistenceLayer(client=client), key_prefix="p")
+        def pay(order):
+            ran.append(order)
+            return f"receipt {order}"
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(pay, range(200))) == [f"receipt {order}" for order in range(200)]
+        assert sorted(ran) == list(range(200))
 
 
 # --- memory -------------------------------------------------------------------------------------------------------

@@ -326,6 +326,47 @@ def test_a_child_forked_while_a_thread_opens_the_client_opens_its_own():
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED_WHILE_OPENING], check=True, timeout=60)
 
 
+FORKED_WHILE_A_POOL_IS_LOCKED = """
+import os, signal, sys, threading
+from retrysafe.exceptions import IdempotencyItemNotFoundError
+from retrysafe.persistence.cache import CachePersistenceLayer
+
+def look():
+    try:
+        layer._get_record("key")
+    except IdempotencyItemNotFoundError:
+        return
+
+def hold():
+    with pool._lock:
+        held.set()
+        forked.wait()
+
+layer = CachePersistenceLayer(sys.argv[1])
+look()
+pool = layer.client.connection_pool
+held, forked = threading.Event(), threading.Event()
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    look()
+    del pool
+    layer.close()
+    sys.exit(0)
+forked.set()
+assert os.waitpid(child, 0)[1] == 0
+look()
+"""
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+def test_a_child_forked_while_a_thread_takes_a_connection_opens_its_own(library, valkey_91):
+    program = [sys.executable, "-W", "ignore", "-c", FORKED_WHILE_A_POOL_IS_LOCKED]
+    subprocess.run([*program, url_of(valkey_91).replace("redis", library, 1)], check=True, timeout=60)
+
+
 def test_threads_share_a_layer(valkey_91):
     with CachePersistenceLayer(url_of(valkey_91)) as layer:
         body = counted()
@@ -576,6 +617,34 @@ def test_an_asynchronous_layer_refuses_a_client_that_blocks():
     with pytest.raises(IdempotencyPersistenceConfigError, match="is synchronous: use CachePersistenceLayer"):
         asyncio.run(call(1))
     assert runs == []
+
+
+class Traced(redis.asyncio.Redis):
+    """A subclass whose method hands on what is to be awaited, without being a coroutine function."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seen = []
+
+    def execute_command(self, *words, **options):
+        self.seen.append(words[0])
+        return super().execute_command(*words, **options)
+
+
+def test_an_asynchronous_client_is_known_also_where_a_subclass_traces_its_commands(valkey_81):
+    async def check():
+        async with Traced(host=valkey_81.host, port=valkey_81.port) as client:
+            with pytest.raises(IdempotencyPersistenceConfigError, match="is asynchronous: use AsyncCachePersistence"):
+                CachePersistenceLayer(client=client)
+
+            async def charge(order):
+                return order
+
+            call = once(AsyncCachePersistenceLayer(client=client), charge, "traced")
+            assert [await call(1), await call(1)] == [1, 1]
+            assert "EVALSHA" in client.seen
+
+    asyncio.run(check())
 
 
 # --- a takeover in two steps, which dies between them -----------------------------------------------------------------

@@ -147,6 +147,10 @@ class Proxy(Generic[S]):
         """Hand nothing on any more, in either direction, until `heal`. Connections stay, and new ones are accepted."""
         self._open.clear()
 
+    def lead_to(self, server: ServerProcess) -> None:
+        """Take new connections to another server. Those that there are stay where they are."""
+        self._target = (server.host, server.port)
+
     def delay(self, seconds: float) -> None:
         """Hold back each part of a reply for so long, until `heal`."""
         self._healed.clear()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from retrysafe.persistence._cache_backends import Options
+    from retrysafe.persistence._cache_clients import Kind
 
 Question: TypeAlias = "tuple[Any, ...] | Command | None"
 """A server with a command for it; the probing script, for any server; None, for the servers to ask."""
@@ -33,10 +34,14 @@ NEEDED: Final = ("GET", "SET", "PEXPIRE", "DEL", "TIME", "PUBLISH")
 """What the scripts run; the last one they can do without."""
 
 
-def asking(options: Options, *, plain: bool) -> Asking:
+_TEACHING: Final = {"scripts": ("EVAL", "return(1)", 0), "glide": ("SCRIPT LOAD", "return(1)")}
+"""By kind of client: what teaches a server a script, which one that has been started anew has to be."""
+
+
+def asking(options: Options, kind: Kind) -> Asking:
     """What is asked, and what was found. An answer may be an error."""
     where = options.where
-    if plain:
+    if kind == "plain":
         hidden = "INFO cannot be asked for: all else that may be wrong is not known"
         return [CacheFinding("plain_client", CANNOT_KEEP, where), CacheFinding("not_known", hidden, where)]
     found: list[CacheFinding] = []
@@ -56,7 +61,7 @@ def asking(options: Options, *, plain: bool) -> Asking:
             reply = yield (server, "WAIT", 0, 1)
             if isinstance(reply, Exception):
                 found.append(CacheFinding("not_permitted", f"WAIT, which min_replicas needs, is refused: {reply}", at))
-    found += yield from _probe(where)
+    found += yield from _probe(where, _TEACHING[kind])
     return found
 
 
@@ -71,7 +76,7 @@ def _config(server: Any) -> Generator[Question, Any, dict[str, str] | None]:
     return known
 
 
-def _probe(where: str) -> Asking:
+def _probe(where: str, teaching: tuple[Any, ...]) -> Asking:
     """Whether the user may run what the scripts run, by doing it on a key that nobody else has."""
     command = Command(Script("probe"), f"retrysafe:check:{os.urandom(8).hex()}", NEEDED)
     reply = yield command
@@ -89,6 +94,11 @@ def _probe(where: str) -> Asking:
     elif "PUBLISH" in refused:
         message = "the user may not PUBLISH to retrysafe:*, so calls that wait for another have to look for themselves"
         found.append(CacheFinding("not_told", message, where))
+    # The server may have known the script that tried it out.
+    reply = yield (None, *teaching)
+    if isinstance(reply, IdempotencyPersistenceConfigError):
+        message = f"the user may not run {teaching[0]}: every call is refused once the server has been started anew"
+        found.append(CacheFinding("not_permitted", message, where))
     return found
 
 
@@ -114,12 +124,12 @@ class Asker:
         self.client = client
         self._run = run
         self.options = options
-        self._kind = kind_of(client)
+        self._kind: Kind = kind_of(client)
         self._cluster = is_cluster(client) or type(client).__name__ == "GlideClusterClient"
 
     def course(self) -> Asking:
         """What to ask this client."""
-        return asking(self.options, plain=self._kind == "plain")
+        return asking(self.options, self._kind)
 
     def answer(self, question: Question) -> Any:
         """Ask."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from retrysafe.persistence._cache_backends import GlideScripts, Options
 from retrysafe.persistence._cache_clients import GLIDE_MARGIN_MS, PlainCalls, kind_of, wrong_colour
 from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache_interruptions import close_if_demoted
 from retrysafe.persistence._cache_pipelines import glide_together_async, pipelined_async, run_all_async
 from retrysafe.persistence._cache_replicas import (
     GlideBatches,
@@ -69,6 +70,7 @@ class AsyncScriptBackend:
         try:
             return await (self._run_replicated(command) if command.replicated else self._run(command))
         except Exception as error:
+            await close_if_demoted(self.client, error)
             raise explained(error, self._options.where, self._options.password) from error
 
     async def run_all(self, commands: list[Command]) -> list[Any]:

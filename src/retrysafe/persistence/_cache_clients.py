@@ -37,6 +37,8 @@ Kind = Literal["scripts", "glide", "plain"]
 
 PLAIN_METHODS: Final = ("get", "set", "delete")
 
+_ASYNC_MODULES: Final = ("redis.asyncio.", "valkey.asyncio.")
+
 GLIDE_MARGIN_MS: Final = 250
 """What valkey-glide is given on top of WAIT's own time; as long as it waits for a reply by default."""
 
@@ -67,8 +69,11 @@ def kind_of(client: Any) -> Kind:
 def is_async_client(client: Any) -> bool | None:
     """Whether the client's methods are to be awaited; None where only their replies tell.
 
-    A plain function may give what is to be awaited, as `get` of redis-py's client for asyncio does.
+    A plain function may give what is to be awaited, as `get` of redis-py's client for asyncio does, and as a subclass
+    may that traces what goes through `execute_command`.
     """
+    if any(cls.__module__.startswith(_ASYNC_MODULES) for cls in type(client).__mro__):
+        return True
     method = next(
         getattr(client, name) for name in ("execute_command", "invoke_script", "get") if hasattr(client, name)
     )

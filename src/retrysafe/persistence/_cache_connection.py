@@ -6,7 +6,7 @@ A client that a user passes in never comes here: it is the user's to open and to
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_addresses import Address, Mode, address_of
@@ -14,6 +14,10 @@ from retrysafe.persistence._cache_addresses import Address, Mode, address_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import ModuleType
+
+
+# What valkey-py and older versions of redis-py take for no limit. Newer ones refuse whoever comes while 100 are busy.
+_NO_LIMIT: Final = 2**31
 
 
 class CacheConnection:
@@ -131,6 +135,7 @@ class CacheConnection:
             "retry": _retrying(module, errors.ConnectionError),
             # Without this, valkey-py connects again but sends nothing.
             **({"retry_on_error": [errors.ConnectionError]} if self._library.__name__ == "valkey" else {}),
+            "max_connections": _NO_LIMIT,
             **self._address.options,
         }
 

@@ -58,10 +58,15 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "TRYAGAIN": (IdempotencyPersistenceConnectionError, "is moving this key to another node"),
     "MISCONF": (IdempotencyPersistenceLayerError, "cannot save to its disk and takes no writes"),
     "NOREPLICAS": (IdempotencyPersistenceConnectionError, "has too few replicas to take writes"),
+    "BUSY": (IdempotencyPersistenceConnectionError, "is busy with somebody's script"),
 }
 """By the first word of the server's answer."""
 
-_WRONG_SERVERS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
+_OWN_WORDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
+    "no connection": (
+        IdempotencyPersistenceConnectionError,
+        "was not asked: all connections that the client may open are busy (max_connections)",
+    ),
     "no cluster": (IdempotencyPersistenceConfigError, "is not part of a cluster: neither mode='cluster' nor +cluster"),
     "no Sentinel": (IdempotencyPersistenceConfigError, "is no Sentinel: give the server itself, without +sentinel"),
 }
@@ -76,6 +81,7 @@ _BY_NAME: Final[Mapping[str, str]] = {
     "BusyLoadingError": "LOADING",
     "ClusterDownError": "CLUSTERDOWN",
     "MasterDownError": "MASTERDOWN",
+    "MaxConnectionsError": "no connection",
     "MovedError": "MOVED",
     "NoPermissionError": "NOPERM",
     "OutOfMemoryError": "OOM",
@@ -107,6 +113,8 @@ _BY_TEXT: Final = (
     ("PermissionDenied:", "NOPERM"),
     ("ReadOnly:", "READONLY"),
     ("TryAgain:", "TRYAGAIN"),
+    ("Too many connections", "no connection"),
+    ("No connection available", "no connection"),
     ("Cluster mode is not enabled", "no cluster"),
     ("unknown command 'SENTINEL'", "no Sentinel"),
 )
@@ -158,7 +166,7 @@ def explained(error: Exception, where: str, password: str = "") -> Exception:
         found = re.search(r"\b(" + "|".join(_KINDS) + r")\b", said)
         word = found[1] if found else _GLIDE_WORDS.get(said.removeprefix(GLIDE_SAYS).partition(":")[0])
     if word is not None:
-        kind, what = (_WRONG_SERVERS if word in _WRONG_SERVERS else _KINDS)[word]
+        kind, what = (_OWN_WORDS if word in _OWN_WORDS else _KINDS)[word]
         return kind(f"the cache at {where} {what}", said)
     if not _UNREACHABLE.isdisjoint(names):
         return IdempotencyPersistenceConnectionError(f"the cache at {where} cannot be reached or did not answer", said)

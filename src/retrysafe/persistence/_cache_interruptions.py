@@ -29,8 +29,11 @@ def unbroken(client: Any, send: Callable[..., T], *words: Any) -> T:
 
 
 def close_if_interrupted(client: Any, error: BaseException) -> None:
-    """Close the idle connections, unless the library itself raised this: it has read the reply, or closed its own."""
-    if type(error).__module__.partition(".")[0] in _LIBRARIES:
+    """Close the idle connections, unless the library itself raised this: it has read the reply, or closed its own.
+
+    Close them also where the error says that the server takes no writes any more.
+    """
+    if type(error).__module__.partition(".")[0] in _LIBRARIES and not _is_demoted(error):
         return
     with contextlib.suppress(AttributeError):  # made like these libraries' clients, but for its connections
         for each in _nodes(client):
@@ -38,6 +41,20 @@ def close_if_interrupted(client: Any, error: BaseException) -> None:
             if own is not None:
                 own.disconnect()
             _close_idle(each.connection_pool)
+
+
+async def close_if_demoted(client: Any, error: BaseException) -> None:
+    """The same for an asynchronous client, which closes by itself what is interrupted."""
+    if not _is_demoted(error):
+        return
+    with contextlib.suppress(Exception):
+        if getattr(client, "connection", None) is not None:
+            await client.connection.disconnect()
+        await client.connection_pool.disconnect(inuse_connections=False)
+
+
+def _is_demoted(error: BaseException) -> bool:
+    return type(error).__name__ == "ReadOnlyError" or "READONLY" in str(error)
 
 
 def _nodes(client: Any) -> Iterator[Any]:

@@ -4,7 +4,7 @@
 |---|---|
 | `socket_timeout`, `socket_connect_timeout` | seconds until a reply, and until a connection: 5 and 2 |
 | `health_check_interval` | seconds after which an idle connection is tried before it is used: 0, never |
-| `max_connections` | how many the client opens at most |
+| `max_connections` | how many the client opens at most, in a cluster to each node: no limit |
 | `socket_keepalive` | `true` or `false` |
 | `client_name` | what the server's CLIENT LIST shows |
 | `protocol` | `2` or `3` |

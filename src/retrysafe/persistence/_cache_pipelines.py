@@ -194,7 +194,7 @@ def pipelined(client: Any, commands: list[Command]) -> list[Any]:
         return _as_one(partial(unbroken, client, client.execute_command), commands)
     connected = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
     replies: list[Any] = [None] * len(commands)
-    for node, numbers in _by_node(client, commands):
+    for node, numbers in _by_node(client, commands, replies):
         words = [_words(commands[number]) for number in numbers]
         try:
             got = send_over_one(connected(node), words)
@@ -220,7 +220,7 @@ async def pipelined_async(client: Any, commands: list[Command]) -> list[Any]:
             got = [error] * len(numbers)
         replies_to(numbers, got, replies)
 
-    await asyncio.gather(*(ask(node, numbers) for node, numbers in _by_node(client, commands)))
+    await asyncio.gather(*(ask(node, numbers) for node, numbers in _by_node(client, commands, replies)))
     return replies
 
 
@@ -244,11 +244,16 @@ async def _as_one_async(execute: Callable[..., Awaitable[Any]], commands: list[C
     return replies
 
 
-def _by_node(client: Any, commands: list[Command]) -> list[tuple[Any, list[int]]]:
+def _by_node(client: Any, commands: list[Command], replies: list[Any]) -> list[tuple[Any, list[int]]]:
+    """The nodes, and the numbers of what each is asked. An error is the reply where the client knows no node."""
     found: dict[str, tuple[Any, list[int]]] = {}
     for number, command in enumerate(commands):
-        node = client.get_node_from_key(command.key)
-        found.setdefault(node.name, (node, []))[1].append(number)
+        try:
+            node = client.get_node_from_key(command.key)
+        except Exception as error:  # noqa: BLE001  # the reply to this one: the others have their nodes
+            replies[number] = error
+        else:
+            found.setdefault(node.name, (node, []))[1].append(number)
     return list(found.values())
 
 

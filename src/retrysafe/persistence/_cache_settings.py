@@ -14,6 +14,7 @@ from retrysafe.persistence._cache_errors import explained
 from retrysafe.persistence._cache_plain import CANNOT_KEEP, PlainSteps
 from retrysafe.persistence._cache_steps import ScriptSteps
 from retrysafe.persistence._cache_watching import Watching
+from retrysafe.persistence._forks import leave_to_parent
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 from retrysafe.warn import warn
 
@@ -36,14 +37,25 @@ class Opened:
         backend: What carries commands out.
         close_client: What closes the client, where the layer opened it.
         watching: What tells of changes, where the client can subscribe.
+        given: Whether the client was passed in.
     """
 
-    __slots__ = ("_close_client", "backend", "watching")
+    __slots__ = ("_close_client", "_given", "backend", "watching")
 
-    def __init__(self, backend: Backend, close_client: Callable[[], None], watching: Watching | None) -> None:
+    def __init__(
+        self, backend: Backend, close_client: Callable[[], None], watching: Watching | None, *, given: bool
+    ) -> None:
         self.backend = backend
         self.watching = watching
         self._close_client = close_client
+        self._given = given
+
+    def in_child(self) -> Opened | None:
+        """What a forked child goes on with; None where it opens a client of its own."""
+        if self._given:
+            return self
+        leave_to_parent(self.backend.client)
+        return None
 
     def close(self) -> None:
         """Close what the layer opened."""
@@ -87,7 +99,7 @@ class Settings:
         IdempotencyPersistenceConfigError: An argument is wrong.
     """
 
-    __slots__ = ("_connection", "options", "steps")
+    __slots__ = ("_connection", "_given", "options", "steps")
 
     def __init__(
         self,
@@ -104,11 +116,13 @@ class Settings:
         _check_replicas(min_replicas, replica_timeout_seconds)
         _check_patience(min_replicas, replica_timeout_seconds, connection.reply_timeout)
         self._connection = connection
+        self._given = client is not None
         self.steps: ScriptSteps | PlainSteps = ScriptSteps(Commands(names, clock), min_replicas)
         if client is not None:
             kind = kind_of(client)
             if (is_async := is_async_client(client)) not in (None, asynchronous):
                 raise wrong_colour(client, asynchronous=is_async is True)
+            _check_threads(client, asynchronous=asynchronous)
             if kind == "plain":
                 self.steps = _plain_steps(client, names, clock, min_replicas)
         self.options = Options(
@@ -122,7 +136,7 @@ class Settings:
         """A client that is opened now."""
         client, close = self._opened(self._connection.open)
         watching = Watching(lambda: Channel(client)) if can_open(client) else None
-        return Opened(sync_backend(client, self.options), close, watching)
+        return Opened(sync_backend(client, self.options), close, watching, given=self._given)
 
     def open_async(self) -> AsyncOpened:
         """The same, asynchronous."""
@@ -145,6 +159,20 @@ def _plain_steps(client: Any, names: AttributeNames, clock: Clock, min_replicas:
         raise IdempotencyPersistenceConfigError(f"min_replicas={min_replicas!r}: client={kind} cannot wait for any")
     warn(f"client={kind} has only get, set and delete: {CANNOT_KEEP}")
     return PlainSteps(names, clock)
+
+
+def _check_threads(client: Any, *, asynchronous: bool) -> None:
+    """A client whose threads share one connection unguarded hands out strangers' replies, another order's answer too.
+
+    Heartbeats are a second thread to every call.
+    """
+    if asynchronous or getattr(client, "connection", None) is None or hasattr(client, "single_connection_lock"):
+        return  # redis-py has that lock
+    if can_open(client):
+        raise IdempotencyPersistenceConfigError(
+            f"client={type(client).__name__} has single_connection_client=True, and no lock for that connection: calls "
+            "and heartbeats of several threads would read each other's replies; leave that option out"
+        )
 
 
 def _check_names(names: AttributeNames) -> None:

@@ -5,6 +5,7 @@ That thread is not there to let it go, so whoever waits for the lock would wait 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,20 @@ _beginnings: set[weakref.WeakMethod[Any]] = set()
 def begin_anew_in_children(begin: Callable[[], None]) -> None:
     """Call this method in each forked child, before any other thread runs there, as long as its object lives."""
     _beginnings.add(weakref.WeakMethod(begin, _beginnings.discard))
+
+
+_left: list[Any] = []
+
+
+def leave_to_parent(client: Any) -> None:
+    """Keep what is the parent's as it is, for as long as this child lives.
+
+    A client may have been forked while a thread of the parent held a lock of its pool, and takes that lock when it ends
+    or is collected. The pools of redis-py close nothing then, where their client is told so.
+    """
+    with contextlib.suppress(Exception):
+        client.auto_close_connection_pool = False
+    _left.append(client)
 
 
 def _after_fork_in_child() -> None:

@@ -142,6 +142,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
         begin_anew_in_children(self._begin)
 
     def _begin(self) -> None:
+        self._opened = None if self._opened is None else self._opened.in_child()
         self._opening = new_lock()
         self._reads = SharedReads(lambda key: self._carry_out(self._steps.get(key)))
 

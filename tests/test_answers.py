@@ -988,6 +988,11 @@ def test_plain_json_may_be_deeper():
     assert replayed(answer) == answer
 
 
+def test_what_is_too_deep_to_be_read_is_told_apart_from_what_is_no_json():
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="nested too deeply to be read here"):
+        AnswerCodec().decode("[" * 200_000 + "]" * 200_000, "")
+
+
 def test_a_field_that_was_never_set_is_refused():
     @dataclasses.dataclass
     class Half:

@@ -60,7 +60,11 @@ class Execution:
 
     @property
     def attempt(self) -> int:
-        """1, and one more for each run before this one that ended without an answer."""
+        """1, and one more for each takeover: for each run before this one that died and held the key until then.
+
+        A run that raised freed the key, and counts for nothing. Nor does one whose window is over too, counted from its
+        claim or last renewal: its record is gone by then.
+        """
         return self.claim.attempt
 
     @property

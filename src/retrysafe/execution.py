@@ -139,10 +139,16 @@ def alive(execution: Execution | None) -> Execution | None:
 def current_execution() -> Execution:
     """The run of the innermost idempotent function under way in this thread or task.
 
+    A call that runs unprotected, switched off or with a payload that has no key, is no such run: it gets the run around
+    it, if there is one.
+
     Raises:
         IdempotencyConfigError: None is.
     """
     execution = alive(current.get())  # one that is over was left behind in a context that outlived it
     if execution is None:
-        raise IdempotencyConfigError("current_execution() was called outside of an idempotent function")
+        raise IdempotencyConfigError(
+            "current_execution() was called outside of an idempotent function, or in one that runs unprotected: "
+            "switched off, or with a payload that has no key"
+        )
     return execution

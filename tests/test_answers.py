@@ -541,6 +541,16 @@ def test_a_model_that_pydantic_cannot_dump_is_stored_by_its_fields():
     assert codec_for(Blob).decode(stored.data, stored.types) == Blob(raw=b"\xff")
 
 
+def test_a_field_that_only_pydantic_knows_comes_back_beside_one_that_it_cannot_dump():
+    class Scan(pydantic.BaseModel):
+        raw: bytes
+        found_at: pydantic.AnyUrl
+
+    scan = Scan(raw=b"\xff", found_at="https://example.org/a")
+
+    assert replayed(scan, codec_for(Scan)) == scan
+
+
 def test_a_model_that_names_a_later_one_is_understood_before_its_first_use():
     types = '{"v":1,"t":["model","Early",{"later":["list",[["model","Later",{"price":"Decimal"}]]]}]}'
 
@@ -976,6 +986,11 @@ def test_plain_json_may_be_deeper():
         answer = [answer]
 
     assert replayed(answer) == answer
+
+
+def test_what_is_too_deep_to_be_read_is_told_apart_from_what_is_no_json():
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="nested too deeply to be read here"):
+        AnswerCodec().decode("[" * 200_000 + "]" * 200_000, "")
 
 
 def test_a_field_that_was_never_set_is_refused():

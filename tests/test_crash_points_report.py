@@ -131,9 +131,28 @@ def test_a_point_that_another_run_does_not_come_to_is_no_success():
         return "sent"
 
     report = crash_points(send, "o1", effects=sent)
-    assert [point.verdict for point in report.points[-2:]] == ["ok", "not reached"]
-    assert "another course" in report.problems[-1].why
+    assert [point.verdict for point in report.points[-2:]] == ["not reached", "not reached"]
+    assert report.points[-2].what == "before the answer was stored"
+    assert "came to others in place of this point" in report.problems[-2].why
+    assert "ended before this point" in report.problems[-1].why
     assert not report.ok
+
+
+def test_a_point_is_tried_again_where_a_call_takes_another_course():
+    sent, chance = [], random.Random(1)  # noqa: S311  # to be repeated, not to be secret
+
+    @protected
+    def send(order):
+        if chance.random() < 0.5:
+            order.upper()
+        if order not in sent:
+            sent.append(order)
+        return "sent"
+
+    report = crash_points(send, "o1", effects=sent, before_each=sent.clear)
+    assert report.ok
+    places = [(point.what, point.line) for point in report.points]
+    assert len(set(places)) == report.total + 1, "each point, and none twice in place of another"
 
 
 # --- effects ------------------------------------------------------------------------------------------------------

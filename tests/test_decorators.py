@@ -129,6 +129,14 @@ def test_key_takes_the_key_from_all_arguments_by_name(flavour):
     assert by_expression({"key": "k1"}) == 1, "a key of one's own and a selected one are the same key"
 
 
+def test_a_key_that_is_none_is_told_apart_from_an_empty_payload(flavour):
+    config = IdempotencyConfig(raise_on_no_idempotency_key=True)
+    charge = counted()
+    call = flavour.function(charge, persistence_store=flavour.layer(), config=config, key=lambda _: None)
+    with pytest.raises(IdempotencyKeyError, match="what was given as its key is empty"):
+        call({"n": 1})
+
+
 def test_the_same_payload_of_two_functions_has_two_keys_and_a_prefix_joins_them(layer):
     for prefix, count in [(None, 2), ("shop", 3)]:
         for name in ("charge", "refund"):
@@ -358,10 +366,11 @@ def test_wrong_use_is_one_clear_error_when_decorating(decorate, message):
         ("", "none of memory://"),
         ("sqlite://[x", "names a host"),
         ("redsi://user:secret@host/0", r"//\.\.\.@host"),
-        ("memory://host", "host"),
+        ("memory://host", "names a host.*write memory:// alone"),
         ("memory:///path", "neither a path"),
         ("sqlite://", "names no file"),
         ("sqlite://host/x.db", "host"),
+        ("sqlite:///%ff.db", "no UTF-8"),
         ("sqlite:///x.db?synchron=off", "unknown option 'synchron'"),
         ("sqlite:///x.db?synchronous=maybe", "synchronous.*'maybe'"),
         ("sqlite:///x.db?busy_timeout_seconds=soon", "busy_timeout_seconds='soon'"),

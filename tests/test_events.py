@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from retrysafe import IdempotencyConfig
-from retrysafe.events import IdempotencyEvent
+from retrysafe.events import Completed, IdempotencyEvent
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import counted, plant
 
@@ -55,6 +55,21 @@ def test_a_class_that_duplicates_will_not_get_back_is_told_when_the_run_complete
     (name,) = events[1].plain_classes
     assert name.endswith("Receipt")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_an_event_has_the_level_that_the_log_has_it_at(flavour, charge, events, caplog):
+    @dataclasses.dataclass
+    class Receipt:
+        card: str
+
+    caplog.set_level(logging.DEBUG, "retrysafe")
+    config = IdempotencyConfig(event_hook=events.append)
+    for answer in (charge, counted(answer=Receipt(SECRET)), counted(answer=object())):
+        call = flavour.function(answer, persistence_store=flavour.layer(), config=config)
+        call(1)
+    assert {event.name for event in events} == {"claimed", "completed", "answer unavailable"}
+    assert [event.level for event in events] == [record.levelno for record in caplog.records]
+    assert Completed.level == logging.DEBUG
 
 
 def test_the_log_has_each_event_in_fields_and_nothing_private(flavour, charge, caplog):

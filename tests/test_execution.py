@@ -95,6 +95,15 @@ def test_outside_of_a_run_there_is_none(flavour):
         current_execution()
 
 
+def test_a_call_that_runs_unprotected_has_none_and_is_told_why(flavour):
+    def asking(order):
+        return current_execution()
+
+    call = flavour.function(asking, persistence_store=flavour.layer())
+    with pytest.warns(UserWarning, match="no idempotency key"), pytest.raises(IdempotencyConfigError, match="no key"):
+        call(None)
+
+
 def test_nested_runs_see_their_own():
     layer = MemoryPersistenceLayer()
 

@@ -97,12 +97,21 @@ SELECTED: dict[str, tuple[str, Any, str | None]] = {
     "Decimal": ("p", {"p": Decimal("1.50")}, '"1.50"'),
     "nothing in a Decimal": ("p.x", {"p": Decimal("1.50")}, None),
     "built-in function": ("to_string(p)", {"p": 5}, '"5"'),
+    "text of a dataclass in a dataclass": ("to_string(id)", Order(Order(1)), r'"{\"id\":1,\"lines\":null}"'),
+    "fields' names of one": ("keys(id)", Order(Order(1)), '["id", "lines"]'),
+    "number of such in a tuple": ("length(lines[0].lines)", Order(1, (Order(2, [Order(3)]),)), "1"),
+    "text of such in a dict": ("to_string(lines)", Order(1, {"a": Order(2)}), r'"{\"a\":{\"id\":2,\"lines\":null}}"'),
 }
 
 
 @pytest.mark.parametrize(("expression", "payload", "text"), SELECTED.values(), ids=SELECTED)
 def test_an_expression_selects(expression: str, payload: Any, text: str | None) -> None:
     assert key_hash(expression, payload) == (None if text is None else md5(text))
+
+
+def test_a_function_sees_the_same_in_what_is_validated() -> None:
+    keys = PayloadKeys(payload_validation_jmespath="to_string(id)")
+    assert keys.payload_hash(Order(Order(1))) == md5(r'"{\"id\":1,\"lines\":null}"')
 
 
 @pytest.mark.parametrize("expression", ["o.id", "[o.id, t]", "o[0]", "o[*].id", "o.*", "o[]", "o[1:]", "o[?id]"])

@@ -233,5 +233,9 @@ def _read_again(data: Any) -> Any:
     """JSON text that the short way could not read; blanks before it do no harm."""
     try:
         return json.loads(data)
-    except (ValueError, TypeError, RecursionError) as error:
+    except RecursionError as error:  # it could be written where less of the stack was used up
+        raise IdempotencyPersistenceConsistencyError(
+            "the stored answer is nested too deeply to be read here: call from less deep, or raise the recursion limit"
+        ) from error
+    except (ValueError, TypeError) as error:
         raise IdempotencyPersistenceConsistencyError("the stored answer is not JSON") from error

@@ -101,6 +101,13 @@ class Waited(IdempotencyEvent):
     answered: bool
 
 
+class _LevelOfCompleted:
+    """A warning for an event with `plain_classes`; debug for any other, and for the class."""
+
+    def __get__(self, event: Completed | None, kind: type[Completed]) -> int:
+        return WARNING if event is not None and event.plain_classes else DEBUG
+
+
 class Completed(IdempotencyEvent):
     """The run ended and its outcome is stored.
 
@@ -111,6 +118,7 @@ class Completed(IdempotencyEvent):
     """
 
     name: ClassVar[str] = "completed"
+    level: ClassVar[int] = _LevelOfCompleted()  # type: ignore[assignment]  # gives an int
 
     status: str
     plain_classes: tuple[str, ...]

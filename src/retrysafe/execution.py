@@ -60,7 +60,11 @@ class Execution:
 
     @property
     def attempt(self) -> int:
-        """1, and one more for each run before this one that ended without an answer."""
+        """1, and one more for each takeover: for each run before this one that died and held the key until then.
+
+        A run that raised freed the key, and counts for nothing. Nor does one whose window is over too, counted from its
+        claim or last renewal: its record is gone by then.
+        """
         return self.claim.attempt
 
     @property
@@ -135,10 +139,16 @@ def alive(execution: Execution | None) -> Execution | None:
 def current_execution() -> Execution:
     """The run of the innermost idempotent function under way in this thread or task.
 
+    A call that runs unprotected, switched off or with a payload that has no key, is no such run: it gets the run around
+    it, if there is one.
+
     Raises:
         IdempotencyConfigError: None is.
     """
     execution = alive(current.get())  # one that is over was left behind in a context that outlived it
     if execution is None:
-        raise IdempotencyConfigError("current_execution() was called outside of an idempotent function")
+        raise IdempotencyConfigError(
+            "current_execution() was called outside of an idempotent function, or in one that runs unprotected: "
+            "switched off, or with a payload that has no key"
+        )
     return execution

@@ -92,6 +92,7 @@ def idempotent(
 
     Raises:
         IdempotencyConfigError: When decorating: the handler, the layer and the options don't fit together.
+        IdempotencyPersistenceLayerError: When decorating: the store that a URL names cannot be opened.
     """
     if handler is None:
         return functools.partial(
@@ -203,6 +204,9 @@ def idempotent_function(
 
     Raises:
         IdempotencyConfigError: When decorating: the function, the layer and the options don't fit together.
+        IdempotencyNoSerializationModelError: `output_serializer` is a class, and there is no return annotation.
+        IdempotencyModelTypeError: `output_serializer` is a class, and the annotation is no model of its kind.
+        IdempotencyPersistenceLayerError: When decorating: the store that a URL names cannot be opened.
     """
     if function is None:
         return functools.partial(

@@ -18,15 +18,20 @@ class NoFormError(TypeError):
     """A value has no form; says which type it is of, and never what it is."""
 
 
-def whole(payload: Any) -> Any:
+def whole(payload: Any, all_through: bool = False) -> Any:
     """A payload as something that can be searched and encoded; itself, where it has no other form.
 
     Objects with `dict()` or `raw_event` have a form as a payload, and none inside of one.
+
+    Args:
+        payload: The payload.
+        all_through: Whether dataclasses in a dataclass become dicts at once: where functions are called, which would
+            make something else of them than they make of the peers' dicts.
     """
     if isinstance(payload, type):
         return payload
     if dataclasses.is_dataclass(payload):
-        return _fields_of(payload)
+        return _fields_all_through(payload) if all_through else _fields_of(payload)
     if _is_model(payload):
         return payload.model_dump(mode="json")
     as_dict = getattr(payload, "dict", None)
@@ -80,3 +85,16 @@ def _is_model(value: object) -> bool:
 def _fields_of(instance: Any) -> dict[str, Any]:
     """The fields as they are: what is nested in them gets its form when the encoder meets it."""
     return {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+
+
+def _fields_all_through(value: Any) -> Any:
+    """The same all through: dicts for the dataclasses in it, in lists, tuples and dicts too, as the peers have it."""
+    if is_dataclass_instance(value):
+        return {name: _fields_all_through(item) for name, item in _fields_of(value).items()}
+    inside: Any = value
+    if isinstance(value, dict):
+        return {_fields_all_through(key): _fields_all_through(item) for key, item in inside.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_fields_all_through(item) for item in inside]
+        return items if isinstance(value, list) else tuple(items)
+    return inside

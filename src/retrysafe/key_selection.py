@@ -28,11 +28,14 @@ class Selection:
         expression: The JMESPath expression.
         options: JMESPath's options, from `checked_options`.
 
+    Attributes:
+        calls: Whether the expression calls functions.
+
     Raises:
         IdempotencyConfigError: It is no JMESPath expression, or calls a function that does not exist.
     """
 
-    __slots__ = ("_field", "_interpreter", "_option", "_tree")
+    __slots__ = ("_field", "_interpreter", "_option", "_tree", "calls")
 
     def __init__(self, option: str, expression: str, options: Options) -> None:
         self._option = option
@@ -44,7 +47,9 @@ class Selection:
         # Most expressions name one field of a dict, which needs no interpreter.
         self._field: str | None = self._tree["value"] if self._tree["type"] == "field" else None
         functions = options.custom_functions or Functions()
-        missing = _called(self._tree).difference(functions.FUNCTION_TABLE)
+        called = _called(self._tree)
+        self.calls = bool(called)
+        missing = called.difference(functions.FUNCTION_TABLE)
         if missing:
             raise IdempotencyConfigError(
                 f"{option}={expression!r} calls unknown functions: {', '.join(sorted(missing))}. With "

@@ -78,10 +78,11 @@ class PayloadKeys:
         Raises:
             IdempotencyKeyError: The payload cannot be searched, or what is selected cannot be hashed.
         """
-        data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload")
-        if self._key_selection is None:
+        selection = self._key_selection
+        data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload", selection)
+        if selection is None:
             return self._digest(data, "payload") or None
-        return self._digest(self._key_selection.select(data), _EVENT_KEY) or None
+        return self._digest(selection.select(data), _EVENT_KEY) or None
 
     def hash_of(self, data: Any) -> str | None:
         """The same for what is selected already: the expressions take no part.
@@ -100,9 +101,10 @@ class PayloadKeys:
         Raises:
             IdempotencyKeyError: The payload cannot be searched, or what is selected cannot be hashed.
         """
-        if self._validation_selection is None:
+        selection = self._validation_selection
+        if selection is None:
             return ""
-        return self._digest(self._validation_selection.select(_whole(payload, "payload")), _VALIDATION, is_key=False)
+        return self._digest(selection.select(_whole(payload, "payload", selection)), _VALIDATION, is_key=False)
 
     def _digest(self, data: Any, origin: str, is_key: bool = True) -> str:
         """The hash; "" where it is to be a key and can tell no call from another, as the peers judge it."""
@@ -127,11 +129,11 @@ class PayloadKeys:
         return digest
 
 
-def _whole(payload: Any, origin: str) -> Any:
+def _whole(payload: Any, origin: str, selection: Selection | None = None) -> Any:
     if type(payload) in _JSON_TYPES:
         return payload
     try:
-        return _forms().whole(payload)
+        return _forms().whole(payload, selection is not None and selection.calls)
     except Exception as error:
         reason = f"{_forms().a_type(payload)} cannot be read ({type(error).__name__}), so it cannot be hashed"
         raise IdempotencyKeyError(f"{origin}: {reason}") from error

@@ -115,7 +115,7 @@ class Plan:
         keys = self._keys
         digest = keys.key_hash(payload) if key is UNSET else keys.hash_of(key)
         if digest is None:
-            self._no_key()
+            self._no_key(is_given=key is not UNSET)
             return None
         call = Call()
         call.plan = self
@@ -139,9 +139,11 @@ class Plan:
             return self._default_lease
         return Lease(remaining_ms, renews=False, end_ms=self.clock.now_ms() + remaining_ms)
 
-    def _no_key(self) -> None:
+    def _no_key(self, is_given: bool) -> None:
         expression = self.config.event_key_jmespath
         where = f"event_key_jmespath={expression!r} selects nothing" if expression else "the payload is empty"
+        if is_given:
+            where = "what was given as its key is empty"
         if self.config.raise_on_no_idempotency_key:
             raise IdempotencyKeyError(f"no idempotency key for {self.function_name}: {where}")
         warn(f"no idempotency key for {self.function_name}: {where}; it runs without protection")

@@ -133,6 +133,7 @@ CASES = {
     "typed values, selected": Case(TYPED, {"event_key_jmespath": "[id, at, amount, kinds, file]"}),
     "dataclass": Case(TYPED["order"]),
     "dataclass, selected": Case(TYPED["order"], {"event_key_jmespath": "[id, lines[].price, at, colour]"}),
+    "dataclass, with functions": Case(TYPED["order"], {"event_key_jmespath": "[to_string(lines), keys(lines[0]), id]"}),
     "model": Case(Model(id="o1", price="1.50", at=AT, token=uuid.UUID(int=8), colour="red")),
     "model, selected": Case(
         Model(id="o1", price="1.50", at=AT, token=uuid.UUID(int=8), colour="red"),

@@ -200,6 +200,13 @@ class UnknownStatusCountsAsGone(HonestLayer):
         return standing.stored_status not in STORED_STATUSES or super().gives_way(standing, claim)
 
 
+@caught_by("a_record_of_unknown_status_is_never_overwritten")
+class UnknownStatusGoesWithItsWindow(HonestLayer):
+    def gives_way(self, standing, claim):
+        known = standing.replaced(status=COMPLETED) if standing.stored_status not in STORED_STATUSES else standing
+        return super().gives_way(known, claim)
+
+
 @caught_by("what_is_no_record_is_never_overwritten")
 class WhatIsNoRecordCountsAsGone(HonestLayer):
     def gives_way(self, standing, claim):
@@ -314,6 +321,12 @@ class OutcomesAreReleased(HonestLayer):
         return self.is_owner(standing, record)
 
 
+@caught_by("an_outcome_is_not_released")
+class AllButAnswersAreReleased(HonestLayer):
+    def may_release(self, standing, record):
+        return self.is_owner(standing, record) and standing.stored_status != COMPLETED
+
+
 @caught_by("releasing_an_unknown_key_is_silent")
 class ReleasingAnUnknownKeyRaises(HonestLayer):
     def _delete_record(self, data_record):
@@ -395,6 +408,26 @@ class NoPayloadHashIsStored(HonestLayer):
 class TypesAreNotStored(HonestLayer):
     def stored(self, record):
         return record.replaced(types="")
+
+
+@caught_by("types_stand_beside_the_answer")
+class LongTypesAreCutOff(HonestLayer):
+    def stored(self, record):
+        return record.replaced(types=record.types[:255])
+
+
+@caught_by("a_long_owner_counts_to_its_end")
+class LongOwnersAreCutOff(HonestLayer):
+    def stored(self, record):
+        return record.replaced(owner=record.owner and record.owner[:64])
+
+
+@caught_by("a_long_owner_counts_to_its_end")
+class OwnersAreComparedWithoutCase(HonestLayer):
+    def is_owner(self, standing, record):
+        if standing is None or not standing.owner or not record.owner:
+            return False
+        return standing.owner.lower() == record.owner.lower()
 
 
 @caught_by("keys_are_kept_apart", "interleaved_calls_of_two_keys_keep_their_own")

@@ -71,10 +71,10 @@ def encode_model(encoder: Encoder, model: pydantic.BaseModel, name: str | None, 
     return shown, whole if is_object(shown) else ["instead", plains, whole]
 
 
-def _dump(model: pydantic.BaseModel) -> Any:
-    """The model as the peer stores it, of JSON's types only; None where pydantic cannot make that."""
+def _dump(model: pydantic.BaseModel, only: set[str] | None = None) -> Any:
+    """The model, or a field of it, as the peer stores it, of JSON's types only; None where pydantic cannot make it."""
     try:
-        return model.model_dump(mode="json", warnings=False)
+        return model.model_dump(mode="json", include=only, warnings=False)
     except Exception:  # noqa: BLE001  # serializers written by the user raise anything
         return None
 
@@ -87,8 +87,10 @@ def _encode_field(
     try:
         plain, mark = encoder.at(field, item, depth, attribute)
     except UnstorableAnswerError:
-        if is_shown and _reads_back(type(model), field, shown[field], item):
-            return shown[field], "field"
+        # Where the whole cannot be dumped, for another field's sake (bytes that are no UTF-8), this one may be.
+        alone = encoder.encode(_dump(model, {field}), depth)[0] if shown is None else shown
+        if is_object(alone) and field in alone and _reads_back(type(model), field, alone[field], item):
+            return alone[field], "field"
         raise
     if not is_object(shown) or (is_shown and encoder.same(shown[field], plain, mark)):
         return plain, mark

@@ -35,7 +35,10 @@ def layer_from_url(url: str) -> BasePersistenceLayer:
     """The synchronous layer that a URL names. It owns what it opens: `close()` it.
 
     Raises:
-        IdempotencyPersistenceConfigError: The URL names no layer, or its options are wrong.
+        IdempotencyPersistenceConfigError: The URL names no layer, its options are wrong, or a client library is
+            missing.
+        IdempotencyPersistenceLayerError: SQLite's file is locked, damaged or on a full disk; other stores are first
+            asked by a call.
     """
     layer: BasePersistenceLayer = _made(url, "")
     return layer
@@ -45,7 +48,10 @@ def async_layer_from_url(url: str) -> AsyncBasePersistenceLayer:
     """The asynchronous layer that a URL names. It owns what it opens: `await close()` it.
 
     Raises:
-        IdempotencyPersistenceConfigError: The URL names no layer, or its options are wrong.
+        IdempotencyPersistenceConfigError: The URL names no layer, its options are wrong, or a client library is
+            missing.
+        IdempotencyPersistenceLayerError: SQLite's file is locked, damaged or on a full disk; other stores are first
+            asked by a call.
     """
     layer: AsyncBasePersistenceLayer = _made(url, "Async")
     return layer

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache_addresses import SCHEMES as CACHE_SCHEMES
-from retrysafe.persistence._urls import shown_url, split_url
+from retrysafe.persistence._urls import decoded, shown_url, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +49,12 @@ def _of_memory(url: str, parts: SplitResult) -> dict[str, Any]:
 
 
 def _of_sqlite(url: str, parts: SplitResult) -> dict[str, Any]:
-    from urllib.parse import parse_qsl, unquote  # noqa: PLC0415  # only a URL needs it
+    from urllib.parse import parse_qsl  # noqa: PLC0415  # only a URL needs it
 
     _check_local(url, parts)
-    path = unquote(parts.path.removeprefix("/"))
+    path = decoded(parts.path.removeprefix("/"))
+    if path is None:
+        raise _wrong(url, "its path is no UTF-8 behind the percent signs")
     if not path:
         raise _wrong(url, "it names no file; write sqlite:///idempotency.db")
     options: dict[str, Any] = {"path": path}
@@ -73,7 +75,8 @@ def _of_sqlite(url: str, parts: SplitResult) -> dict[str, Any]:
 
 def _check_local(url: str, parts: SplitResult) -> None:
     if parts.netloc or parts.fragment:
-        raise _wrong(url, f"it names a host or a fragment; write {parts.scheme}:/// and a path")
+        form = "memory:// alone" if parts.scheme == "memory" else f"{parts.scheme}:/// and a path"
+        raise _wrong(url, f"it names a host or a fragment; write {form}")
 
 
 def _of_cache(url: str, _: SplitResult) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class DataRecord:
         made_at_ms: On a record to write: what the caller's clock showed when its times were set. Never stored.
         read_at_ms: On a record read: what the store's own clock showed then; None where it has none. Never stored.
         shown_as: On a record read: the whole key, where the store's has more parts; "" where not. Never stored.
+
+    Attributes:
+        stored_status: The status as it was given, and as a layer stores it; `status` is `EXPIRED` once the window is
+            over.
     """
 
     __slots__ = (

@@ -20,8 +20,10 @@ class DataclassSerializer(BaseIdempotencyModelSerializer):
 
     Nested dataclasses come back, too, where an annotation that can be resolved names them: as a field, in a
     list, tuple or dict, in a union. Instances are rebuilt from their fields without `__init__` and
-    `__post_init__`, which have run before, so they are equal to the first ones. What an instance holds beside
-    its fields is not stored.
+    `__post_init__`, which have run before. What an instance holds beside its fields is not stored, nor is its
+    class: of a union it becomes the first member that has its fields, and where an annotation names a base
+    class, that class, or a dict if it has other fields. Without a serializer, the return annotation alone
+    brings a dataclass back as it was.
 
     Args:
         model: The dataclass; a generic one may have its parameters (`Page[Order]`).

@@ -95,13 +95,14 @@ class ReleaseChecks(Suite):
 
     @check("fenced")
     async def test_an_outcome_is_not_released(self, store: Store) -> None:
-        """Not even its own owner removes an outcome."""
-        claim = store.claim()
-        await store.wins(claim)
-        outcome = store.outcome(claim)
-        await store.completes(outcome)
-        await store.release(claim)
-        await store.stands(outcome)
+        """Not even its own owner removes an outcome, of whatever kind."""
+        for status in (COMPLETED, FAILED, UNAVAILABLE):
+            claim = store.claim(status)
+            await store.wins(claim)
+            outcome = store.outcome(claim, status=status)
+            await store.completes(outcome)
+            await store.release(claim)
+            await store.stands(outcome)
 
     @check()
     async def test_releasing_an_unknown_key_is_silent(self, store: Store) -> None:

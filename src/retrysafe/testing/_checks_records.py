@@ -37,6 +37,11 @@ ANSWERS: Final = (
 
 LARGE: Final = json.dumps("0123456789" * 30_000)
 
+LONG_TYPES: Final = json.dumps({"v": 1, "t": ["list", {str(number): "Decimal" for number in range(0, 9_000, 2)}]})
+"""Of some 80 kB."""
+
+LONG_OWNER: Final = f"durable:arn:aws:lambda:eu-central-1:123456789012:function:Orders:{'x' * 400}:1"
+
 KEYS: Final = (
     "order",
     "Order",
@@ -99,10 +104,25 @@ class RecordChecks(Suite):
 
     @check("keeps_every_field")
     async def test_types_stand_beside_the_answer(self, store: Store) -> None:
-        """What tells the types that JSON lacks is kept beside the answer, to the character."""
-        claim = store.claim()
+        """What tells the types that JSON lacks is kept beside the answer, to the character and however long."""
+        for name, types in (("odd", '[1, "tuple", {"é": ["decimal", "\\u0000"]}]'), ("long", LONG_TYPES)):
+            claim = store.claim(name)
+            await store.wins(claim)
+            outcome = store.outcome(claim, '["1.50"]', types=types)
+            await store.completes(outcome)
+            await store.stands(outcome)
+
+    @check("fenced", "keeps_every_field")
+    async def test_a_long_owner_counts_to_its_end(self, store: Store) -> None:
+        """Owners that differ in any character are different ones, long ones too, as that of a durable execution is."""
+        claim = store.claim(owner=LONG_OWNER)
         await store.wins(claim)
-        outcome = store.outcome(claim, '["1.50"]', types='[1, "tuple", {"é": ["decimal", "\\u0000"]}]')
+        await store.stands(claim)
+        for other in (LONG_OWNER[:-1], f"{LONG_OWNER[:-1]}2", LONG_OWNER.upper(), f"{LONG_OWNER} "):
+            await store.refuses_completion(store.outcome(claim.replaced(owner=other)), claim)
+            await store.release(claim.replaced(owner=other))
+            await store.stands(claim)
+        outcome = store.outcome(claim)
         await store.completes(outcome)
         await store.stands(outcome)
 

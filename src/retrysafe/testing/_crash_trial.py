@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.testing._crash_effects import Effects, Tally, merged, since, tally
 from retrysafe.testing._crash_life import NOWHERE, Spot
-from retrysafe.testing._crash_verdicts import SAME_COURSE, Judgement, Tried, doubled, judge, judge_undisturbed
+from retrysafe.testing._crash_verdicts import Judgement, Tried, doubled, judge, judge_undisturbed, missed
 from retrysafe.testing.clock import ManualClock
 from retrysafe.testing.crash_report import CrashPoint, CrashReport
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from retrysafe.testing._crash_calls import Ending, Lived
     from retrysafe.testing._crash_life import AnyLayer
+
+
+_COURSES = 4
+"""How often a point is tried at most, where the call takes another course each time."""
 
 
 class Trial:
@@ -119,18 +123,8 @@ class Trial:
         return lived.ending, lived.spots
 
     def _point(self, index: int | None, planned: Spot) -> CrashPoint:
-        with self._world() as (layer, clock):
-            tried = self._try(layer, clock, index)
-        spot = tried.killed.killed or planned
-        if index is None:
-            self._outside = doubled(self._expected, tried.seen)
-            judgement = judge_undisturbed(tried, self._expected, self._compared)
-        elif tried.killed.killed is None:
-            judgement = Judgement(
-                "not reached", "The call took another course, and ended before this point.", SAME_COURSE
-            )
-        else:
-            judgement = judge(tried, self._expected, self._compared, self._outside, self._keys)
+        tried, judgement = self._tried(index, planned)
+        spot = planned if judgement.verdict == "not reached" else tried.killed.killed or planned
         return CrashPoint(
             number=0 if index is None else index + 1,
             kind=spot.kind,
@@ -147,6 +141,25 @@ class Trial:
             advice=judgement.advice,
             ran_on=tried.killed.ran_on,
         )
+
+    def _tried(self, index: int | None, planned: Spot) -> tuple[Tried, Judgement]:
+        """Try a point; again where the call takes another course, as what comes of another point says nothing of it."""
+        courses = 0
+        while True:
+            with self._world() as (layer, clock):
+                tried = self._try(layer, clock, index)
+            if index is None:
+                self._outside = doubled(self._expected, tried.seen)
+                return tried, judge_undisturbed(tried, self._expected, self._compared)
+            judgement = missed("ended before this point")
+            if tried.killed.killed is not None:
+                judgement = judge(tried, self._expected, self._compared, self._outside, self._keys)
+                if tried.killed.killed == planned or judgement.verdict not in ("ok", "stopped"):
+                    return tried, judgement
+                judgement = missed("came to others in place of this point")
+            courses += 1
+            if courses == _COURSES:
+                return tried, judgement
 
     def _try(self, layer: AnyLayer, clock: ManualClock, kill_at: int | None) -> Tried:
         before = self._tally()

@@ -105,6 +105,11 @@ def judge(
     return _answers(tried, answer)
 
 
+def missed(instead: str) -> Judgement:
+    """Judge a point that no try came to; `instead` says what the call did."""
+    return Judgement("not reached", f"The call took another course, and {instead}.", SAME_COURSE)
+
+
 def judge_undisturbed(tried: Tried, expected: Tally, answer: Ending | None) -> Judgement:
     """Judge a call that was not killed, and a duplicate of it."""
     if differences(expected, tried.seen):

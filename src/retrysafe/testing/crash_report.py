@@ -21,7 +21,7 @@ Verdict = Literal["ok", "stopped", "doubled", "lost", "other answer", "no answer
 - "doubled": an effect happened more often. "lost": one happened less often, and the caller was told that all is done.
 - "other answer": the effects are right, but callers got different answers.
 - "no answer": no retry got an answer.
-- "not reached": the function took another course this time, and ended before this point.
+- "not reached": the function took another course each time that this point was to be tried.
 """
 
 

@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 
 from retrysafe import IdempotencyConfig
-from retrysafe.pauses import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_STORE_PAUSE, Trying, Waiting
+from retrysafe.pauses import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_STORE_PAUSE, LONGEST_TOLD_PAUSE, Trying, Waiting
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from retrysafe.testing import ManualClock
 from retrysafe.wishes import Fetch, Raised, StoreFailed
 
 LEASE_S = 30
 WAIT_S = 20.0
+NOW_MS = 1_800_000_000_000
 
 
 def a_call(clock):
@@ -64,10 +65,15 @@ def test_an_outcome_is_not_tried_past_a_lease_that_the_clock_says_is_over():
     assert pauses == [0.02, 0.04][: len(pauses)]
 
 
+def held_by(owner=None, *, lease_s=3600):
+    """A running call's claim; without an owner that of a peer, which tells nobody when it ends."""
+    return DataRecord("key", INPROGRESS, NOW_MS // 1000 + 3600, NOW_MS + int(lease_s * 1000), owner=owner)
+
+
 def looks(found):
     """The pauses of a duplicate whose looks find this, until it is told what came of it."""
-    now_ms, moment, pauses = 1_800_000_000_000, 100.0, []
-    held = DataRecord("key", INPROGRESS, now_ms // 1000 + 3600, now_ms + 3_600_000)  # a peer's, which tells nobody
+    now_ms, moment, pauses = NOW_MS, 100.0, []
+    held = held_by()
     waiting = Waiting(a_call(ManualClock()))
     while True:
         flow = waiting.look_again(held, now_ms)
@@ -93,6 +99,29 @@ def test_a_duplicate_looks_at_pauses_that_grow_by_half_for_as_long_as_it_waits()
     assert sum(pauses) == pytest.approx(WAIT_S)
     assert isinstance(end, Raised)
     assert "after waiting 20.000 s" in str(end.error)
+
+
+def first_pause(held):
+    pause, _ = step(Waiting(a_call(ManualClock())).look_again(held, NOW_MS))
+    return pause
+
+
+def test_a_duplicate_that_will_be_told_looks_seldom_and_any_other_at_each_pause():
+    told, untold = first_pause(held_by("owner")), first_pause(held_by())
+    assert told.at_most >= LONGEST_TOLD_PAUSE / 2 > told.seconds
+    assert untold.at_most == untold.seconds
+
+
+@pytest.mark.parametrize("owner", ["owner", None])
+def test_a_duplicate_looks_as_soon_as_the_lease_is_over(owner):
+    pause = first_pause(held_by(owner, lease_s=0.001))
+    assert pause.seconds == 0.002
+    assert pause.at_most == 0.002
+
+
+def test_a_lease_that_the_store_has_not_seen_end_is_looked_at_soon_as_nobody_tells_of_it():
+    pause = first_pause(held_by("owner", lease_s=-1))
+    assert FIRST_PAUSE / 2 <= pause.at_most == pause.seconds <= FIRST_PAUSE
 
 
 def test_a_store_that_fails_costs_a_duplicate_a_look_and_at_the_end_its_error_is_told():

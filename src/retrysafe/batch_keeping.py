@@ -182,6 +182,7 @@ class Keeper:
         heart.stop(self)
         if self._recorder is not None:
             self._recorder.end()
+            self._recorder = None  # it holds this one
 
     # --- in either -------------------------------------------------------------------------------------------------
 

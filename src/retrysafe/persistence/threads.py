@@ -90,8 +90,8 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
         import asyncio  # noqa: PLC0415  # see the module's first lines
 
         context = contextvars.copy_context()
-        work = asyncio.get_running_loop().run_in_executor(self._threads(), lambda: context.run(method, *args, **kwargs))
-        return await _to_its_end(work)
+        loop = asyncio.get_running_loop()
+        return await _to_its_end(loop.run_in_executor(self._threads(), lambda: context.run(method, *args, **kwargs)))
 
     def _threads(self) -> ThreadPoolExecutor:
         # A forked child has none of its parent's threads, though the executor counts on them.
@@ -112,10 +112,10 @@ async def _to_its_end(work: asyncio.Future[_T]) -> _T:
             await asyncio.wait((work,))
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is None:
-        return work.result()
     try:
+        if cancelled is None:
+            return work.result()
         work.exception()  # looked at, so that asyncio does not report it as overlooked
         raise cancelled
     finally:
-        cancelled = None  # or the error would hold the frame that holds the error
+        del work, cancelled  # or the error would hold the frame that holds the error

@@ -46,9 +46,9 @@ def test_whether_anything_is_held_up_or_due_is_told_without_a_look_at_all_that_w
         assert not pauses.is_held_up
         assert pauses.next_due == 1.0
         assert pauses.over(0.5) == []
-    assert len(pauses) == 1000 == Waiting.looks
+    assert len(pauses.by_due) == 1000 == Waiting.looks
     assert [item.index for item in pauses.over(1.0)] == list(range(1000))
-    assert not pauses
+    assert not pauses.by_due
 
 
 def test_one_whose_outcome_is_to_be_tried_again_holds_up_the_others_until_its_pause_is_over():

@@ -19,16 +19,17 @@ LOOKS_PER_SECOND = 5000
 
 
 class Pauses:
-    """The items whose flows wish for a pause. It is false while there is none."""
+    """The items whose flows wish for a pause.
 
-    __slots__ = ("_by_due", "_held_up")
+    Attributes:
+        by_due: A heap of them, the next one that is due in front; to be asked for whether there is any.
+    """
+
+    __slots__ = ("_held_up", "by_due")
 
     def __init__(self) -> None:
-        self._by_due: list[tuple[float, int, Item]] = []
+        self.by_due: list[tuple[float, int, Item]] = []
         self._held_up = 0
-
-    def __len__(self) -> int:
-        return len(self._by_due)
 
     @property
     def is_held_up(self) -> bool:
@@ -38,29 +39,29 @@ class Pauses:
     @property
     def next_due(self) -> float:
         """When the first pause is over, on the monotonic clock, in seconds."""
-        return self._by_due[0][0] if self._by_due else float("inf")
+        return self.by_due[0][0] if self.by_due else float("inf")
 
     def add(self, item: Item, pause: Pause, now: float) -> None:
         """It waits from now on; for longer than it wishes where many do, but no longer than it may."""
         seconds = pause.seconds
         if pause.at_most is not None:
-            seconds = max(seconds, min(pause.at_most, len(self._by_due) / LOOKS_PER_SECOND))
+            seconds = max(seconds, min(pause.at_most, len(self.by_due) / LOOKS_PER_SECOND))
         item.due = now + seconds
         self._held_up += item.has_run
-        heappush(self._by_due, (item.due, item.index, item))
+        heappush(self.by_due, (item.due, item.index, item))
 
     def over(self, now: float) -> list[Item]:
         """Those whose pauses are over, which wait no longer."""
         over: list[Item] = []
-        while self._by_due and self._by_due[0][0] <= now:
-            item = heappop(self._by_due)[2]
+        while self.by_due and self.by_due[0][0] <= now:
+            item = heappop(self.by_due)[2]
             self._held_up -= item.has_run
             over.append(item)
         return over
 
     def left_out(self, order: Order) -> list[Item]:
         """Those behind one that failed, which wait no longer; but not what has run."""
-        left_out = [item for _, _, item in self._by_due if not item.has_run and order.leaves_out(item)]
+        left_out = [item for _, _, item in self.by_due if not item.has_run and order.leaves_out(item)]
         if left_out:
-            self._by_due = sorted(each for each in self._by_due if each[2].has_run or not order.leaves_out(each[2]))
+            self.by_due[:] = sorted(each for each in self.by_due if each[2].has_run or not order.leaves_out(each[2]))
         return left_out

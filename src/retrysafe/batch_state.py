@@ -43,7 +43,7 @@ class Batch:
         asking: Those that have a claim, or a look, for the store.
         writing: Those that have an outcome or a release for it. Whoever carries them out takes them from here.
         ready: Those whose function is to run, in the order of the batch.
-        paused: Those that wait.
+        paused: Those that wait; to be asked for whether there is any.
         is_urgent: Whether one of them was tried before, or follows a claim that was.
         claimed: All whose claim stands, by index: to be renewed until they are over.
         interruption: What ends the batch early.
@@ -69,7 +69,8 @@ class Batch:
         self.writing: deque[Item] = deque()
         self.is_urgent = False
         self.ready: list[Item] = []
-        self.paused = Pauses()
+        self._pauses = Pauses()
+        self.paused = self._pauses.by_due
         self.claimed: dict[int, Item] = {}
         self.interruption: BaseException | None = None
         keys: set[str] = set()
@@ -104,12 +105,19 @@ class Batch:
     @property
     def is_held_up(self) -> bool:
         """Whether an outcome could not be stored, and is to be tried again."""
-        return self.paused.is_held_up
+        return bool(self.paused) and self._pauses.is_held_up
 
     @property
     def next_due(self) -> float:
         """When the first pause is over, on the monotonic clock, in seconds."""
-        return self.paused.next_due
+        return self._pauses.next_due
+
+    def is_waiting_for_its_turn(self, owner: str | None) -> bool:
+        """Whether an item of that owner is claimed, and its function is still to begin."""
+        return any(
+            item.call is not None and item.call.owner == owner and not (item.is_running or item.has_run)
+            for item in list(self.claimed.values())
+        )
 
     def begin(self) -> None:
         """Begin with the next items."""
@@ -143,7 +151,7 @@ class Batch:
         Args:
             now: The reading of the monotonic clock, in seconds.
         """
-        for item in self.paused.over(now):
+        for item in self._pauses.over(now):
             self.answer(item, now)
 
     # --- what was done ---------------------------------------------------------------------------------------------
@@ -192,7 +200,8 @@ class Batch:
         self._coming.clear()
         self._same_key.clear()
         self._succeeded.clear()
-        self.asking, self.ready, self.paused = [], [], Pauses()
+        self.asking, self.ready, self._pauses = [], [], Pauses()
+        self.paused = self._pauses.by_due
         self.writing.clear()
         for item in list(self._live.values()):
             if not item.is_running:
@@ -263,7 +272,7 @@ class Batch:
         elif kind is Claim or kind is Fetch:
             self.asking.append(item)
         elif isinstance(op, Pause):
-            self.paused.add(item, op, monotonic())
+            self._pauses.add(item, op, monotonic())
         else:
             if type(before) is not Invoke:  # a store that failed, or an interruption that waits for this
                 self.is_urgent = True
@@ -314,7 +323,7 @@ class Batch:
         if order is None or not isinstance(ending, Raised):
             return
         order.failed(item)
-        for waiting in self.paused.left_out(order):
+        for waiting in self._pauses.left_out(order):
             waiting.flow.close()
             self._ended(waiting, None)
 

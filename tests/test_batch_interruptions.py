@@ -488,3 +488,22 @@ def test_after_the_death_of_the_process_only_what_was_not_recorded_runs_again(tm
         result = over_many(lambda order: runs.append(order["id"]), layer, config)(orders(*range(6)))
     assert all(each.ok for each in result)
     assert sorted(runs) == list(range(4 - lost, 6))
+
+
+def test_a_batch_whose_loop_is_closed_in_its_middle_ends_silently(capfd):
+    loop, layer = asyncio.new_event_loop(), AsyncMemoryPersistenceLayer()
+
+    async def work(order):
+        if order["id"] == 2:
+            loop.stop()
+            await asyncio.sleep(3600)
+        return order["id"]
+
+    loop.set_exception_handler(lambda loop, context: None)  # which tells of the tasks that nobody has ended
+    task = loop.create_task(over_many(work, layer)(orders(1, 2, 3)))
+    loop.run_forever()
+    loop.close()
+    del task
+    gc.collect()  # which ends the coroutines
+    assert capfd.readouterr().err == ""
+    assert recorded(layer._layer) == ["running"] * 3

@@ -228,8 +228,9 @@ class AsyncBatchRun:
             self._batch.stop(error)
 
     def _cancel_running(self) -> None:
-        for task in self._running.values():
-            task.cancel()
+        if not self._loop.is_closed():
+            for task in self._running.values():
+                task.cancel()
 
 
 def _cancelled() -> BaseException:

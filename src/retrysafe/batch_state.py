@@ -230,6 +230,7 @@ class Batch:
         if item in self.ready:
             self.ready.remove(item)
         self.claimed.pop(item.index, None)
+        item.is_anew = True
         if item.call is not None:
             item.call.lease = UNDECIDED
             item.flow.close()

@@ -80,7 +80,7 @@ def test_however_many_wait_they_look_only_so_often_together_and_none_later_than_
 # --- what is held -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS, ids=str)
+@pytest.mark.parametrize("flavour", FLAVOURS, ids=lambda flavour: flavour.name)
 def test_an_answer_is_held_once_while_a_batch_runs(flavour):
     class Elsewhere(LikeAStore):
         def _update_record(self, data_record):

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -332,6 +333,21 @@ def test_a_key_whose_lease_ended_before_its_turn_is_claimed_anew(flavour, clock)
     assert statuses(over_many(flavour, work, layer)(orders(1, 2, 3))) == ["returned"] * 3
     assert attempts == [(1, 1), (2, 1), (3, 1)]
     assert layer.calls["put"] > 3
+
+
+def test_a_lease_that_an_invocation_leaves_no_time_for_is_claimed_anew_once_and_not_for_ever(flavour, clock):
+    layer = failing(flavour, clock=clock)
+    claim = layer._put_record
+
+    def slow(record):
+        clock.advance(0.01)
+        return claim(record)
+
+    layer._put_record = slow
+    invocation = SimpleNamespace(get_remaining_time_in_millis=lambda: 5)
+    config = IdempotencyConfig(event_key_jmespath="id", lambda_context=invocation)
+    assert statuses(over_many(flavour, Work(), layer, config)(orders(1, 2, 3))) == ["returned"] * 3
+    assert layer.calls["put"] <= 9  # a claim, and one more that finds it and one that takes its place
 
 
 @pytest.mark.parametrize("flavour", SYNC, ids=lambda flavour: flavour.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import threading
 import pytest
 
 from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_batch
+from retrysafe.heartbeat import heart
 from retrysafe.persistence.datarecord import COMPLETED
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from retrysafe.testing import AsyncFailingLayer, FailingLayer
@@ -188,6 +190,7 @@ def torn_at(number, batch):
 
     # A run that is torn at its very end stays the current one of its context.
     context = contextvars.copy_context()
+    gc.disable()  # what a batch before left to it would be counted too, and an interruption of its end be lost
     sys.setprofile(strike)
     try:
         context.run(batch)
@@ -195,7 +198,18 @@ def torn_at(number, batch):
         return True
     finally:
         sys.setprofile(None)
+        gc.enable()
     return False
+
+
+def lingering():
+    """The threads of batches that do not end."""
+    threads = [thread for thread in threading.enumerate() if thread.name == "retrysafe-batch"]
+    if threads:
+        gc.collect()  # an interruption and what it tore hold each other
+    for thread in threads:
+        thread.join(5)
+    return [thread for thread in threads if thread.is_alive()]
 
 
 @pytest.mark.parametrize("blocking", [False, True])
@@ -216,9 +230,12 @@ def test_an_interruption_anywhere_loses_no_answer_and_leaves_no_key_behind(block
             break
         assert "running" not in recorded(layer), number
         assert set(recorded(layer)) <= set(runs), number
+        assert not lingering(), number
         unknown += len(runs) - len(recorded(layer))
         assert len(runs) - len(recorded(layer)) <= 1, number
     assert number > 100
+    gc.collect()
+    assert not heart._alive()
     assert unknown <= 15  # five of our calls for each of three items
 
 
@@ -471,3 +488,22 @@ def test_after_the_death_of_the_process_only_what_was_not_recorded_runs_again(tm
         result = over_many(lambda order: runs.append(order["id"]), layer, config)(orders(*range(6)))
     assert all(each.ok for each in result)
     assert sorted(runs) == list(range(4 - lost, 6))
+
+
+def test_a_batch_whose_loop_is_closed_in_its_middle_ends_silently(capfd):
+    loop, layer = asyncio.new_event_loop(), AsyncMemoryPersistenceLayer()
+
+    async def work(order):
+        if order["id"] == 2:
+            loop.stop()
+            await asyncio.sleep(3600)
+        return order["id"]
+
+    loop.set_exception_handler(lambda loop, context: None)  # which tells of the tasks that nobody has ended
+    task = loop.create_task(over_many(work, layer)(orders(1, 2, 3)))
+    loop.run_forever()
+    loop.close()
+    del task
+    gc.collect()  # which ends the coroutines
+    assert capfd.readouterr().err == ""
+    assert recorded(layer._layer) == ["running"] * 3

@@ -185,3 +185,32 @@ def test_batches_made_outside_go_back_to_their_own_layer_afterwards(provider):
     crash_points(charge, ["o1"], effects=provider.charges)
     (result,) = charge(["o1"])
     assert "own layer was asked to put" in str(result.error)
+
+
+@pytest.mark.parametrize("answer", ["its result", "a report of failures"])
+def test_a_batch_that_leaves_what_was_abandoned_to_a_person_is_stopped_and_no_problem(provider, answer):
+    @batched(config=IdempotencyConfig(on_abandoned="raise"), item_identifier=str)
+    def charge(order):
+        return provider.charge(order)
+
+    def handler(orders):
+        return charge(orders).batch_item_failures()
+
+    report = crash_points(charge if answer == "its result" else handler, ["o1", "o2"], effects=provider.charges)
+    assert report.ok
+    assert {point.verdict for point in report.points} == {"ok", "stopped"}
+    assert all("until a person" in point.why for point in report.points if point.verdict == "stopped")
+
+
+def test_an_effect_that_a_stopped_batch_makes_outside_is_found_all_the_same(provider):
+    @batched(config=IdempotencyConfig(on_abandoned="raise"), item_identifier=str)
+    def charge(order):
+        return order
+
+    def handler(orders):
+        for order in orders:
+            provider.charge(order)
+        return charge(orders).batch_item_failures()
+
+    report = crash_points(handler, ["o1", "o2"], effects=provider.charges)
+    assert {point.verdict for point in report.problems} == {"doubled"}

@@ -334,7 +334,8 @@ class _Door:
 def _result(values: list[Any], identifiers: list[str | None], items: list[Item]) -> BatchResult[Any, Any]:
     results: list[ItemResult[Any, Any]] = []
     for value, identifier, item in zip(values, identifiers, items, strict=True):
-        end = item.ending
+        # Taken, as the frames in an error's traceback hold the item: the two would hold each other.
+        end, item.ending = item.ending, None
         status: Status = "not_run"
         answer: Any = None
         error: BaseException | None = None

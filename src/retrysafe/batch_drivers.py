@@ -9,7 +9,9 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.batch_keeping import Keeper
+from retrysafe.batch_runs import ItemRun, leave
 from retrysafe.drivers import invoke
+from retrysafe.execution import forks
 from retrysafe.pauses import INTERRUPTED_TRIES
 from retrysafe.wishes import Ending, Invoke, Raised, Returned
 
@@ -50,6 +52,7 @@ class BatchRun:
         self._kwargs = kwargs
         self._keeper = Keeper(batch, store, record_after_seconds)
         self._start_beat = self._keeper.leases.start
+        self._began_after = forks.times
         self._torn: BaseException | None = None
         self._tries = 0
 
@@ -89,9 +92,12 @@ class BatchRun:
                 return
 
     def _note(self, error: BaseException) -> None:
-        """An interruption: what it tore apart is seen to next; raised where that was tried often enough."""
+        """An interruption: what it tore apart is seen to next; raised where that was tried often enough.
+
+        Raised at once in a child that an item forked off, which is to leave the parent's records alone.
+        """
         self._tries += 1
-        if self._tries > INTERRUPTED_TRIES:
+        if self._tries > INTERRUPTED_TRIES or self._began_after != forks.times:
             raise error
         self._torn = error
 
@@ -137,10 +143,13 @@ class BatchRun:
     def _run(self, item: Item) -> None:
         # Straight to where an interruption, wherever it strikes, finds that the function has run.
         if isinstance(item.op, Invoke):
-            arguments = (item.value, *self._args)
-            item.answer = invoke(item.op, self._store, self._function, arguments, self._kwargs, self._start_beat)
+            arguments, run = (item.value, *self._args), ItemRun()
+            run.batch = self._batch
+            item.answer = invoke(item.op, self._store, self._function, arguments, self._kwargs, self._start_beat, run)
         else:
             item.answer = self._plainly(item)
+        if self._began_after != forks.times:
+            leave(item, item.answer)
         self._batch.answer(item, item.answer)
 
     def _plainly(self, item: Item) -> Ending:

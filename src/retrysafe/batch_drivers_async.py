@@ -10,7 +10,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.batch_keeping import AsyncKeeper
+from retrysafe.batch_runs import ItemRun, leave
 from retrysafe.drivers import answered, invoke_async
+from retrysafe.execution import forks
 from retrysafe.pauses import INTERRUPTED_TRIES
 from retrysafe.wishes import Ending, Invoke, Raised, Returned
 
@@ -58,6 +60,7 @@ class AsyncBatchRun:
         self._awaited: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_due = inf
+        self._began_after = forks.times
 
     async def run(self) -> None:
         """Carry everything out.
@@ -81,7 +84,7 @@ class AsyncBatchRun:
                     raise  # nothing may be awaited any more; keys are free when their leases end
                 except BaseException as error:  # a listener raised more than an Exception
                     tries += 1
-                    if tries > INTERRUPTED_TRIES:
+                    if tries > INTERRUPTED_TRIES or self._began_after != forks.times:
                         raise
                     torn = error
         finally:
@@ -141,11 +144,14 @@ class AsyncBatchRun:
         return end
 
     async def _ending(self, item: Item) -> Ending:
-        arguments = (item.value, *self._args)
+        arguments, kwargs = (item.value, *self._args), self._kwargs
         if isinstance(item.op, Invoke):
-            return await invoke_async(item.op, self._store, self._function, arguments, self._kwargs, self._start_beat)
+            run = ItemRun() if self._concurrency == 1 else None
+            if run is not None:
+                run.batch = self._batch
+            return await invoke_async(item.op, self._store, self._function, arguments, kwargs, self._start_beat, run)
         try:
-            return Returned(await answered(self._function(*arguments, **self._kwargs)))
+            return Returned(await answered(self._function(*arguments, **kwargs)))
         except BaseException as error:  # noqa: BLE001  # the item's ending: without a key there is no protection
             return Raised(error)
 
@@ -163,6 +169,8 @@ class AsyncBatchRun:
             if end is None:
                 # A task that was cancelled before it began has run nothing.
                 end = Raised(_cancelled()) if task.cancelled() else task.result()
+            if self._began_after != forks.times:
+                leave(item, end)
             self._batch.answer(item, end)
 
     async def _done(self, work: Coroutine[Any, Any, list[tuple[Item, Any]]]) -> None:
@@ -220,8 +228,9 @@ class AsyncBatchRun:
             self._batch.stop(error)
 
     def _cancel_running(self) -> None:
-        for task in self._running.values():
-            task.cancel()
+        if not self._loop.is_closed():
+            for task in self._running.values():
+                task.cancel()
 
 
 def _cancelled() -> BaseException:

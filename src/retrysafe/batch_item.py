@@ -28,6 +28,7 @@ class Item:
         claim: The record that claims its key, once it may run.
         lease_end_ms: End of its lease as last renewed.
         lost: The claim of which a renewal found that its key passed to another call.
+        is_anew: Whether it was claimed anew, as its lease had ended before its turn came.
         is_running: Whether its function is under way beside the batch, in a task.
         has_run: Whether its function has ended.
         due: When its pause is over, on the monotonic clock, in seconds; 0 for one that never paused.
@@ -44,6 +45,7 @@ class Item:
         "flow",
         "has_run",
         "index",
+        "is_anew",
         "is_running",
         "lease_end_ms",
         "lost",
@@ -63,6 +65,7 @@ class Item:
         self.claim: DataRecord | None = None
         self.lease_end_ms: int | None = None
         self.lost: DataRecord | None = None
+        self.is_anew = False
         self.is_running = False
         self.has_run = False
         self.due = 0.0
@@ -78,4 +81,6 @@ class Item:
         """Whether its claim is still its own, as far as can be told without asking."""
         if self.call is None or self.lease_end_ms is None:
             return True
+        if self.is_anew and self.call.lease.end_ms is not None:
+            return not self.is_lost  # that of an invocation is not looked at again: a new claim would get no longer one
         return (self.lost is None or not self.is_lost) and self.call.plan.clock.now_ms() <= self.lease_end_ms

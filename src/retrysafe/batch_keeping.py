@@ -125,7 +125,7 @@ class Keeper:
         self.leases = Leases(batch)
         self._record_due = inf
         self._recording = new_lock()
-        self._recorder = Recorder(self._record) if store.blocking and record_after_seconds else None
+        self._recorder = Recorder() if store.blocking and record_after_seconds else None
         self.answered: deque[tuple[Item, Any]] = deque()
 
     # --- in the batch's thread -------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ class Keeper:
 
     def record_beside(self) -> bool:
         """Let a thread record what has ended; False where none does that."""
-        return self._recorder is not None and self._recorder.tell()
+        return self._recorder is not None and self._recorder.tell(self._record)
 
     def take_answers(self) -> None:
         """Go on with the items whose wishes were carried out."""

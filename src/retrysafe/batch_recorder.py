@@ -10,7 +10,8 @@ from _queue import SimpleQueue
 from contextlib import suppress
 from contextvars import copy_context
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,28 +20,30 @@ if TYPE_CHECKING:
 class Recorder:
     """Records when it is told to, in a thread that begins with the first time.
 
-    Args:
-        record: Records what there is to be recorded.
+    The thread holds neither this nor the batch while it waits, and ends with them also where an interruption struck
+    right before it could be told to.
     """
 
-    __slots__ = ("_record", "_told", "_works")
+    __slots__ = ("__weakref__", "_told", "_works")
 
-    def __init__(self, record: Callable[[], None]) -> None:
-        self._record = record
-        self._told: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+    def __init__(self) -> None:
+        self._told: SimpleQueue[Any] = SimpleQueue()
         self._works = False
 
-    def tell(self) -> bool:
-        """Let it record; False where no thread is to be had."""
+    def tell(self, record: Callable[[], None]) -> bool:
+        """Let it record what there is to be recorded; False where no thread is to be had."""
         if not self._works:
+            # What tells of the end is one step in C, as an interruption in a finalizer of Python's would be lost.
+            end = ref(self, self._told.put)
             # In the caller's context, so that what traces the client sees the calls where they belong.
-            thread = Thread(target=copy_context().run, args=(self._work,), name="retrysafe-batch", daemon=True)
+            run = copy_context().run
+            thread = Thread(target=run, args=(_work, self._told, end), name="retrysafe-batch", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
                 return False
             self._works = True
-        self._told.put(self._record)
+        self._told.put(record)
         return True
 
     def end(self) -> None:
@@ -49,7 +52,9 @@ class Recorder:
             self._works = False
             self._told.put(None)
 
-    def _work(self) -> None:
-        while (record := self._told.get()) is not None:
-            with suppress(BaseException):  # what it left is found by the batch's own thread, which meets the same
-                record()
+
+def _work(told: SimpleQueue[Any], end: ref[Recorder]) -> None:
+    while (record := told.get()) is not None and record is not end:
+        with suppress(BaseException):  # what it left is found by the batch's own thread, which meets the same
+            record()
+        del record

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe.batch_item import UNANSWERED, Item
 from retrysafe.batch_order import Order
+from retrysafe.batch_pauses import Pauses
 from retrysafe.call import UNDECIDED
 from retrysafe.endings import interrupted
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
@@ -42,7 +43,7 @@ class Batch:
         asking: Those that have a claim, or a look, for the store.
         writing: Those that have an outcome or a release for it. Whoever carries them out takes them from here.
         ready: Those whose function is to run, in the order of the batch.
-        paused: Those that wait.
+        paused: Those that wait; to be asked for whether there is any.
         is_urgent: Whether one of them was tried before, or follows a claim that was.
         claimed: All whose claim stands, by index: to be renewed until they are over.
         interruption: What ends the batch early.
@@ -68,7 +69,8 @@ class Batch:
         self.writing: deque[Item] = deque()
         self.is_urgent = False
         self.ready: list[Item] = []
-        self.paused: list[Item] = []
+        self._pauses = Pauses()
+        self.paused = self._pauses.by_due
         self.claimed: dict[int, Item] = {}
         self.interruption: BaseException | None = None
         keys: set[str] = set()
@@ -103,12 +105,19 @@ class Batch:
     @property
     def is_held_up(self) -> bool:
         """Whether an outcome could not be stored, and is to be tried again."""
-        return bool(self.paused) and any(item.has_run for item in self.paused)
+        return bool(self.paused) and self._pauses.is_held_up
 
     @property
     def next_due(self) -> float:
         """When the first pause is over, on the monotonic clock, in seconds."""
-        return min((item.due for item in self.paused), default=float("inf"))
+        return self._pauses.next_due
+
+    def is_waiting_for_its_turn(self, owner: str | None) -> bool:
+        """Whether an item of that owner is claimed, and its function is still to begin."""
+        return any(
+            item.call is not None and item.call.owner == owner and not (item.is_running or item.has_run)
+            for item in list(self.claimed.values())
+        )
 
     def begin(self) -> None:
         """Begin with the next items."""
@@ -142,8 +151,7 @@ class Batch:
         Args:
             now: The reading of the monotonic clock, in seconds.
         """
-        for item in [item for item in self.paused if item.due <= now]:
-            self.paused.remove(item)
+        for item in self._pauses.over(now):
             self.answer(item, now)
 
     # --- what was done ---------------------------------------------------------------------------------------------
@@ -192,7 +200,8 @@ class Batch:
         self._coming.clear()
         self._same_key.clear()
         self._succeeded.clear()
-        self.asking, self.ready, self.paused = [], [], []
+        self.asking, self.ready, self._pauses = [], [], Pauses()
+        self.paused = self._pauses.by_due
         self.writing.clear()
         for item in list(self._live.values()):
             if not item.is_running:
@@ -221,6 +230,7 @@ class Batch:
         if item in self.ready:
             self.ready.remove(item)
         self.claimed.pop(item.index, None)
+        item.is_anew = True
         if item.call is not None:
             item.call.lease = UNDECIDED
             item.flow.close()
@@ -231,11 +241,11 @@ class Batch:
         """Begin with those that waited for an item of the same key to end: one of each key."""
         while self._succeeded:
             ended = self._succeeded.popleft()
+            stands, ended.stands = ended.stands, None
             waiting = self._same_key.get(ended.call.idempotency_key) if ended.call is not None else None
             while waiting:
                 item = waiting.popleft()
                 if self._order is None or not self._order.leaves_out(item):
-                    stands = ended.stands
                     is_outcome = stands is not None and stands.stored_status != INPROGRESS
                     self._begin(item, stands if is_outcome else None)
                     break
@@ -263,8 +273,7 @@ class Batch:
         elif kind is Claim or kind is Fetch:
             self.asking.append(item)
         elif isinstance(op, Pause):
-            item.due = monotonic() + op.seconds
-            self.paused.append(item)
+            self._pauses.add(item, op, monotonic())
         else:
             if type(before) is not Invoke:  # a store that failed, or an interruption that waits for this
                 self.is_urgent = True
@@ -281,8 +290,12 @@ class Batch:
         item.answer = UNANSWERED
         self.claimed.pop(item.index, None)
         self._live.pop(item.index, None)
+        # Of what was sent to the store nothing is kept: many answers would be held twice until the batch is over.
+        item.op = item.claim = None
         if self._same_key:
             self._succeeded.append(item)
+        else:
+            item.stands = None
         if type(ending) is Raised:
             self._note_failure(item, ending)
             self._let_through(ending)
@@ -311,8 +324,7 @@ class Batch:
         if order is None or not isinstance(ending, Raised):
             return
         order.failed(item)
-        for waiting in [each for each in self.paused if not each.has_run and order.leaves_out(each)]:
-            self.paused.remove(waiting)
+        for waiting in self._pauses.left_out(order):
             waiting.flow.close()
             self._ended(waiting, None)
 

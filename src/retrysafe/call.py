@@ -73,10 +73,10 @@ class Call:
     lease: Lease
 
     def is_inside(self, owner: str | None) -> bool:
-        """Whether this call is made inside the run of that owner, so that waiting for it would never end."""
+        """Whether this call is made inside the run of that owner, or of one that it holds up: it would wait in vain."""
         outer = current.get()
         while outer is not None:
-            if outer.claim.owner == owner and not outer.over:
+            if not outer.over and outer.holds_up(owner):
                 return True
             outer = outer.outer
         return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe.endings import UNSTARTED, interrupted
 from retrysafe.exceptions import IdempotencyConfigError
-from retrysafe.execution import Execution, alive, current
+from retrysafe.execution import Execution, alive, current, forks
 from retrysafe.heartbeat import heart
 from retrysafe.heartbeat_async import start_async
 from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
@@ -127,6 +127,7 @@ class Running(Execution):
         self.store = store
         self.lease_end_ms = claim.in_progress_expiry_timestamp or 0
         self.lease_lost = False
+        self.began_after = forks.times
         outer = current.get()
         self.outer = outer if outer is None else alive(outer)
         self.over = False
@@ -158,8 +159,10 @@ class Running(Execution):
 
     def raised(self, error: BaseException) -> Ending:
         """How it ends with this exception."""
-        # A durable execution that suspends itself says so by raising past `except Exception`.
-        return Raised(error, self.lease_end_ms, suspended=self.call.is_durable and not isinstance(error, Exception))
+        # A durable execution that suspends itself says so by raising past `except Exception`. And where the function
+        # forked and it is the child that raises, the run is not over: the key must not be free while the parent runs.
+        suspended = self.call.is_durable and not isinstance(error, Exception)
+        return Raised(error, self.lease_end_ms, suspended=suspended or self.is_copy())
 
 
 async def answered(result: Any) -> Any:
@@ -177,9 +180,11 @@ def invoke(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     start_beat: Callable[[Running], Beat] | None = None,
+    running: Running | None = None,
 ) -> Ending:
     """Run the function, once. The heartbeat is its own, unless something else is to start one."""
-    running = Running()
+    if running is None:
+        running = Running()
     try:
         running.start(op, store, heart.start if start_beat is None else start_beat)
     except BaseException as error:  # noqa: BLE001  # no heartbeat, no run: the protocol frees the key
@@ -267,9 +272,11 @@ async def invoke_async(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     start_beat: Callable[[Running], Beat] = start_async,
+    running: Running | None = None,
 ) -> Ending:
     """`invoke`, awaiting the function."""
-    running = Running()
+    if running is None:
+        running = Running()
     try:
         running.start(op, store, start_beat)
     except BaseException as error:  # noqa: BLE001  # as in `invoke`

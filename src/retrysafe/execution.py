@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,27 @@ if TYPE_CHECKING:
 current: ContextVar[Execution | None] = ContextVar("retrysafe_execution", default=None)
 
 
+class Forks:
+    """How many forks lie between the first process and this one.
+
+    By this a run tells whether it goes on in the process where it began: cheaper than to ask for the process's id.
+    """
+
+    __slots__ = ("times",)
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def one_more(self) -> None:
+        """This process was forked off."""
+        self.times += 1
+
+
+forks = Forks()
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=forks.one_more)
+
+
 class Execution:
     """One run of an idempotent function, as `current_execution()` gives it. Its driver fills it in.
 
@@ -30,10 +52,12 @@ class Execution:
         over: Whether the function has ended.
         renewal_due: When a heartbeat renews the run next, in seconds: on the monotonic clock, or on its event loop's.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
+        began_after: How many forks there had been when it began.
     """
 
     __slots__ = (
         "__weakref__",
+        "began_after",
         "call",
         "claim",
         "lease_end_ms",
@@ -49,6 +73,7 @@ class Execution:
     store: BasePersistenceLayer | AsyncBasePersistenceLayer
     lease_end_ms: int
     lease_lost: bool
+    began_after: int
     outer: Execution | None
     over: bool
     renewal_due: float
@@ -118,6 +143,14 @@ class Execution:
             return self._owns(await store._get_record(self.idempotency_key))
         except IdempotencyItemNotFoundError:
             return False
+
+    def holds_up(self, owner: str | None) -> bool:
+        """Whether a call of that owner can't end before this run has ended, so that the run must not wait for it."""
+        return self.claim.owner == owner
+
+    def is_copy(self) -> bool:
+        """Whether this process was forked off while it ran: the run goes on in the parent, whose key it is."""
+        return self.began_after != forks.times
 
     def is_deserted(self) -> bool:
         """Whether nobody is left who would end it, so that a heartbeat is to let it go."""

@@ -23,6 +23,7 @@ from retrysafe.persistence._dynamodb_statements import (
     is_unsupported,
     together,
 )
+from retrysafe.persistence.many import as_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -210,7 +211,7 @@ class _Courses:
         except StopIteration as stop:
             self.outcomes[number] = stop.value
         except Exception as error:  # noqa: BLE001  # the outcome of this one
-            self.outcomes[number] = error
+            self.outcomes[number] = as_outcome(error)
         else:
             self._further[number] = _resumed(course, command)
 

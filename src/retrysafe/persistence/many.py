@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
+from retrysafe.exceptions import IdempotencyItemAlreadyExistsError, IdempotencyItemNotFoundError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -90,7 +92,7 @@ def outcome(method: Callable[[Any], Any], argument: Any) -> Any:
     try:
         return method(argument)
     except Exception as error:  # noqa: BLE001  # for whoever gave the argument
-        return error
+        return as_outcome(error)
 
 
 async def outcome_async(method: Callable[[Any], Awaitable[Any]], argument: Any) -> Any:
@@ -98,7 +100,18 @@ async def outcome_async(method: Callable[[Any], Awaitable[Any]], argument: Any) 
     try:
         return await method(argument)
     except Exception as error:  # noqa: BLE001  # for whoever gave the argument
-        return error
+        return as_outcome(error)
+
+
+def as_outcome(error: Exception) -> Exception:
+    """The exception as what a method came to.
+
+    What stands, and that nothing does, is a reply that nobody raises again: without its traceback, since the frames in
+    that hold the outcomes of all, which hold it, with the records that were found.
+    """
+    if isinstance(error, IdempotencyItemAlreadyExistsError | IdempotencyItemNotFoundError):
+        return error.with_traceback(None)
+    return error
 
 
 def together(
@@ -126,7 +139,7 @@ def together(
             except StopIteration as stop:
                 outcomes[number] = stop.value
             except Exception as error:  # noqa: BLE001  # the outcome of this one
-                outcomes[number] = error
+                outcomes[number] = as_outcome(error)
             else:
                 asked.append(number)
         if not asked:

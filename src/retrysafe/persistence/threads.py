@@ -144,10 +144,10 @@ async def _to_its_end(work: asyncio.Future[_T]) -> _T:
             await asyncio.wait((work,))
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is None:
-        return work.result()
     try:
+        if cancelled is None:
+            return work.result()
         work.exception()  # looked at, so that asyncio does not report it as overlooked
         raise cancelled
     finally:
-        cancelled = None  # or the error would hold the frame that holds the error
+        del work, cancelled  # or the error would hold the frame that holds the error

@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from retrysafe.batch_results import BatchResult, ItemResult
-from retrysafe.exceptions import IdempotencyAbandonedError, IdempotencyAlreadyInProgressError
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError
 from retrysafe.testing import _crash_detour as detour
 from retrysafe.testing._crash_life import Life
 from retrysafe.testing._crash_steps import Steps, tracer
@@ -31,14 +31,12 @@ class Ending(NamedTuple):
         error: The class of what was raised; "" where something was returned.
         text: What that said.
         retry_after: For how long another call holds the key, in seconds, where that was what it said.
-        stopped: Whether it was that an earlier run was abandoned, and a person is to resolve it.
     """
 
     value: Any = None
     error: str = ""
     text: str = ""
     retry_after: float | None = None
-    stopped: bool = False
 
     def same_as(self, other: Ending) -> bool:
         """Whether two callers got the same."""
@@ -64,6 +62,7 @@ class Lived(NamedTuple):
         leases: The ends of the leases that it left behind, in milliseconds; None for one without an end.
         keys: The keys that it claimed or tried to.
         runs: How often an idempotent function was run.
+        stopped: Whether a call of it, or an item of a batch, was left to a person, as an earlier run was abandoned.
         ran_on: Whether the user's code ran on after the death.
         error: What was raised, where it was raised in this process.
     """
@@ -75,6 +74,7 @@ class Lived(NamedTuple):
     leases: tuple[int | None, ...]
     keys: tuple[str, ...]
     runs: int
+    stopped: bool
     ran_on: bool
     error: Exception | None = None
 
@@ -192,6 +192,7 @@ def _lived(life: Life, ending: Ending | None, raised: Exception | None = None) -
         leases=tuple(life.leases.values()),
         keys=tuple(life.keys),
         runs=life.runs,
+        stopped=bool(life.abandoned),
         ran_on=life.ran_on,
         error=raised,
     )
@@ -216,7 +217,6 @@ def _ending_of(error: Exception) -> Ending:
         error=type(error).__qualname__,
         text=str(error),
         retry_after=error.retry_after if isinstance(error, IdempotencyAlreadyInProgressError) else None,
-        stopped=isinstance(error, IdempotencyAbandonedError),
     )
 
 

@@ -9,7 +9,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
-from retrysafe.exceptions import IdempotencyLeaseLostError
+from retrysafe.exceptions import IdempotencyItemAlreadyExistsError, IdempotencyLeaseLostError
+from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.testing._crash_code import code_of, def_line, with_inner
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Life:
         killed: The point of its death.
         leases: The ends of the leases of claims that it holds, in milliseconds, by key; None where a claim has none.
         keys: The keys that it claimed or tried to.
+        abandoned: Those under which an earlier run was abandoned, which it did not take over.
         runs: How often an idempotent function was run.
         ran_on: Whether code of the user's function ran after the death, as it does not in a process that is killed.
         in_store: How many operations of the store are under way.
@@ -91,6 +93,7 @@ class Life:
         self.killed: Spot | None = None
         self.leases: dict[str, int | None] = {}
         self.keys: list[str] = []
+        self.abandoned: set[str] = set()
         self.runs = 0
         self.ran_on = False
         self.in_store = 0
@@ -175,6 +178,9 @@ class Life:
         self.in_store += 1
         try:
             yield
+        except IdempotencyItemAlreadyExistsError as refusal:
+            self._note_standing(refusal.old_data_record)
+            raise
         finally:
             self.in_store -= 1
         if record is not None:
@@ -197,6 +203,13 @@ class Life:
     def _note(self, name: str, record: DataRecord) -> None:
         if name == "put":
             self.leases[record.idempotency_key] = record.in_progress_expiry_timestamp
+            self.abandoned.discard(record.idempotency_key)
         else:
             self.leases.pop(record.idempotency_key, None)
             self._completed = self._completed or name == "update"
+
+    def _note_standing(self, found: DataRecord | None) -> None:
+        if found is not None and found.stored_status == INPROGRESS:
+            now = self.layer.clock.now_ms() if found.read_at_ms is None else found.read_at_ms
+            if found.lease_over(now):
+                self.abandoned.add(found.idempotency_key)

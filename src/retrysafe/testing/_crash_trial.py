@@ -173,7 +173,7 @@ class Trial:
             self._let_lapse(layer, clock, lived)
             lived = self._live(layer, None)
             tries.append(lived)
-            if lived.ending is not None and lived.ending.stopped:
+            if lived.stopped:
                 break
             answered = self._is_answer(lived.ending)
         duplicate = self._live(layer, None) if answered else None

@@ -91,7 +91,7 @@ def judge(
     last = tried.retries[-1].ending
     if too_often:
         return _doubled(tried, too_often, outside, keys)
-    if last is not None and last.stopped:
+    if tried.retries[-1].stopped:
         happened = "The effect had happened." if not differing else "It had not happened in full."
         return Judgement(
             "stopped",

@@ -17,7 +17,8 @@ Verdict = Literal["ok", "stopped", "doubled", "lost", "other answer", "no answer
 """How a point came out:
 
 - "ok": each effect happened as often as in an undisturbed run, and the retry got the answer.
-- "stopped": the retry got `IdempotencyAbandonedError`, as `on_abandoned="raise"` asks, and nothing ran again.
+- "stopped": the retry, or a call or an item within it, got `IdempotencyAbandonedError`, as `on_abandoned="raise"` asks,
+  and nothing ran again.
 - "doubled": an effect happened more often. "lost": one happened less often, and the caller was told that all is done.
 - "other answer": the effects are right, but callers got different answers.
 - "no answer": no retry got an answer.

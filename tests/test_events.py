@@ -43,6 +43,16 @@ def test_a_run_that_fails_is_released(flavour, events):
     assert (events[1].error, events[1].stored) == ("ValueError", True)
 
 
+def test_a_failure_that_is_an_answer_is_completed_and_replayed(flavour, events):
+    config = IdempotencyConfig(event_hook=events.append, replay_exceptions=(ValueError,))
+    call = flavour.function(counted(error=ValueError("declined")), persistence_store=flavour.layer(), config=config)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="declined"):
+            call(1)
+    assert [event.name for event in events] == ["claimed", "completed", "replayed"]
+    assert events[1].status == "FAILED"
+
+
 def test_a_class_that_duplicates_will_not_get_back_is_told_when_the_run_completes(flavour, events, caplog):
     @dataclasses.dataclass
     class Receipt:

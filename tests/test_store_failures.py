@@ -97,6 +97,15 @@ def test_a_completion_that_fails_for_a_while_is_tried_until_it_stands(flavour, a
     assert layer.calls.count("_update_record") == 4
 
 
+def test_an_outcome_that_is_stored_at_a_later_try_is_told_and_kept_at_hand_as_at_the_first(flavour, events):
+    layer = FlakyLayer("_update_record", 1)
+    config = IdempotencyConfig(event_hook=events.append, use_local_cache=True)
+    call = flavour.function(counted(), persistence_store=layer, config=config)
+    assert call({"id": 1}) == call({"id": 1}) == 1
+    assert [event.name for event in events] == ["claimed", "completed", "replayed"]
+    assert events[-1].from_local_cache
+
+
 def test_an_answer_that_could_not_be_stored_while_the_lease_ran_comes_with_the_error(flavour):
     charge = counted(answer=None)
     with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored") as failed:
@@ -123,6 +132,20 @@ def test_the_users_own_exception_is_what_the_caller_sees_though_the_release_fail
     with pytest.raises(ValueError, match="mine"):
         flavour.function(counted(error=ValueError("mine")), persistence_store=layer, config=config)({"id": 1})
     assert (events[-1].name, events[-1].stored, events[-1].error) == ("released", False, "ValueError")
+
+
+@pytest.mark.parametrize(("interruptions", "is_freed"), [(2, True), (99, False)])
+def test_what_interrupts_the_release_is_raised_behind_the_users_own_exception_and_the_release_done_again(
+    interruptions, is_freed, events
+):
+    layer = FlakyLayer("_delete_record", interruptions, error=KeyboardInterrupt())
+    config = IdempotencyConfig(event_hook=events.append)
+    own = ValueError("mine")
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        idempotent_function(counted(error=own), persistence_store=layer, config=config)({"id": 1})
+    assert interrupted.value.__context__ is own
+    assert (events[-1].name, events[-1].stored) == ("released", is_freed)
+    assert len(layer) == (0 if is_freed else 1)
 
 
 def test_an_interruption_during_the_completion_comes_after_the_answer_is_stored():

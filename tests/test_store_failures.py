@@ -15,6 +15,7 @@ from retrysafe.exceptions import (
     IdempotencyResponseUnavailableError,
 )
 from retrysafe.persistence.datarecord import COMPLETED, UNAVAILABLE
+from retrysafe.testing import ManualClock
 from support.bodies import counted
 from support.flavours import Flavour, LikeAStore, MixedFlavour
 
@@ -111,7 +112,25 @@ def test_an_answer_that_could_not_be_stored_while_the_lease_ran_comes_with_the_e
     with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored") as failed:
         flavour.function(charge, persistence_store=FlakyLayer("_update_record", 10**6), config=LEASE)({"id": 1})
     assert failed.value.response == 1
+    assert isinstance(failed.value.__cause__, ConnectionError)
     assert charge.body.runs == 1
+
+
+def test_an_outcome_is_tried_for_half_a_minute_where_the_lease_is_the_whole_window():
+    clock = ManualClock()
+
+    class FourMethods(FlakyLayer):
+        can_renew = False
+
+        def _update_record(self, data_record):
+            clock.advance(20)
+            super()._update_record(data_record)
+
+    layer = FourMethods("_update_record", 5)
+    layer.clock = clock
+    with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored"):
+        idempotent_function(counted(), persistence_store=layer)({"id": 1})
+    assert layer.calls.count("_update_record") == 3, "the first, and those after 20 and 40 seconds"
 
 
 def test_an_answer_too_large_for_the_store_is_given_once_and_never_run_again(flavour):

@@ -268,6 +268,14 @@ def test_a_clock_that_shows_no_time_is_refused(start):
         ManualClock(start)
 
 
+@pytest.mark.parametrize("seconds", ["1", None, True, float("nan"), float("inf")], ids=repr)
+def test_a_clock_is_moved_by_a_number_of_seconds(seconds):
+    clock = ManualClock()
+    with pytest.raises(IdempotencyConfigError, match="seconds="):
+        clock.advance(seconds)
+    assert clock.now_ms() == ManualClock().now_ms()
+
+
 @pytest.mark.parametrize(
     "option",
     [

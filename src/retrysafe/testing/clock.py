@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from retrysafe.exceptions import IdempotencyConfigError
 
 
@@ -26,5 +28,12 @@ class ManualClock:
         return self._now_ms
 
     def advance(self, seconds: float) -> None:
-        """Move it on by so many seconds; a negative number moves it back."""
+        """Move it on by so many seconds; a negative number moves it back.
+
+        Raises:
+            IdempotencyConfigError: It is no finite number.
+        """
+        given: object = seconds
+        if isinstance(given, bool) or not isinstance(given, int | float) or not isfinite(given):
+            raise IdempotencyConfigError(f"seconds={given!r}: must be a number of seconds")
         self._now_ms += round(seconds * 1000)

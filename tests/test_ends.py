@@ -144,6 +144,17 @@ def test_a_late_owner_that_fails_leaves_the_new_owners_record_alone(flavour):
     assert only_record(flavour, layer).owner == "other"
 
 
+def test_a_late_owner_whose_failure_would_be_an_answer_is_told_with_it_as_the_cause(flavour):
+    layer = flavour.layer()
+    own = ValueError("no")
+    charge = counted(error=own, during=lambda: plant(flavour, layer, owner="other", attempt=2))
+    config = IdempotencyConfig(replay_exceptions=(ValueError,))
+    with pytest.raises(IdempotencyLeaseLostError) as lost:
+        flavour.function(charge, persistence_store=layer, config=config)({"id": 1})
+    assert lost.value.__cause__ is own
+    assert lost.value.record.owner == only_record(flavour, layer).owner == "other"
+
+
 def test_a_late_completion_does_not_bring_back_a_record_that_was_purged(flavour):
     layer = flavour.layer()
     charge = counted(answer="mine", during=flavour.inner(layer)._records.clear)

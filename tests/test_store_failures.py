@@ -98,6 +98,18 @@ def test_a_completion_that_fails_for_a_while_is_tried_until_it_stands(flavour, a
     assert layer.calls.count("_update_record") == 4
 
 
+def test_a_failure_that_is_an_answer_is_tried_until_it_stands_too(flavour):
+    layer = FlakyLayer("_update_record", 2)
+    charge = counted(error=ValueError("declined"))
+    config = IdempotencyConfig(replay_exceptions=(ValueError,))
+    call = flavour.function(charge, persistence_store=layer, config=config)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="declined"):
+            call({"id": 1})
+    assert charge.body.runs == 1
+    assert layer.calls.count("_update_record") == 3
+
+
 def test_an_outcome_that_is_stored_at_a_later_try_is_told_and_kept_at_hand_as_at_the_first(flavour, events):
     layer = FlakyLayer("_update_record", 1)
     config = IdempotencyConfig(event_hook=events.append, use_local_cache=True)

@@ -88,6 +88,8 @@ print("parent", [each.answer for each in result] if way == "batch" else result, 
 
 def forked(tmp_path, *options):
     """What parent and child print."""
+    if sys.version_info >= (3, 14) and options[:2] == ("async", "batch"):
+        pytest.skip("asyncio itself runs no other task in a child that is forked in the midst of its loop")
     ran = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(PROGRAM), *options],
         capture_output=True,

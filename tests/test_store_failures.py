@@ -9,6 +9,7 @@ import pytest
 
 from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_function
 from retrysafe.exceptions import (
+    IdempotencyLeaseLostError,
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceLayerError,
@@ -16,7 +17,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence.datarecord import COMPLETED, UNAVAILABLE
 from retrysafe.testing import ManualClock
-from support.bodies import counted
+from support.bodies import counted, plant
 from support.flavours import Flavour, LikeAStore, MixedFlavour
 
 
@@ -126,6 +127,23 @@ def test_an_answer_that_could_not_be_stored_while_the_lease_ran_comes_with_the_e
     assert failed.value.response == 1
     assert isinstance(failed.value.__cause__, ConnectionError)
     assert charge.body.runs == 1
+
+
+def test_a_failure_that_could_not_be_stored_as_an_answer_is_what_the_caller_sees_all_the_same(flavour):
+    charge = counted(error=ValueError("declined"))
+    config = IdempotencyConfig(in_progress_expires_after_seconds=0.3, replay_exceptions=(ValueError,))
+    with pytest.raises(ValueError, match="declined"):
+        flavour.function(charge, persistence_store=FlakyLayer("_update_record", 10**6), config=config)({"id": 1})
+    assert charge.body.runs == 1
+
+
+def test_a_late_owner_is_told_what_stands_also_where_the_layer_did_not_say(flavour):
+    layer = FlakyLayer("_update_record", 1, error=IdempotencyLeaseLostError("lost"))
+    charge = counted(during=lambda: plant(flavour, layer, owner="other", attempt=2))
+    with pytest.raises(IdempotencyLeaseLostError) as lost:
+        flavour.function(charge, persistence_store=layer)({"id": 1})
+    assert lost.value.record.owner == "other"
+    assert lost.value.response == 1
 
 
 def test_an_outcome_is_tried_for_half_a_minute_where_the_lease_is_the_whole_window():

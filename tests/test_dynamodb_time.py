@@ -73,6 +73,30 @@ def test_a_correction_never_goes_past_the_truth_and_leaves_less_than_a_second_an
         assert abs(error) <= 1000 + there + back + 3
 
 
+@given(
+    trips=st.lists(
+        st.tuples(
+            st.integers(-3000, 3000) | st.integers(-10_000_000, 10_000_000), st.integers(0, 3000), st.integers(0, 3000)
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_no_lease_counts_as_over_a_second_early_whatever_the_clock_does_and_however_slow_replies_are(trips):
+    world = World()
+    for ahead_ms, there, back in trips:
+        world.ahead_ms = ahead_ms
+        world.reply(there, back)
+        assert world.time.judging_ms() - world.now_ms < 1000
+
+
+@given(there=st.integers(0, 3000), back=st.integers(0, 3000))
+def test_by_a_right_clock_a_lease_is_over_no_later_than_by_as_much_as_its_reply_was_on_the_way(there, back):
+    world = World()
+    world.reply(there, back)
+    assert 0 <= world.now_ms - world.time.judging_ms() <= back
+
+
 @pytest.mark.parametrize("ahead_ms", [1500, -1500])
 def test_further_replies_narrow_the_estimate(ahead_ms):
     world = World(ahead_ms)

@@ -65,7 +65,7 @@ class RecordSteps:
         key, time = record.idempotency_key, self._time
         seen = None
         standing = self._standing(key, (yield from self.asked(record)))
-        if standing is not None and not standing.window_over(time.now_ms()) and record.replaces is None:
+        if standing is not None and not standing.window_over(time.judging_ms()) and record.replaces is None:
             raise self._exists(key, standing)
         for _ in range(_CLAIM_ROUNDS):
             ahead = time.skew_ms + _late_ms(record, time)
@@ -82,7 +82,7 @@ class RecordSteps:
                         raise self._exists(key, lost.record) from None
                 return
             standing = self._standing(key, reply)
-            if standing is None or not standing.window_over(time.now_ms()):
+            if standing is None or not standing.window_over(time.judging_ms()):
                 break
             seen = reply["Item"]
         raise self._exists(key, standing)

@@ -107,6 +107,15 @@ class ServiceTime:
         """The service's time, as far as it is known."""
         return self._clock.now_ms() + self.skew_ms
 
+    def judging_ms(self) -> int:
+        """The time by which a record that was read now is judged: not past the second of the reply that told of it.
+
+        So no lease counts as over more than a second before it is, however far the caller's clock may be ahead of what
+        the bounds can show, and however long the reply was on its way, which widens them.
+        """
+        now_ms, made_ms = self.now_ms(), self._made[1]
+        return now_ms if made_ms is None else min(now_ms, made_ms + _SECOND_MS - 1)
+
     def caller_ms(self) -> int:
         """What the caller's clock shows."""
         return self._clock.now_ms()
@@ -114,7 +123,7 @@ class ServiceTime:
     @property
     def read_at_ms(self) -> int | None:
         """For a record that was read now; None where the caller's clock is believed."""
-        return self.now_ms() if self._corrects else None
+        return self.judging_ms() if self._corrects else None
 
     def stopwatch(self) -> float:
         """A reading to hand to `note` with the reply."""

@@ -184,11 +184,7 @@ class AsyncBatchRun:
                 await asyncio.wait((task,))
             except asyncio.CancelledError as error:
                 interruption = error
-        answers = task.result()
-        for item, answer in answers:
-            item.answer = answer  # of all, before a hook of one can interrupt the others
-        for item, answer in answers:
-            self._batch.answer(item, answer)
+        self._batch.answer_all(task.result())
         if interruption is not None:
             self._interrupt(interruption)
 

@@ -133,11 +133,7 @@ class Keeper:
     def ask(self) -> None:
         """Carry out the claims and looks that are wanted."""
         items, self._batch.asking = self._batch.asking, []
-        answers = self._carried_out(items)
-        for item, answer in answers:
-            item.answer = answer  # of all, before a hook of one can interrupt the others
-        for item, answer in answers:
-            self._batch.answer(item, answer)
+        self._batch.answer_all(self._carried_out(items))
         self.leases.claimed()
         if self.leases.due < inf:
             heart.look_after(self)

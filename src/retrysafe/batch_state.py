@@ -156,6 +156,13 @@ class Batch:
 
     # --- what was done ---------------------------------------------------------------------------------------------
 
+    def answer_all(self, answers: Sequence[tuple[Item, Any]]) -> None:
+        """`answer` for each of several items: all have their answers before a hook of one can interrupt the others."""
+        for item, answer in answers:
+            item.answer = answer
+        for item, answer in answers:
+            self.answer(item, answer)
+
     def answer(self, item: Item, answer: Any) -> None:
         """What the item wished for was carried out: go on to its next wish, or to its end.
 

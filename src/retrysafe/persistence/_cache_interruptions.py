@@ -33,7 +33,7 @@ def close_if_interrupted(client: Any, error: BaseException) -> None:
 
     Close them also where the error says that the server takes no writes any more.
     """
-    if type(error).__module__.partition(".")[0] in _LIBRARIES and not _is_demoted(error):
+    if type(error).__module__.partition(".")[0] in _LIBRARIES and not is_demoted(error):
         return
     with contextlib.suppress(AttributeError):  # made like these libraries' clients, but for its connections
         for each in _nodes(client):
@@ -45,7 +45,7 @@ def close_if_interrupted(client: Any, error: BaseException) -> None:
 
 async def close_if_demoted(client: Any, error: BaseException) -> None:
     """The same for an asynchronous client, which closes by itself what is interrupted."""
-    if not _is_demoted(error):
+    if not is_demoted(error):
         return
     with contextlib.suppress(Exception):
         if getattr(client, "connection", None) is not None:
@@ -53,7 +53,8 @@ async def close_if_demoted(client: Any, error: BaseException) -> None:
         await client.connection_pool.disconnect(inuse_connections=False)
 
 
-def _is_demoted(error: BaseException) -> bool:
+def is_demoted(error: BaseException) -> bool:
+    """Whether the server says that it takes no writes any more."""
     return type(error).__name__ == "ReadOnlyError" or "READONLY" in str(error)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._cache_errors import explained
-from retrysafe.persistence._cache_interruptions import unbroken
+from retrysafe.persistence._cache_interruptions import is_demoted, unbroken
 from retrysafe.persistence._cache_replicas import (
     is_cluster,
     is_glide_cluster,
@@ -116,7 +116,7 @@ def _is_elsewhere(reply: Any) -> bool:
     if not isinstance(reply, Exception):
         return False
     if isinstance(reply, ScriptFailedError):
-        return "READONLY" in str(reply)  # a client of Sentinels leaves a master of before where it reads this itself
+        return is_demoted(reply)  # a client of Sentinels leaves a master of before where it reads this itself
     return is_gone(reply) or any(cls.__name__ in _FOLLOWED for cls in type(reply).__mro__)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._dynamodb_errors import code_of, explained, response_of
+from retrysafe.persistence._lanes import Lanes
 from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.many import AT_ONCE
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from retrysafe.persistence._dynamodb_commands import Command
-    from retrysafe.persistence.many import Operation
 
 RECORD_METHODS: Final = {
     "PutItem": "put_item",
@@ -152,16 +152,17 @@ class Backend:
 
     Attributes:
         client: The client.
+        threads: What sends many requests at the same time; each lot no more than the client has connections for.
     """
 
-    __slots__ = ("_claims", "_methods", "_owed", "_renewals", "client", "where")
+    __slots__ = ("_methods", "client", "threads", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
         self.client = client
         connections = getattr(getattr(getattr(client, "meta", None), "config", None), "max_pool_connections", AT_ONCE)
         # What stands in for a client in a user's tests says anything.
         most = min(AT_ONCE, connections) if isinstance(connections, int) else AT_ONCE
-        self._claims, self._owed, self._renewals = Threads(most), Threads(most), Threads(max(1, most // 4))
+        self.threads = Lanes(Threads, most)
         self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
         self._methods |= {
             operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)
@@ -171,21 +172,6 @@ class Backend:
     def has(self, operation: str) -> bool:
         """Whether the client has the operation."""
         return operation in self._methods
-
-    def threads_for(self, operation: Operation) -> Threads:
-        """What sends many requests at the same time; each of these no more than the client has connections for.
-
-        What a run owes stands behind no claims, and a renewal behind nothing else: while a table throttles, claims may
-        keep threads for longer than a lease lasts.
-        """
-        if operation == "renew":
-            return self._renewals
-        return self._owed if operation in ("update", "delete") else self._claims
-
-    def close_threads(self) -> None:
-        """Let them end when they have nothing more to do."""
-        for threads in (self._claims, self._owed, self._renewals):
-            threads.close()
 
     def run(self, command: Command) -> Any:
         """Carry out a request: the reply, or the refusal that the command expects. Raises this library's errors."""

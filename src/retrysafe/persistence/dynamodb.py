@@ -133,10 +133,7 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
 
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = self._backend()
-        rounds, threads = (
-            self._settings.many.for_each(operation, arguments, backend.has),
-            backend.threads_for(operation),
-        )
+        rounds, threads = self._settings.many.for_each(operation, arguments, backend.has), backend.threads.of(operation)
         outcomes = None
         try:
             while True:
@@ -194,7 +191,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         with self._opening:
             opened, self._opened = self._opened, None
         if opened is not None and opened[2] == os.getpid():
-            opened[0].close_threads()
+            for threads in opened[0].threads:
+                threads.close()
             opened[1]()
 
     def _carry_out(self, steps: Steps[T]) -> T:

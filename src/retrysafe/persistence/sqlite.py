@@ -244,7 +244,7 @@ class AsyncSQLitePersistenceLayer(ThreadedPersistenceLayer):
 
     async def sweep(self, limit: int = 1000) -> int:
         """See `SQLitePersistenceLayer.sweep`."""
-        return await self._call(self._sqlite.sweep, limit)
+        return await self._call("get", self._sqlite.sweep, limit)
 
 
 def _makes_way(found: DataRecord, claim: DataRecord) -> bool:

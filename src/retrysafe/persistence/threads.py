@@ -1,10 +1,8 @@
 """Worker threads: lets asynchronous callers use any synchronous layer, without blocking their event loop.
 
 The threads are the layer's own, as in the loop's default executor a renewal could stand behind an
-application's long jobs until its lease is over. So it could behind claims: those of a thousand tasks, of
-which each is tried again and again while a table throttles. What a run owes has threads of its own
-therefore, and renewals have others again. asyncio is imported by the first call, as other layers' modules
-import this one for synchronous callers too.
+application's long jobs until its lease is over; nor do they stand behind claims (`_lanes`). asyncio is
+imported by the first call, as other layers' modules import this one for synchronous callers too.
 """
 
 # The contract's methods are called by whoever drives a layer; their underscore only keeps users away.
@@ -16,6 +14,7 @@ import contextvars
 import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from retrysafe.persistence._lanes import Lanes
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.persistence.many import form_for_many, one_by_one
 
@@ -48,9 +47,7 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
     def __init__(self, layer: BasePersistenceLayer, *, max_threads: int = 32) -> None:
         super().__init__(clock=layer.clock)
         self._layer = layer
-        self._claims = _Workers(max_threads)
-        self._owed = _Workers(max_threads)
-        self._renewals = _Workers(max(1, max_threads // 4))
+        self._workers = Lanes(_Workers, max_threads)
 
     @property
     def reachable_by_others(self) -> bool:  # type: ignore[override]  # not the class knows, but the object
@@ -63,45 +60,38 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
         return self._layer.can_renew
 
     async def _get_record(self, idempotency_key: str) -> DataRecord:
-        return await self._call(self._layer._get_record, idempotency_key)
+        return await self._call("get", self._layer._get_record, idempotency_key)
 
     async def _put_record(self, data_record: DataRecord) -> None:
-        await self._call(self._layer._put_record, data_record)
+        await self._call("put", self._layer._put_record, data_record)
 
     async def _update_record(self, data_record: DataRecord) -> None:
-        await self._call_in(self._owed, self._layer._update_record, data_record)
+        await self._call("update", self._layer._update_record, data_record)
 
     async def _delete_record(self, data_record: DataRecord) -> None:
-        await self._call_in(self._owed, self._layer._delete_record, data_record)
+        await self._call("delete", self._layer._delete_record, data_record)
 
     async def _renew_record(self, data_record: DataRecord) -> None:
-        await self._call_in(self._renewals, self._layer._renew_record, data_record)
+        await self._call("renew", self._layer._renew_record, data_record)
 
     async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
-        workers = self._claims
-        if operation in ("update", "delete"):
-            workers = self._owed
-        elif operation == "renew":
-            workers = self._renewals
-        return await self._call_in(workers, form_for_many(self._layer, operation, one_by_one), operation, arguments)
+        return await self._call(operation, form_for_many(self._layer, operation, one_by_one), operation, arguments)
 
     async def close(self) -> None:
         """Close the wrapped layer, and let the threads end."""
-        await self._call(self._layer.close)
-        for workers in (self._claims, self._owed, self._renewals):
+        await self._call("get", self._layer.close)
+        for workers in self._workers:
             workers.close()
 
-    async def _call(self, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return await self._call_in(self._claims, method, *args, **kwargs)
-
-    async def _call_in(self, workers: _Workers, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    async def _call(self, operation: Operation, method: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         if not self._layer.blocking:
             return method(*args, **kwargs)
         import asyncio  # noqa: PLC0415  # see the module's first lines
 
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        return await _to_its_end(loop.run_in_executor(workers.executor(), lambda: context.run(method, *args, **kwargs)))
+        executor = self._workers.of(operation).executor()
+        return await _to_its_end(loop.run_in_executor(executor, lambda: context.run(method, *args, **kwargs)))
 
 
 class _Workers:

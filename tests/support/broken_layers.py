@@ -637,7 +637,7 @@ class ManyClaimsAreLookedAtFirstAndStoredThen(ForMany):
         if operation != "put":
             return super()._for_each(operation, arguments)
         standing = [self.records.get(argument.idempotency_key) for argument in arguments]
-        time.sleep(0.001)
+        time.sleep(0.005)
         outcomes = []
         for argument, record in zip(arguments, standing, strict=True):
             refusal = None

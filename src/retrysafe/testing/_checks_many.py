@@ -136,18 +136,20 @@ class ManyChecks(Suite):
     @check()
     async def test_one_of_many_rivals_claims_each_of_many_keys(self, store: Store) -> None:
         """Of rivals that claim the same many keys at once, exactly one wins each key."""
-        names = [f"order {number}" for number in range(MANY)]
 
-        def rival(owner: str) -> Any:
+        def rival(claims: list[DataRecord]) -> Any:
             async def claim_all() -> list[Any]:
-                return await _each(store, "put", [store.claim(name, owner) for name in names])
+                return await _each(store, "put", claims)
 
             return claim_all
 
-        all_told = await store.together(*(rival(f"owner-{number}") for number in range(min(self.rivals, 8))))
-        for outcomes in zip(*all_told, strict=True):
-            winners = sum(outcome is None for outcome in outcomes)
-            store.check(winners == 1, f"{winners} rivals won the same key")
+        for part in range(self.rounds):
+            names = [f"order {part} {number}" for number in range(MANY)]
+            owners = [f"owner-{number}" for number in range(min(self.rivals, 8))]
+            all_told = await store.together(*(rival([store.claim(name, owner) for name in names]) for owner in owners))
+            for outcomes in zip(*all_told, strict=True):
+                winners = sum(outcome is None for outcome in outcomes)
+                store.check(winners == 1, f"{winners} rivals won the same key")
 
     @check()
     async def test_what_is_no_record_among_many_says_nothing_about_the_others(self, store: Store) -> None:

@@ -144,6 +144,23 @@ def test_another_payload_under_the_same_key_is_refused_whatever_stands_also_befo
     assert call({"id": 1, "amount": 5}) == 2
 
 
+def test_a_refused_duplicate_is_not_told_as_a_replay_nor_kept_at_hand(flavour, events):
+    layer = flavour.layer()
+    rules = {"event_key_jmespath": "id", "payload_validation_jmespath": "amount", "use_local_cache": True}
+    for first in (5, 6):  # the second one has seen nothing yet
+        config = IdempotencyConfig(**rules, event_hook=events.append)
+        call = flavour.function(
+            counted(), data_keyword_argument="order", persistence_store=layer, config=config, key_prefix="charge"
+        )
+        if first == 5:
+            call({"id": 1, "amount": 5})
+        else:
+            for _ in range(2):
+                with pytest.raises(IdempotencyValidationError):
+                    call({"id": 1, "amount": 6})
+    assert [event.name for event in events] == ["claimed", "completed"]
+
+
 def test_a_record_from_before_validation_was_switched_on_is_accepted(flavour):
     layer = flavour.layer()
     charge = counted()

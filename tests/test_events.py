@@ -67,6 +67,16 @@ def test_a_class_that_duplicates_will_not_get_back_is_told_when_the_run_complete
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
+def test_and_the_log_has_it_though_nobody_else_listens(flavour, caplog):
+    @dataclasses.dataclass
+    class Receipt:
+        card: str
+
+    caplog.set_level(logging.WARNING, "retrysafe")
+    flavour.function(counted(answer=Receipt(SECRET)), persistence_store=flavour.layer())(1)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
 def test_an_event_has_the_level_that_the_log_has_it_at(flavour, charge, events, caplog):
     @dataclasses.dataclass
     class Receipt:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from retrysafe import IdempotencyConfig
+from retrysafe import IdempotencyConfig, current_execution
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
-from support.bodies import counted, only_record
+from support.bodies import counted, only_record, plant
 from support.flavours import FLAVOURS
 
 LEASE = 10.0
@@ -47,9 +47,13 @@ def test_a_claim_that_was_confirmed_late_is_made_anew_before_the_function_begins
     layer, claims, seconds = slow
     seconds += [LEASE * 0.6]
     left = []
-    charge = counted(during=lambda: left.append(only_record(flavour, layer).in_progress_expiry_timestamp))
-    assert make(flavour, layer, charge, **rules)({"id": 1}) == 1
-    assert left == [clock.now_ms() + LEASE * 1000]
+
+    def look():
+        left.append(only_record(flavour, layer).in_progress_expiry_timestamp)
+        left.append(current_execution().lease_end_ms)
+
+    assert make(flavour, layer, counted(during=look), **rules)({"id": 1}) == 1
+    assert left == [clock.now_ms() + LEASE * 1000] * 2
     assert len({claim.owner for claim in claims}) == 1
     assert only_record(flavour, layer).attempt == 1
 
@@ -88,6 +92,85 @@ def test_a_takeover_that_had_to_be_claimed_anew_is_reported_as_one(flavour, cloc
     seconds += [0.0, LEASE * 0.6]
     make(flavour, layer, counted(), event_hook=hear)({"id": 1})
     assert told == [("taken over", 2), ("completed", 2)]
+
+
+@pytest.fixture
+def forgetful(flavour, slow):
+    """The slow layer, which forgets what it was sent once each."""
+    layer, _claims, seconds = slow
+    inner = flavour.inner(layer)
+    put = inner._put_record
+
+    def put_and_forget(record):
+        put(record)
+        inner._put_record = put
+        inner._records.clear()
+
+    inner._put_record = put_and_forget
+    return layer, seconds
+
+
+def test_one_that_the_store_has_forgotten_meanwhile_is_made_anew_with_a_whole_lease(flavour, clock, forgetful):
+    layer, seconds = forgetful
+    seconds += [LEASE * 0.6]
+    ends = []
+    charge = counted(during=lambda: ends.append(only_record(flavour, layer).in_progress_expiry_timestamp))
+    assert make(flavour, layer, charge)({"id": 1}) == 1
+    assert ends == [clock.now_ms() + LEASE * 1000]
+
+
+def test_a_takeover_that_the_store_has_forgotten_meanwhile_is_in_the_log(flavour, clock, slow, caplog):
+    layer, _claims, seconds = slow
+    inner = flavour.inner(layer)
+    put = inner._put_record
+
+    def put_and_forget(record):
+        put(record)
+        if record.replaces is not None:
+            inner._put_record = put
+            inner._records.clear()
+
+    make(flavour, layer, counted())({"id": 1})
+    plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=clock.now_ms())
+    clock.advance(1)
+    inner._put_record = put_and_forget
+    seconds += [0.0, LEASE * 0.6]
+    caplog.set_level("WARNING", "retrysafe")
+    make(flavour, layer, counted())({"id": 1})
+    (told,) = caplog.messages
+    assert told.startswith("taken over")
+    assert "previous_owner=dead" in told
+
+
+def test_a_takeover_from_one_that_came_between_is_in_the_log(flavour, clock, slow, caplog):
+    layer, _claims, seconds = slow
+    inner = flavour.inner(layer)
+    put = inner._put_record
+
+    def put_and_lose(record):
+        inner._put_record = put
+        put(record)
+        plant(flavour, layer, owner="other", in_progress_expiry_timestamp=clock.now_ms() - 1)
+
+    inner._put_record = put_and_lose
+    seconds += [LEASE * 0.6]
+    caplog.set_level("WARNING", "retrysafe")
+    make(flavour, layer, counted())({"id": 1})
+    (told,) = caplog.messages
+    assert told.startswith("taken over")
+    assert "previous_owner=other" in told
+
+
+def test_a_record_whose_window_ends_while_the_store_refuses_the_claim_is_claimed_as_a_first_attempt(
+    flavour, clock, slow, events
+):
+    layer, _claims, seconds = slow
+    config = IdempotencyConfig(expires_after_seconds=60, event_hook=events.append)
+    call = flavour.function(counted(), persistence_store=layer, config=config)
+    call({"id": 1})
+    seconds += [62]
+    assert call({"id": 1}) == 2
+    assert [(event.name, event.attempt) for event in events] == [("claimed", 1), ("completed", 1)] * 2
 
 
 def test_one_that_was_confirmed_in_time_is_not(flavour, slow):

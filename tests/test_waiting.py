@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from retrysafe import IdempotencyConfig, idempotent_block
-from retrysafe.exceptions import IdempotencyAlreadyInProgressError
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyItemAlreadyExistsError
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import counted, plant
 
@@ -79,6 +79,31 @@ def test_a_waiter_takes_over_when_the_lease_of_a_dead_run_ends(flavour):
     inner = flavour.inner(layer)
     plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=inner.clock.now_ms() + 60)
     assert call() == 2
+
+
+def test_a_waiter_whose_takeover_the_store_refused_tries_again_at_the_next_look(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    charge = counted()
+    flavour.function(charge, persistence_store=layer, key_prefix="charge")(1)
+    dead = plant(flavour, layer, status=INPROGRESS, owner="dead", in_progress_expiry_timestamp=clock.now_ms())
+    clock.advance(1)
+    inner = flavour.inner(layer)
+    put, get, steps = inner._put_record, inner._get_record, []
+
+    def put_by_another_clock(record):
+        steps.append("claim" if record.replaces is None else "take over")
+        if steps.count("take over") < 3:
+            raise IdempotencyItemAlreadyExistsError(old_data_record=dead)
+        put(record)
+
+    def look(idempotency_key):
+        steps.append("look")
+        return get(idempotency_key)
+
+    inner._put_record, inner._get_record = put_by_another_clock, look
+    call = flavour.function(charge, persistence_store=layer, key_prefix="charge", config=IdempotencyConfig(**WAIT))
+    assert call(1) == 2
+    assert steps == ["claim", "take over", "look", "take over", "look", "take over"]
 
 
 def test_a_call_inside_itself_does_not_wait_for_itself(flavour):

@@ -38,6 +38,12 @@ SURFACE = {
         "idempotent_function",
         "layer_from_url",
     },
+    "retrysafe.abandoned": {
+        "complete_abandoned",
+        "complete_abandoned_async",
+        "release_abandoned",
+        "release_abandoned_async",
+    },
     "retrysafe.base": {"AsyncIdempotencyHandler", "IdempotencyHandler"},
     "retrysafe.batch": {"BatchResult", "ItemResult", "idempotent_batch"},
     "retrysafe.config": {"IdempotencyConfig"},

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
+from types import SimpleNamespace
 
 import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function, layer_from_url
-from retrysafe.exceptions import IdempotencyAbandonedError, IdempotencyAlreadyInProgressError
+from retrysafe.abandoned import (
+    complete_abandoned,
+    complete_abandoned_async,
+    release_abandoned,
+    release_abandoned_async,
+)
+from retrysafe.exceptions import (
+    IdempotencyAbandonedError,
+    IdempotencyAlreadyInProgressError,
+    IdempotencyLeaseLostError,
+)
+from retrysafe.persistence.datarecord import COMPLETED
 from retrysafe.testing import FailingLayer
 from support.dynamodb_support import new_table, sync_layer
 
@@ -59,22 +72,41 @@ def refusal_after_the_lease(call):
             time.sleep(early.retry_after)  # the store's own clock judges, which cannot be moved
 
 
-def test_a_record_that_the_layer_removes_lets_the_next_call_run(store, abandoned):
+@pytest.fixture(params=["sync", "async"])
+def say(request):
+    """What a person says, in plain calls of either form."""
+    if request.param == "sync":
+        return SimpleNamespace(completed=complete_abandoned, released=release_abandoned)
+
+    def plainly(function):
+        return lambda *args, **kwargs: asyncio.run(function(*args, **kwargs))
+
+    return SimpleNamespace(completed=plainly(complete_abandoned_async), released=plainly(release_abandoned_async))
+
+
+def test_a_run_that_did_not_happen_is_released_and_the_next_call_runs(store, abandoned, say):
     call, runs, error = abandoned
-    store._delete_record(error.record)
+    say.released(error.record, persistence_store=store)
     assert call("7") == call("7") == "paid"
     assert len(runs) == 2
 
 
-def test_a_record_that_the_layer_completes_gives_its_answer_to_every_call(store, abandoned):
+def test_a_run_that_did_happen_is_completed_and_every_call_gets_its_answer(store, abandoned, say):
     call, runs, error = abandoned
-    store._update_record(
-        error.record.replaced(
-            status="COMPLETED",
-            response_data='"receipt 17"',
-            in_progress_expiry_timestamp=None,
-            expiry_timestamp=int(time.time()) + 3600,
-        )
-    )
-    assert call("7") == call("7") == "receipt 17"
+    say.completed(error.record, ("receipt", 17), persistence_store=store)
+    assert call("7") == call("7") == ("receipt", 17)
+    assert len(runs) == 1
+
+
+def test_what_was_said_first_counts_and_is_told_to_whoever_says_otherwise(store, abandoned, say):
+    call, runs, error = abandoned
+    say.completed(error.record, "receipt", persistence_store=store)
+    for again in (
+        lambda: say.completed(error.record, "another", persistence_store=store),
+        lambda: say.released(error.record, persistence_store=store),
+    ):
+        with pytest.raises(IdempotencyLeaseLostError, match="nothing was changed") as told:
+            again()
+        assert told.value.record.stored_status == COMPLETED
+    assert call("7") == "receipt"
     assert len(runs) == 1

@@ -54,6 +54,7 @@ def test_a_claim_that_was_confirmed_late_is_made_anew_before_the_function_begins
 
     assert make(flavour, layer, counted(during=look), **rules)({"id": 1}) == 1
     assert left == [clock.now_ms() + LEASE * 1000] * 2
+    assert len(claims) == 3, "the late one, one that meets it, and one in its place"
     assert len({claim.owner for claim in claims}) == 1
     assert only_record(flavour, layer).attempt == 1
 

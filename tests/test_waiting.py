@@ -10,7 +10,7 @@ import pytest
 from retrysafe import IdempotencyConfig, idempotent_block
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyItemAlreadyExistsError
 from retrysafe.persistence.datarecord import INPROGRESS
-from support.bodies import counted, plant
+from support.bodies import counted, only_record, plant
 
 WAIT = {"on_in_progress": "wait", "wait_timeout_seconds": 60}
 
@@ -104,6 +104,26 @@ def test_a_waiter_whose_takeover_the_store_refused_tries_again_at_the_next_look(
     call = flavour.function(charge, persistence_store=layer, key_prefix="charge", config=IdempotencyConfig(**WAIT))
     assert call(1) == 2
     assert steps == ["claim", "take over", "look", "take over", "look", "take over"]
+
+
+def test_a_waiter_that_finds_the_key_free_claims_it_for_a_whole_lease_from_then_on(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    flavour.function(counted(), persistence_store=layer, key_prefix="charge")(1)
+    plant(flavour, layer, status=INPROGRESS, owner="other", in_progress_expiry_timestamp=clock.now_ms() + 25_000)
+    inner = flavour.inner(layer)
+    get, ends = inner._get_record, []
+
+    def look(idempotency_key):
+        inner._get_record = get
+        clock.advance(20)
+        inner._records.clear()  # released
+        return get(idempotency_key)
+
+    inner._get_record = look
+    charge = counted(during=lambda: ends.append(only_record(flavour, layer).in_progress_expiry_timestamp))
+    config = IdempotencyConfig(**WAIT, in_progress_expires_after_seconds=30)
+    flavour.function(charge, persistence_store=layer, key_prefix="charge", config=config)(1)
+    assert ends == [clock.now_ms() + 30_000]
 
 
 def test_a_call_inside_itself_does_not_wait_for_itself(flavour):

@@ -86,10 +86,33 @@ def test_it_judges_by_the_callers_clock_what_a_store_with_a_clock_of_its_own_tol
     charge = counted()
     options = {"persistence_store": layer, "key_prefix": "charge"}
     idempotent_function(charge, config=cached(expires_after_seconds=60), **options)(1)
-    elsewhere = idempotent_function(charge, config=cached(expires_after_seconds=60), **options)
-    assert elsewhere(1) == 1
+    from_cache = []
+    config = cached(
+        expires_after_seconds=60, event_hook=lambda told: from_cache.append(getattr(told, "from_local_cache", None))
+    )
+    elsewhere = idempotent_function(charge, config=config, **options)
+    assert elsewhere(1) == elsewhere(1) == 1
+    assert from_cache == [False, True]
     clock.advance(62)
     assert elsewhere(1) == 2
+
+
+def test_it_keeps_what_has_no_window_as_a_store_with_a_clock_of_its_own_told_it(clock):
+    class EndlessLayer(LikeAStore):
+        def _put_record(self, data_record):
+            try:
+                super()._put_record(data_record)
+            except IdempotencyItemAlreadyExistsError as error:
+                theirs = error.old_data_record.replaced(expiry_timestamp=None, read_at_ms=self.clock.now_ms())
+                raise IdempotencyItemAlreadyExistsError(old_data_record=theirs) from None
+
+    layer = EndlessLayer(clock=clock)
+    charge, from_cache = counted(), []
+    idempotent_function(charge, persistence_store=layer, key_prefix="charge")(1)
+    config = cached(event_hook=lambda told: from_cache.append(told.from_local_cache))
+    elsewhere = idempotent_function(charge, persistence_store=layer, key_prefix="charge", config=config)
+    assert elsewhere(1) == elsewhere(1) == 1
+    assert from_cache == [False, True]
 
 
 def test_two_layers_under_one_config_do_not_share_it(flavour):

@@ -98,7 +98,7 @@ def test_a_takeover_that_had_to_be_claimed_anew_is_reported_as_one(flavour, cloc
 @pytest.fixture
 def forgetful(flavour, slow):
     """The slow layer, which forgets what it was sent once each."""
-    layer, _claims, seconds = slow
+    layer, claims, seconds = slow
     inner = flavour.inner(layer)
     put = inner._put_record
 
@@ -108,16 +108,17 @@ def forgetful(flavour, slow):
         inner._records.clear()
 
     inner._put_record = put_and_forget
-    return layer, seconds
+    return layer, claims, seconds
 
 
 def test_one_that_the_store_has_forgotten_meanwhile_is_made_anew_with_a_whole_lease(flavour, clock, forgetful):
-    layer, seconds = forgetful
+    layer, claims, seconds = forgetful
     seconds += [LEASE * 0.6]
     ends = []
     charge = counted(during=lambda: ends.append(only_record(flavour, layer).in_progress_expiry_timestamp))
     assert make(flavour, layer, charge)({"id": 1}) == 1
     assert ends == [clock.now_ms() + LEASE * 1000]
+    assert len(claims) == 2
 
 
 def test_a_takeover_that_the_store_has_forgotten_meanwhile_is_in_the_log(flavour, clock, slow, caplog):

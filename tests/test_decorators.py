@@ -206,7 +206,9 @@ def test_nested_idempotent_calls_on_one_layer_keep_their_keys_and_answers(layer)
 
 
 def test_many_threads_on_one_layer_never_get_each_others_answers(layer):
-    @idempotent_function(data_keyword_argument="n", persistence_store=layer)
+    @idempotent_function(
+        data_keyword_argument="n", persistence_store=layer, config=IdempotencyConfig(on_in_progress="wait")
+    )
     def double(n):
         return 2 * n
 

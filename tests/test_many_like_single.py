@@ -149,7 +149,7 @@ def drawn(rng, layer, operation, prefixes, number):
     """The same argument for both."""
     now = SYSTEM_CLOCK.now_ms()
     owner = rng.choice(["owner-0", "owner-0", "owner-1", None if operation != "put" else "owner-2", "two\nlines"])
-    window, lease = rng.choice([3600, 3600, 3600, -20]), rng.choice([30_000, 30_000, -5_000])
+    window, lease = rng.choice([3600, 3600, 3600, -20]), rng.choice([3_600_000, 3_600_000, -5_000])
     payload_hash = "abc" if owner == "owner-1" else ""  # of a call, which has one owner
     data = rng.choice(
         ['"paid"', "x" * 40_000, "\ud800" if isinstance(layer, SQLitePersistenceLayer) else '"ü"', '"a\\nb"']

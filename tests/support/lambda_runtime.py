@@ -93,7 +93,7 @@ class LambdaRuntime:
         for environment in self._environments:
             environment.provision()
 
-    def start(self, event: object, timeout_seconds: float = 10.0) -> Future[Invocation]:
+    def start(self, event: object, timeout_seconds: float = 60.0) -> Future[Invocation]:
         """Invoke, and return while the function runs.
 
         Raises:
@@ -104,7 +104,7 @@ class LambdaRuntime:
         self._calls.append(call)
         return call
 
-    def invoke(self, event: object, timeout_seconds: float = 10.0) -> Invocation:
+    def invoke(self, event: object, timeout_seconds: float = 60.0) -> Invocation:
         """Invoke, and return how it ended."""
         return self.start(event, timeout_seconds).result()
 

@@ -84,6 +84,20 @@ class TestLocked:
         assert len(pauses) == 200
         assert max(pauses) <= 0.001
 
+    def test_so_does_one_that_is_made(self, layer, path, by_hand, monkeypatch):
+        pauses = []
+
+        def look_later(seconds):
+            pauses.append(seconds)
+            if len(pauses) == 200:
+                by_hand.execute("ROLLBACK")
+
+        monkeypatch.setattr("retrysafe.persistence._sqlite_connections.sleep", look_later)
+        by_hand.execute("BEGIN EXCLUSIVE")
+        SQLitePersistenceLayer(path, busy_timeout_seconds=5).close()
+        assert len(pauses) == 200
+        assert max(pauses) <= 0.001
+
     def test_reading_goes_on(self, layer, by_hand):
         by_hand.execute("BEGIN EXCLUSIVE")
         assert layer._get_record("key") == claim()
@@ -219,6 +233,16 @@ class TestPlace:
             for method, argument in writes(layer):
                 with pytest.raises(IdempotencyPersistenceConnectionError, match="cannot be opened"):
                     method(argument)
+        assert not path.exists()
+
+
+class TestOldLibrary:
+    def test_one_that_lacks_what_is_needed_is_named(self, path, monkeypatch):
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 22, 0))
+        monkeypatch.setattr(sqlite3, "sqlite_version", "3.22.0")
+        with pytest.raises(IdempotencyPersistenceConfigError, match=r"SQLite 3\.22\.0 .* 3\.24") as caught:
+            SQLitePersistenceLayer(path)
+        assert "sqlite3 module" in str(caught.value)
         assert not path.exists()
 
 

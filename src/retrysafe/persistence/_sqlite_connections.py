@@ -54,7 +54,7 @@ class Connections:
         path: The file, absolute.
         synchronous: How far a commit waits for the disk.
         busy_timeout_seconds: How long to wait for other writers.
-        prepare: Called once with the first connection, in WAL mode, to make or check the tables.
+        prepare: Called once with the first connection, in WAL mode and in a transaction, to make or check the tables.
 
     Raises:
         IdempotencyPersistenceConfigError: The file cannot be opened, written, or put into WAL mode.
@@ -85,7 +85,12 @@ class Connections:
                 first = self._connect("set up")
                 try:
                     switch_to_wal(first, path, busy_timeout_seconds)
+                    # In any case, so that a database that cannot be written is found out here. From here on it waits
+                    # as writers do: by SQLite's own pauses it would seldom find a turn between busy ones.
+                    first.execute("PRAGMA busy_timeout = 0")
+                    self._execute(first, ("BEGIN IMMEDIATE", ()))
                     prepare(first)
+                    first.execute("COMMIT")
                     self._file = identity(path)
                 finally:
                     first.close()

@@ -15,8 +15,24 @@ Synchronous = Literal["full", "normal", "off"]
 Purpose = Literal["set up", "read", "write"]
 """What a connection is for. The one that sets up makes the file where there is none."""
 
+# The first that can insert or else update in one statement.
+_OLDEST: Final = (3, 24)
+
 # Between two tries at what another process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
+
+
+def check_library() -> None:
+    """Refuse an SQLite that does not know the statements: some systems bring one along that is older than their Python.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It is too old.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise IdempotencyPersistenceConfigError(
+            f"SQLite {sqlite3.sqlite_version} is too old, {'.'.join(map(str, _OLDEST))} is needed: use a Python whose "
+            "sqlite3 module has a newer one"
+        )
 
 
 def open_file(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Final, Literal
 
@@ -90,12 +89,3 @@ def switch_to_wal(connection: sqlite3.Connection, path: str, busy_timeout_second
                 f"{mode}: put it on a local disk that this process may write to"
             )
         return
-
-
-def identity(path: str) -> tuple[int, int] | None:
-    """What tells the file from another one of the same name; None where there is none."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

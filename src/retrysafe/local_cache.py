@@ -9,6 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from retrysafe.locks import new_lock
+from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence.datarecord import COMPLETED
 
 if TYPE_CHECKING:
@@ -22,11 +23,15 @@ class LocalCache:
         max_items: How many records are kept.
     """
 
-    __slots__ = ("_lock", "_max_items", "_records")
+    __slots__ = ("__weakref__", "_lock", "_max_items", "_records")
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
         self._records: OrderedDict[str, DataRecord] = OrderedDict()
+        self._begin()
+        begin_anew_in_children(self._begin)
+
+    def _begin(self) -> None:
         self._lock = new_lock()
 
     def get(self, idempotency_key: str, now_ms: int) -> DataRecord | None:

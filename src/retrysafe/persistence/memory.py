@@ -12,6 +12,7 @@ from retrysafe.exceptions import (
     IdempotencyLeaseLostError,
 )
 from retrysafe.locks import new_lock
+from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.datarecord import INPROGRESS
 
@@ -39,8 +40,12 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
     def __init__(self, *, clock: Clock | None = None) -> None:
         super().__init__(clock=clock)
         self._records: OrderedDict[str, DataRecord] = OrderedDict()
-        self._lock = new_lock()
         self._claims = 0
+        self._begin()
+        begin_anew_in_children(self._begin)
+
+    def _begin(self) -> None:
+        self._lock = new_lock()
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
         record = self._records.get(idempotency_key)

@@ -179,6 +179,36 @@ class TestPlace:
             SQLitePersistenceLayer(tmp_path / "missing" / "records.db")
         assert str(tmp_path / "missing" / "records.db") in str(caught.value)
 
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+    def test_a_limit_of_open_files_is_named(self, path):
+        said = outcome(
+            start(
+                """
+                import itertools, os, resource, sys
+                from support.sqlite_support import *
+                from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+                from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+                layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())
+                resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+                taken = []
+                try:
+                    while True:
+                        taken.append(os.open(os.devnull, os.O_RDONLY))
+                except OSError:
+                    pass
+                try:
+                    layer._put_record(claim())
+                except IdempotencyPersistenceConnectionError as error:
+                    print(error)
+                for number in taken:
+                    os.close(number)
+                layer._put_record(claim())
+                """,
+                path,
+            )
+        )
+        assert "as many files open as it is allowed to" in said
+
     def test_a_directory_is_no_file(self, tmp_path):
         with pytest.raises(IdempotencyPersistenceConfigError, match="is a directory"):
             SQLitePersistenceLayer(tmp_path)

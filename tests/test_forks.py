@@ -123,3 +123,38 @@ def test_a_child_that_returns_into_a_batch_runs_none_of_its_items(kind, tmp_path
     assert in_child == "IdempotencyLeaseLostError answer ['first', 'forks']"
     assert seen == "child 7 changed nothing"
     assert in_parent == f"parent {['first', 'answer', 'last']} {3 * ['COMPLETED']}"
+
+
+@pytest.mark.parametrize("held", ["layer._lock", "config._caches_lock", "config.local_cache(layer)._lock"])
+def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held(held):
+    program = f"""
+        import os, signal, threading
+        from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+
+        layer, config = MemoryPersistenceLayer(), IdempotencyConfig(use_local_cache=True)
+        function = idempotent_function(lambda n: n, persistence_store=layer, key_prefix="fork", config=config)
+        taken, let_go = threading.Event(), threading.Event()
+
+        def hold():
+            with {held}:
+                taken.set()
+                let_go.wait()
+
+        threading.Thread(target=hold).start()
+        taken.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # what hangs is killed
+            config.local_cache(layer)  # as each block does
+            os._exit(function(3) + function(3))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        let_go.set()
+    """
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("6\n", "")

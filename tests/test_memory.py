@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import textwrap
+
 import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
@@ -54,3 +59,57 @@ def test_failed_runs_leave_nothing_behind(layer):
         with pytest.raises(ValueError):  # noqa: PT011  # what the body raises
             call(n)
     assert len(layer) == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="no signals to handle here")
+@pytest.mark.parametrize("item", ["other", "same"])
+@pytest.mark.parametrize("cache", [False, True], ids=["layer alone", "with local cache"])
+def test_a_signal_handler_may_make_calls_of_its_own(item, cache):
+    """It comes while the call below holds the lock: of the local cache, or else of the layer."""
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED), item, str(cache)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == [
+        "answer",
+        {"other": "['same', 'other', 'same']", "same": "['same', 'same']"}[item],
+    ]
+
+
+INTERRUPTED = """
+    import signal, sys
+    from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+    from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.testing import ManualClock
+
+    item, cache = sys.argv[1:]
+    clock, ran = ManualClock(), []
+    config = IdempotencyConfig(
+        expires_after_seconds=10, use_local_cache=cache == "True", on_in_progress="wait", wait_timeout_seconds=1
+    )
+
+    @idempotent_function(persistence_store=MemoryPersistenceLayer(clock=clock), key_prefix="signal", config=config)
+    def call(item):
+        ran.append(item)
+        return "answer"
+
+    call("same")
+    clock.advance(12)
+    window_over = DataRecord.window_over
+
+    def interrupted(record, now_ms):
+        if sys._getframe(1).f_code.co_name == ("get" if cache == "True" else "_put_record"):
+            DataRecord.window_over = window_over
+            signal.raise_signal(signal.SIGUSR1)
+        return window_over(record, now_ms)
+
+    signal.signal(signal.SIGUSR1, lambda *_: call(item))
+    signal.alarm(20)  # what hangs is killed
+    DataRecord.window_over = interrupted
+    print(call("same"))
+    print(ran)
+"""

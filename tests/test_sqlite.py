@@ -571,7 +571,7 @@ class TestSchema:
         with pytest.raises(IdempotencyPersistenceConfigError, match="table='retrysafe'"):
             SQLitePersistenceLayer(path)
         connection = sqlite3.connect(path)
-        assert connection.execute("SELECT sql FROM sqlite_schema WHERE sql <> ''").fetchall() == [(made,)]
+        assert connection.execute("SELECT sql FROM sqlite_master WHERE sql <> ''").fetchall() == [(made,)]
         connection.close()
 
     def test_the_users_own_version_of_the_file_is_left_alone(self, path):

@@ -84,6 +84,20 @@ class TestLocked:
         assert len(pauses) == 200
         assert max(pauses) <= 0.001
 
+    def test_so_does_one_that_is_made(self, layer, path, by_hand, monkeypatch):
+        pauses = []
+
+        def look_later(seconds):
+            pauses.append(seconds)
+            if len(pauses) == 200:
+                by_hand.execute("ROLLBACK")
+
+        monkeypatch.setattr("retrysafe.persistence._sqlite_connections.sleep", look_later)
+        by_hand.execute("BEGIN EXCLUSIVE")
+        SQLitePersistenceLayer(path, busy_timeout_seconds=5).close()
+        assert len(pauses) == 200
+        assert max(pauses) <= 0.001
+
     def test_reading_goes_on(self, layer, by_hand):
         by_hand.execute("BEGIN EXCLUSIVE")
         assert layer._get_record("key") == claim()
@@ -165,6 +179,36 @@ class TestPlace:
             SQLitePersistenceLayer(tmp_path / "missing" / "records.db")
         assert str(tmp_path / "missing" / "records.db") in str(caught.value)
 
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+    def test_a_limit_of_open_files_is_named(self, path):
+        said = outcome(
+            start(
+                """
+                import itertools, os, resource, sys
+                from support.sqlite_support import *
+                from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+                from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+                layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())
+                resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+                taken = []
+                try:
+                    while True:
+                        taken.append(os.open(os.devnull, os.O_RDONLY))
+                except OSError:
+                    pass
+                try:
+                    layer._put_record(claim())
+                except IdempotencyPersistenceConnectionError as error:
+                    print(error)
+                for number in taken:
+                    os.close(number)
+                layer._put_record(claim())
+                """,
+                path,
+            )
+        )
+        assert "as many files open as it is allowed to" in said
+
     def test_a_directory_is_no_file(self, tmp_path):
         with pytest.raises(IdempotencyPersistenceConfigError, match="is a directory"):
             SQLitePersistenceLayer(tmp_path)
@@ -219,6 +263,16 @@ class TestPlace:
             for method, argument in writes(layer):
                 with pytest.raises(IdempotencyPersistenceConnectionError, match="cannot be opened"):
                     method(argument)
+        assert not path.exists()
+
+
+class TestOldLibrary:
+    def test_one_that_lacks_what_is_needed_is_named(self, path, monkeypatch):
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 22, 0))
+        monkeypatch.setattr(sqlite3, "sqlite_version", "3.22.0")
+        with pytest.raises(IdempotencyPersistenceConfigError, match=r"SQLite 3\.22\.0 .* 3\.24") as caught:
+            SQLitePersistenceLayer(path)
+        assert "sqlite3 module" in str(caught.value)
         assert not path.exists()
 
 

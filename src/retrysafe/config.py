@@ -12,7 +12,8 @@ from retrysafe import lambda_context as _lambda
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.keys import PayloadKeys
 from retrysafe.local_cache import LocalCache
-from retrysafe.locks import new_lock
+from retrysafe.locks import new_rlock
+from retrysafe.persistence._forks import begin_anew_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -106,8 +107,12 @@ class IdempotencyConfig:
         )
         self.given_lambda_context = lambda_context
         self._caches: dict[int, tuple[weakref.ref[Any], LocalCache]] = {}
-        self._caches_lock = new_lock()
+        self._caches_lock = new_rlock()
+        begin_anew_in_children(self._begin)
         self._made = True
+
+    def _begin(self) -> None:
+        super().__setattr__("_caches_lock", new_rlock())
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_made"):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from retrysafe.locks import new_lock
+from retrysafe.locks import new_rlock
+from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence.datarecord import COMPLETED
 
 if TYPE_CHECKING:
@@ -22,12 +23,17 @@ class LocalCache:
         max_items: How many records are kept.
     """
 
-    __slots__ = ("_lock", "_max_items", "_records")
+    __slots__ = ("__weakref__", "_lock", "_max_items", "_records")
 
     def __init__(self, max_items: int) -> None:
         self._max_items = max_items
         self._records: OrderedDict[str, DataRecord] = OrderedDict()
-        self._lock = new_lock()
+        self._begin()
+        begin_anew_in_children(self._begin)
+
+    def _begin(self) -> None:
+        # Re-entrant, as a signal handler may run calls of its own on top of whatever its thread is doing here.
+        self._lock = new_rlock()
 
     def get(self, idempotency_key: str, now_ms: int) -> DataRecord | None:
         """The completed record under this key, if it is here and its window is not over."""
@@ -36,9 +42,10 @@ class LocalCache:
             if record is None:
                 return None
             if record.window_over(now_ms):
-                del self._records[idempotency_key]
+                self._records.pop(idempotency_key, None)
                 return None
-            self._records.move_to_end(idempotency_key)
+            if idempotency_key in self._records:  # what a signal handler has put here may have pushed it out
+                self._records.move_to_end(idempotency_key)
             return record
 
     def put(self, record: DataRecord) -> None:
@@ -46,8 +53,8 @@ class LocalCache:
         if record.stored_status != COMPLETED:
             return
         with self._lock:
+            self._records.pop(record.idempotency_key, None)
             self._records[record.idempotency_key] = record
-            self._records.move_to_end(record.idempotency_key)
             if len(self._records) > self._max_items:
                 self._records.popitem(last=False)
 

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.locks import new_rlock
 from retrysafe.persistence._sqlite_errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
+from retrysafe.persistence._sqlite_files import Files, leave_open
 from retrysafe.persistence._sqlite_forks import close_before_forks
 from retrysafe.persistence._sqlite_groups import WriteGroups
-from retrysafe.persistence._sqlite_opening import identity, open_file, switch_to_wal
+from retrysafe.persistence._sqlite_opening import open_file, switch_to_wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 # Idle readers that are kept; one in use beyond these is closed when it is given back.
 _KEPT_READERS: Final = 32
 
-# How often to look whether the file still has its name: each time would double what a write costs beside
+# How often to look whether the files still have their names: each time would double what a write costs beside
 # SQLite.
 _CHECK_FILE_SECONDS: Final = 1.0
 
@@ -46,6 +47,9 @@ _PAUSE_SECONDS: Final = 0.002
 _FIRST_LOOK_SECONDS: Final = 0.00025
 _LOOK_SECONDS: Final = 0.001
 
+# What a process finds that reads a write-ahead log which is no longer the database's.
+_SEEM_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
+
 
 class Connections:
     """The connections of one process to one database file.
@@ -54,7 +58,7 @@ class Connections:
         path: The file, absolute.
         synchronous: How far a commit waits for the disk.
         busy_timeout_seconds: How long to wait for other writers.
-        prepare: Called once with the first connection, in WAL mode, to make or check the tables.
+        prepare: Called once with the first connection, in WAL mode and in a transaction, to make or check the tables.
 
     Raises:
         IdempotencyPersistenceConfigError: The file cannot be opened, written, or put into WAL mode.
@@ -76,6 +80,7 @@ class Connections:
         self._busy_timeout_seconds = busy_timeout_seconds
         # A later connection must not make anew a file that somebody has removed, and only a URI can say so.
         self._uri = Path(path).as_uri()
+        self._files = Files(path)
         self._closed = False
         self._carried = False
         self._start()
@@ -85,8 +90,13 @@ class Connections:
                 first = self._connect("set up")
                 try:
                     switch_to_wal(first, path, busy_timeout_seconds)
+                    # In any case, so that a database that cannot be written is found out here. From here on it waits
+                    # as writers do: by SQLite's own pauses it would seldom find a turn between busy ones.
+                    first.execute("PRAGMA busy_timeout = 0")
+                    self._execute(first, ("BEGIN IMMEDIATE", ()))
                     prepare(first)
-                    self._file = identity(path)
+                    first.execute("COMMIT")
+                    self._files.made()
                 finally:
                     first.close()
         except REFUSALS as error:
@@ -175,8 +185,8 @@ class Connections:
 
     def drop(self, writer: sqlite3.Connection) -> None:
         """See there."""
-        writer.close()
         self._writer = None
+        writer.close()
 
     def _execute(self, writer: sqlite3.Connection, command: Command) -> sqlite3.Cursor:
         """Carry a statement out when it is its turn: a connection to write does not wait by itself."""
@@ -208,6 +218,10 @@ class Connections:
     def _explained(self, error: Exception) -> Exception:
         if self._closed and isinstance(error, sqlite3.ProgrammingError):
             return self._was_closed()  # by a signal handler, between a connection and its statement
+        if primary_code(error) in _SEEM_DAMAGED:
+            with self._writing:  # so that nobody closes meanwhile
+                if self._opened() and self._files.parted():
+                    return self._files.has_parted()
         return explained(error, self._path, self._busy_timeout_seconds)
 
     def _was_closed(self) -> IdempotencyPersistenceConnectionError:
@@ -218,6 +232,7 @@ class Connections:
     def _connect(self, purpose: Purpose) -> sqlite3.Connection:
         if self._closed:
             raise self._was_closed()
+        self._files.check_process()
         if self._carried:
             raise IdempotencyPersistenceConnectionError(
                 f"the SQLite database {self._path} was open when this process was forked, and Python was not "
@@ -231,7 +246,7 @@ class Connections:
         )
         try:
             if purpose != "set up":
-                self._check_file()
+                self._files.opened(first=self._writer is None and not self._readers)
         except BaseException:
             connection.close()
             raise
@@ -244,16 +259,10 @@ class Connections:
         if self._writer is None:
             self._writer = self._connect("write")
         elif now >= self._check_file_at:
-            self._check_file()
+            self._files.check()
             self._check_file_at = now + _CHECK_FILE_SECONDS
+            self._files.shorten_log(self._writer)
         return self._writer
-
-    def _check_file(self) -> None:
-        if identity(self._path) != self._file:
-            raise IdempotencyPersistenceConnectionError(
-                f"the SQLite database {self._path} was removed or replaced while it was open, so other "
-                "processes would not see what is written: make another layer object"
-            )
 
     def _new_reader(self) -> tuple[sqlite3.Connection, list[sqlite3.Connection]]:
         with self._opening:
@@ -286,11 +295,19 @@ class Connections:
         while set(busy.values()) - {get_ident()} and monotonic() < deadline:
             sleep(_PAUSE_SECONDS)
             busy = self._busy.copy()
+        self.leave_if_parted()
         for reader in self._readers - busy.keys():
             self._readers.discard(reader)
             reader.close()
         if self._writer is not None:
-            self._writer.close()
+            self.drop(self._writer)
+
+    def leave_if_parted(self) -> None:
+        """Give up what can no longer be closed without harm, because others do not see it."""
+        opened = self._opened()
+        if opened and self._files.parted():
+            leave_open(opened)
+            self._readers.clear()
             self._writer = None
 
     def resume(self) -> None:
@@ -300,7 +317,10 @@ class Connections:
 
     def start_in_child(self) -> list[sqlite3.Connection]:
         """Begin anew in a forked child; what was carried over in spite of all."""
-        carried = list(self._readers) if self._writer is None else [self._writer, *self._readers]
+        carried = self._opened()
         self._carried = bool(carried)
         self._start()
         return carried
+
+    def _opened(self) -> list[sqlite3.Connection]:
+        return list(self._readers) if self._writer is None else [self._writer, *self._readers]

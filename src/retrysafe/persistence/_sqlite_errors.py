@@ -55,7 +55,8 @@ _ENTRIES: Final = {
     sqlite3.SQLITE_PROTOCOL: _BUSY,
     sqlite3.SQLITE_CANTOPEN: _Entry(
         "cannot be opened: its directory must exist, and this process must be allowed to write there, as "
-        "SQLite keeps a -wal and a -shm file beside the database",
+        "SQLite keeps a -wal and a -shm file beside the database; else the path may be too long for SQLite, or this "
+        "process may have as many files open as it is allowed to",
         IdempotencyPersistenceConnectionError,
         IdempotencyPersistenceConfigError,
     ),

@@ -1,4 +1,4 @@
-"""Forks: every connection of the SQLite layer is closed before one, and no process uses another's.
+"""Forks: every connection of the SQLite layer is closed before one, and no process uses another's; and the end.
 
 SQLite notes, per process and file, which locks it has. A forked child inherits the notes but not the locks.
 So it is not enough that it opens a connection of its own: SQLite believes the notes, takes no lock, and when
@@ -9,10 +9,13 @@ is beyond help here.
 
 A fork that Python is not told of beforehand carries connections over: the child then keeps them untouched,
 as even to close them would do harm, and refuses to work with their layer.
+
+When Python ends, it closes what was left open. What must not be closed (see `_sqlite_files`) is kept from that before.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
 from typing import TYPE_CHECKING
@@ -57,6 +60,13 @@ def _after_fork_in_child() -> None:
     for connections in list(_living):
         _carried.extend(connections.start_in_child())
 
+
+def _before_the_end() -> None:
+    for connections in list(_living):
+        connections.leave_if_parted()
+
+
+atexit.register(_before_the_end)
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

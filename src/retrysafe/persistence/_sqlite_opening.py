@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Final, Literal
 
@@ -15,8 +14,24 @@ Synchronous = Literal["full", "normal", "off"]
 Purpose = Literal["set up", "read", "write"]
 """What a connection is for. The one that sets up makes the file where there is none."""
 
+# The first that can insert or else update in one statement.
+_OLDEST: Final = (3, 24)
+
 # Between two tries at what another process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
+
+
+def check_library() -> None:
+    """Refuse an SQLite that does not know the statements: some systems bring one along that is older than their Python.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It is too old.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST:
+        raise IdempotencyPersistenceConfigError(
+            f"SQLite {sqlite3.sqlite_version} is too old, {'.'.join(map(str, _OLDEST))} is needed: use a Python whose "
+            "sqlite3 module has a newer one"
+        )
 
 
 def open_file(
@@ -74,12 +89,3 @@ def switch_to_wal(connection: sqlite3.Connection, path: str, busy_timeout_second
                 f"{mode}: put it on a local disk that this process may write to"
             )
         return
-
-
-def identity(path: str) -> tuple[int, int] | None:
-    """What tells the file from another one of the same name; None where there is none."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino

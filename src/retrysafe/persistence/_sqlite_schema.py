@@ -37,24 +37,17 @@ def check_table_name(table: object) -> None:
 def prepare_table(connection: sqlite3.Connection, table: str, statements: Statements) -> None:
     """Make table and index, or check that those there are of this version. Any number of processes may do so.
 
-    The write lock is taken in any case, so that a database that cannot be written is found out here.
+    To be called in a transaction that writes; what it made is to be undone where it raises.
 
     Raises:
         sqlite3.Error: The database fails.
         IdempotencyPersistenceConfigError: The table is of a newer version, or is no table of records.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute(_records(table))
-        connection.execute(_versions())
-        _check_version(connection, table)
-        _check_columns(connection, table, statements)
-        connection.execute(f'CREATE INDEX IF NOT EXISTS "{table}_expiration" ON "{table}" (expiration)')
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+    connection.execute(_records(table))
+    connection.execute(_versions())
+    _check_version(connection, table)
+    _check_columns(connection, table, statements)
+    connection.execute(f'CREATE INDEX IF NOT EXISTS "{table}_expiration" ON "{table}" (expiration)')
 
 
 def _records(table: str) -> str:

@@ -34,7 +34,7 @@ from retrysafe.persistence._shared_reads import AsyncSharedReads
 from retrysafe.persistence._sqlite_batches import for_each
 from retrysafe.persistence._sqlite_connections import Connections
 from retrysafe.persistence._sqlite_errors import UnstorableValueError
-from retrysafe.persistence._sqlite_opening import Synchronous
+from retrysafe.persistence._sqlite_opening import Synchronous, check_library
 from retrysafe.persistence._sqlite_schema import check_table_name, prepare_table
 from retrysafe.persistence._sqlite_statements import Statements, record_of
 from retrysafe.persistence._urls import looks_like_url, shown_in_place_of
@@ -83,7 +83,7 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
 
     Raises:
         IdempotencyPersistenceConfigError: An option is wrong; the file cannot be opened or written; the
-            table is another's, or of a newer version.
+            table is another's, or of a newer version; Python's SQLite is older than 3.24.
         IdempotencyPersistenceConnectionError: The file stayed locked.
         IdempotencyPersistenceConsistencyError: The file is no database, or is damaged.
         IdempotencyPersistenceLayerError: The disk is full or fails.
@@ -106,6 +106,7 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
                 f"synchronous={synchronous!r}: must be one of {', '.join(map(repr, get_args(Synchronous)))}"
             )
         _check_timeout(busy_timeout_seconds)
+        check_library()
         self._statements = Statements(table)
         self._connections = Connections(
             checked,

@@ -7,6 +7,7 @@ import collections
 import collections.abc
 import dataclasses
 import datetime as dt
+import decimal
 import enum
 import functools
 import json
@@ -1079,6 +1080,11 @@ def test_whatever_an_answer_raises_when_looked_through_the_error_is_one_and_with
 def test_what_cannot_be_read_is_refused(data, types):
     with pytest.raises(IdempotencyPersistenceConsistencyError):
         codec_for(Colour | Point | Money | InvoiceLine).decode(data, types)
+
+
+def test_what_is_no_number_is_refused_also_where_the_callers_decimals_would_be_nan():
+    with decimal.localcontext(traps=[]), pytest.raises(IdempotencyPersistenceConsistencyError):
+        AnswerCodec().decode('"x"', '{"v":1,"t":"Decimal"}')
 
 
 def test_a_later_version_is_named():

@@ -237,5 +237,9 @@ def _read_again(data: Any) -> Any:
         raise IdempotencyPersistenceConsistencyError(
             "the stored answer is nested too deeply to be read here: call from less deep, or raise the recursion limit"
         ) from error
-    except (ValueError, TypeError) as error:
+    except (json.JSONDecodeError, TypeError) as error:
         raise IdempotencyPersistenceConsistencyError("the stored answer is not JSON") from error
+    except ValueError as error:  # it could be written where the limit is higher
+        raise IdempotencyPersistenceConsistencyError(
+            "the stored answer has a number of more digits than are read here: see sys.set_int_max_str_digits"
+        ) from error

@@ -18,7 +18,7 @@ import threading
 import uuid
 import zoneinfo
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, Self, TypedDict, TypeVar
 
 import pydantic
 import pytest
@@ -451,6 +451,26 @@ def test_a_member_of_an_enum_without_a_name_of_its_own_is_refused():
 
     with pytest.raises(UnstorableAnswerError, match="is a member without a name of its own"):
         codec_for(Loose).encode(Loose(2.5))
+
+
+class Size(int, enum.Enum):
+    """A number with a value of its own, as one with labels has it."""
+
+    def __new__(cls, number: int, label: str) -> Self:
+        made = int.__new__(cls, number)
+        made._value_ = label
+        return made
+
+    SMALL = (1, "small")
+
+
+def test_a_member_that_is_a_number_is_stored_as_that_number_whatever_its_value():
+    for codec, back in ((codec_for(Size), Size.SMALL), (AnswerCodec(), 1)):
+        stored = codec.encode([Size.SMALL])
+
+        assert stored.data == json.dumps([Size.SMALL])
+        assert same(codec.decode(stored.data, stored.types), [back])
+    assert codec_for(Size).decode('["small"]', '{"v":1,"t":["list",[["enum","Size"]]]}') == [Size.SMALL]
 
 
 def test_a_value_that_json_would_join_is_found_by_its_name():

@@ -191,9 +191,12 @@ class Encoder:
         raise UnstorableAnswerError(value)
 
     def _enum(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
+        # As the peer stores it: a member that is a text or a number as that, even where its `value` is something else.
+        base = next((base for base in (str, int, float) if base in class_of(value).__mro__), None)
+        content: Any = value._value_ if base is None else _BASES[base](value)
         if name is None:
-            return self.at("value", value._value_, depth, attribute)
-        if type(value._value_) in (str, int):
+            return self.at("value", content, depth, attribute)
+        if type(value._value_) in (str, int) and value._value_ == content:
             plain, mark = self.encode(value._value_, depth)
             if mark is None:
                 return plain, marks.mark("enum", name)
@@ -201,7 +204,7 @@ class Encoder:
         if class_of(value).__members__.get(value._name_) is not value:
             raise UnstorableAnswerError(value, "is a member without a name of its own")
         try:
-            plain, _ = Encoder(self._named).encode(value._value_, depth)
+            plain, _ = Encoder(self._named).encode(content, depth)
         except UnstorableAnswerError:
             plain = value._name_
         return plain, marks.mark("member", name, value._name_)

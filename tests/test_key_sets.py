@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import collections.abc
 import dataclasses
 import datetime as dt
 import enum
@@ -114,6 +115,8 @@ ORDERED = [
     (model(dict[str, list[set[str]]], {"a": [WORDS]}), {"field": {"a": [SORTED]}}),
     (model(tuple[set[str], ...], (WORDS,)), {"field": [SORTED]}),
     (model(collections.deque[set[str]], [WORDS]), {"field": [SORTED]}),
+    (model(collections.abc.Sequence[set[str]], [WORDS]), {"field": [SORTED]}),
+    (model(collections.defaultdict[str, set[str]], {"a": WORDS}), {"field": {"a": SORTED}}),
     (model(set[Tag], {Tag(name="b"), Tag(name="a")}), {"field": [{"name": n, "words": SORTED} for n in "ab"]}),
     (model(Box, Box(set(WORDS))), {"field": {"words": SORTED}}),
     (model(set[Any], {None, "b", 1}), {"field": ["b", 1, None]}),

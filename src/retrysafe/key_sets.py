@@ -125,11 +125,17 @@ def _fields_in(schema: Any) -> dict[str, Any]:
 
 def _is_dumped_by_a_function(schema: Any) -> bool:
     if isinstance(schema, dict):
-        if "serialization" in schema and _type_of(schema["serialization"]).startswith("function"):
+        if "serialization" in schema and _is_the_users(schema["serialization"]):
             return True
         if _type_of(schema) in _JUDGED_BY_ITSELF:
             return False
     return any(map(_is_dumped_by_a_function, _inside(schema)))
+
+
+def _is_the_users(serialization: Any) -> bool:
+    # pydantic has functions of its own there, for a Sequence as an example, and they keep the order.
+    module: str = getattr(serialization.get("function"), "__module__", None) or ""
+    return _type_of(serialization).startswith("function") and module.partition(".")[0] != "pydantic"
 
 
 def _type_of(schema: Any) -> str:

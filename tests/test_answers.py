@@ -1009,9 +1009,18 @@ def test_plain_json_may_be_deeper():
     assert replayed(answer) == answer
 
 
-def test_what_is_too_deep_to_be_read_is_told_apart_from_what_is_no_json():
+def types_nested(levels: int) -> str:
+    return '{"v":1,"t":' + '["via",null,' * levels + "null" + "]" * levels + "}"
+
+
+@pytest.mark.parametrize(
+    ("data", "types"),
+    [("[" * 200_000 + "]" * 200_000, ""), ("1", types_nested(200_000)), ("1", types_nested(600))],
+    ids=["data", "types", "reading by types"],
+)
+def test_what_is_too_deep_to_be_read_is_told_apart_from_what_is_no_json(data, types):
     with pytest.raises(IdempotencyPersistenceConsistencyError, match="nested too deeply to be read here"):
-        AnswerCodec().decode("[" * 200_000 + "]" * 200_000, "")
+        AnswerCodec().decode(data, types)
 
 
 def test_a_field_that_was_never_set_is_refused():

@@ -303,6 +303,11 @@ def generator(order):
     yield order
 
 
+class CallableGenerator:
+    def __call__(self, order):
+        yield order
+
+
 async def async_generator(order):
     yield order
 
@@ -320,6 +325,10 @@ def plain(order):
         (
             lambda: idempotent_function(functools.partial(generator, 1), key_prefix="a", persistence_store="memory://"),
             r"functools\.partial is a generator function",
+        ),
+        (
+            lambda: idempotent_function(CallableGenerator(), key_prefix="a", persistence_store="memory://"),
+            r"CallableGenerator is a generator function",
         ),
         (lambda: idempotent_function(async_generator, persistence_store="memory://"), "async_generator.*generator"),
         (

@@ -153,6 +153,10 @@ def test_numbers_lists_and_what_a_serializer_of_the_users_makes_stay_as_the_peer
     assert json_form(payload) == payload.model_dump(mode="json")
 
 
+def test_a_set_is_found_behind_keys_that_json_lacks():
+    assert json_form(model(dict[Any, Any], {1: {(1, 2): WORDS}})) == {"field": {"1": {"1,2": SORTED}}}
+
+
 def test_what_only_looks_like_a_model_keeps_its_dump():
     class Lookalike:
         def model_dump(self, mode: str) -> dict[str, Any]:

@@ -33,20 +33,45 @@ def in_order(model: Any, dumped: Any) -> Any:
         model: The model; pydantic's, or one that only looks like it, which keeps its dump.
         dumped: Its dump. It is not changed.
     """
-    cls = _class_of(model)
-    return _ordered(model, dumped) if _can_hold_sets(cls) else dumped
+    return _ordered(model, dumped) if _can_hold_sets(_class_of(model)) and _may_hold_one(model) else dumped
 
 
 def _class_of(value: object) -> Any:
     return type(value)
 
 
+def _may_hold_one(model: Any) -> bool:
+    """Whether there may be a set. The encoder is written in C: it asks for much less time than to look through all."""
+    try:
+        _look_through(model)
+    except Exception:  # noqa: BLE001  # a set, or whatever else it cannot look through
+        return True
+    return False
+
+
+def _without_sets(value: Any) -> Any:
+    """What the encoder is to look through in place of what it does not know."""
+    cls = _class_of(value)
+    if issubclass(cls, (set, frozenset)) or getattr(cls, "model_computed_fields", None):
+        raise TypeError
+    if hasattr(cls, "model_fields"):
+        return [vars(value), value.__pydantic_extra__]
+    if dataclasses.is_dataclass(cls):
+        return [getattr(value, field.name) for field in dataclasses.fields(cls)]
+    return [*value] if issubclass(cls, collections.deque) else None
+
+
+_look_through: Final = json.JSONEncoder(check_circular=False, default=_without_sets).encode
+
+
 def _ordered(value: Any, dumped: Any) -> Any:
     """The same for one value. Where the two look different, a serializer made what it wanted of the value."""
+    entries: Any = dumped
+    if not isinstance(dumped, (dict, list)):
+        return entries
     cls = _class_of(value)
     if getattr(cls, "__pydantic_root_model__", False):
-        return _ordered(value.root, dumped) if _own_fields(cls) else dumped
-    entries: Any = dumped
+        return _ordered(value.root, entries) if _own_fields(cls) else entries
     if isinstance(dumped, dict):
         inside = _entries(value, entries)
         return {name: _ordered(inside[name], item) if name in inside else item for name, item in entries.items()}

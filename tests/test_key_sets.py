@@ -143,12 +143,12 @@ LEFT = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "form"), ORDERED, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(("payload", "form"), ORDERED)
 def test_the_items_of_a_set_in_a_model_come_in_an_order_of_their_own(payload, form):
     assert whole(payload) == json_form(payload) == form
 
 
-@pytest.mark.parametrize("payload", LEFT, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("payload", LEFT)
 def test_numbers_lists_and_what_a_serializer_of_the_users_makes_stay_as_the_peers_have_them(payload):
     assert json_form(payload) == payload.model_dump(mode="json")
 

@@ -7,6 +7,7 @@ import collections
 import collections.abc
 import dataclasses
 import datetime as dt
+import decimal
 import enum
 import functools
 import json
@@ -17,7 +18,7 @@ import threading
 import uuid
 import zoneinfo
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, Self, TypedDict, TypeVar
 
 import pydantic
 import pytest
@@ -450,6 +451,26 @@ def test_a_member_of_an_enum_without_a_name_of_its_own_is_refused():
 
     with pytest.raises(UnstorableAnswerError, match="is a member without a name of its own"):
         codec_for(Loose).encode(Loose(2.5))
+
+
+class Size(int, enum.Enum):
+    """A number with a value of its own, as one with labels has it."""
+
+    def __new__(cls, number: int, label: str) -> Self:
+        made = int.__new__(cls, number)
+        made._value_ = label
+        return made
+
+    SMALL = (1, "small")
+
+
+def test_a_member_that_is_a_number_is_stored_as_that_number_whatever_its_value():
+    for codec, back in ((codec_for(Size), Size.SMALL), (AnswerCodec(), 1)):
+        stored = codec.encode([Size.SMALL])
+
+        assert stored.data == json.dumps([Size.SMALL])
+        assert same(codec.decode(stored.data, stored.types), [back])
+    assert codec_for(Size).decode('["small"]', '{"v":1,"t":["list",[["enum","Size"]]]}') == [Size.SMALL]
 
 
 def test_a_value_that_json_would_join_is_found_by_its_name():
@@ -988,9 +1009,18 @@ def test_plain_json_may_be_deeper():
     assert replayed(answer) == answer
 
 
-def test_what_is_too_deep_to_be_read_is_told_apart_from_what_is_no_json():
+def types_nested(levels: int) -> str:
+    return '{"v":1,"t":' + '["via",null,' * levels + "null" + "]" * levels + "}"
+
+
+@pytest.mark.parametrize(
+    ("data", "types"),
+    [("[" * 200_000 + "]" * 200_000, ""), ("1", types_nested(200_000)), ("1", types_nested(600))],
+    ids=["data", "types", "reading by types"],
+)
+def test_what_is_too_deep_to_be_read_is_told_apart_from_what_is_no_json(data, types):
     with pytest.raises(IdempotencyPersistenceConsistencyError, match="nested too deeply to be read here"):
-        AnswerCodec().decode("[" * 200_000 + "]" * 200_000, "")
+        AnswerCodec().decode(data, types)
 
 
 def test_a_field_that_was_never_set_is_refused():
@@ -1079,6 +1109,11 @@ def test_whatever_an_answer_raises_when_looked_through_the_error_is_one_and_with
 def test_what_cannot_be_read_is_refused(data, types):
     with pytest.raises(IdempotencyPersistenceConsistencyError):
         codec_for(Colour | Point | Money | InvoiceLine).decode(data, types)
+
+
+def test_what_is_no_number_is_refused_also_where_the_callers_decimals_would_be_nan():
+    with decimal.localcontext(traps=[]), pytest.raises(IdempotencyPersistenceConsistencyError):
+        AnswerCodec().decode('"x"', '{"v":1,"t":"Decimal"}')
 
 
 def test_a_later_version_is_named():

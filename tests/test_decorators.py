@@ -305,6 +305,11 @@ def generator(order):
     yield order
 
 
+class CallableGenerator:
+    def __call__(self, order):
+        yield order
+
+
 async def async_generator(order):
     yield order
 
@@ -319,6 +324,14 @@ def plain(order):
         (lambda: idempotent_function(plain, persistence_store=AsyncMemoryPersistenceLayer()), "AsyncMemory.*plain"),
         (lambda: idempotent(plain, persistence_store=AsyncMemoryPersistenceLayer()), "AsyncMemory.*plain"),
         (lambda: idempotent_function(generator, persistence_store="memory://"), "generator.*generator function"),
+        (
+            lambda: idempotent_function(functools.partial(generator, 1), key_prefix="a", persistence_store="memory://"),
+            r"functools\.partial is a generator function",
+        ),
+        (
+            lambda: idempotent_function(CallableGenerator(), key_prefix="a", persistence_store="memory://"),
+            r"CallableGenerator is a generator function",
+        ),
         (lambda: idempotent_function(async_generator, persistence_store="memory://"), "async_generator.*generator"),
         (
             lambda: idempotent_function(plain, data_keyword_argument="oder", persistence_store="memory://"),

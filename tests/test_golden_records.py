@@ -138,6 +138,12 @@ def test_a_peers_answer_that_is_nested_too_deep_is_refused():
         AnswerCodec().decode(record.response_data, record.types)
 
 
+def test_a_peers_answer_with_more_digits_than_python_reads_here_is_refused_and_not_taken_for_a_text():
+    record = from_attributes("k", {"status": COMPLETED, "data": f'{{"n": {"7" * 5000}}}'})
+    with pytest.raises(IdempotencyPersistenceConsistencyError, match="more digits"):
+        AnswerCodec().decode(record.response_data, record.types)
+
+
 def test_renamed_attributes_are_honoured_in_both_directions():
     names = AttributeNames(expiry="e", in_progress_expiry="i", status="s", data="d", validation="v")
     for record in (

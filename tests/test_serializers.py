@@ -295,6 +295,22 @@ def test_a_root_model_comes_back():
     assert replayed(Names(["a"]), PydanticSerializer(Names)) == Names(["a"])
 
 
+def test_a_model_with_what_pydantic_or_python_cannot_put_into_a_json_text_comes_back():
+    class Odd(pydantic.BaseModel):
+        anything: Any
+
+    for anything in ("half a pair: \ud83d", 10**5000):
+        assert replayed(Odd(anything=anything), PydanticSerializer(Odd)) == Odd(anything=anything)
+
+
+def test_a_field_with_json_of_its_own_that_is_not_valid_is_refused():
+    class Nested(pydantic.BaseModel):
+        text: pydantic.Json[int]
+
+    with pytest.raises(IdempotencyPersistenceConsistencyError):
+        read_of_the_peer('{"text": "{"}', PydanticSerializer(Nested))
+
+
 def test_a_record_that_is_not_valid_is_refused():
     with pytest.raises(IdempotencyPersistenceConsistencyError) as caught:
         read_of_the_peer('{"what": 1}', PydanticSerializer(InvoiceLine))

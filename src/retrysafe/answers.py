@@ -156,14 +156,18 @@ class AnswerCodec:
         try:
             told = json.loads(types)
             version, mark = told["v"], told["t"]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise IdempotencyPersistenceConsistencyError("the stored answer's types cannot be read") from error
+        except RecursionError as error:
+            raise IdempotencyPersistenceConsistencyError(_TOO_DEEP) from error
         if version != VERSION:
             raise IdempotencyPersistenceConsistencyError(
                 f"the stored answer's types are of version {version!r}, and only {VERSION} is known here"
             )
         try:
             return Decoder(self._named).decode(plain, mark)
+        except RecursionError as error:
+            raise IdempotencyPersistenceConsistencyError(_TOO_DEEP) from error
         except Exception as error:
             raise IdempotencyPersistenceConsistencyError(
                 "the stored answer does not go together with its types", type(error).__name__
@@ -225,6 +229,10 @@ _compact_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_c
 _read_json: Callable[[str, int], tuple[Any, int]] = getattr(json.JSONDecoder(), "scan_once")  # noqa: B009  # untyped
 
 
+_TOO_DEEP = "the stored answer is nested too deeply to be read here: call from less deep, or raise the recursion limit"
+"""It could be written where less of the stack was used up."""
+
+
 def _types_text(mark: Any) -> str:
     return _compact_text({"v": VERSION, "t": mark})
 
@@ -233,9 +241,11 @@ def _read_again(data: Any) -> Any:
     """JSON text that the short way could not read; blanks before it do no harm."""
     try:
         return json.loads(data)
-    except RecursionError as error:  # it could be written where less of the stack was used up
-        raise IdempotencyPersistenceConsistencyError(
-            "the stored answer is nested too deeply to be read here: call from less deep, or raise the recursion limit"
-        ) from error
-    except (ValueError, TypeError) as error:
+    except RecursionError as error:
+        raise IdempotencyPersistenceConsistencyError(_TOO_DEEP) from error
+    except (json.JSONDecodeError, TypeError) as error:
         raise IdempotencyPersistenceConsistencyError("the stored answer is not JSON") from error
+    except ValueError as error:  # it could be written where the limit is higher
+        raise IdempotencyPersistenceConsistencyError(
+            "the stored answer has a number of more digits than are read here: see sys.set_int_max_str_digits"
+        ) from error

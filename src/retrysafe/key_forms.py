@@ -33,7 +33,7 @@ def whole(payload: Any, all_through: bool = False) -> Any:
     if dataclasses.is_dataclass(payload):
         return _fields_all_through(payload) if all_through else _fields_of(payload)
     if _is_model(payload):
-        return payload.model_dump(mode="json")
+        return _dump_of(payload)
     as_dict = getattr(payload, "dict", None)
     if callable(as_dict):
         return as_dict()
@@ -59,7 +59,7 @@ def json_form(value: Any) -> Any:
     if isinstance(value, (UUID, PurePath)):
         return str(value)
     if _is_model(value):
-        return value.model_dump(mode="json")
+        return _dump_of(value)
     raise NoFormError(f"{a_type(value)} cannot be hashed")
 
 
@@ -80,6 +80,12 @@ def a_type(value: object) -> str:
 def _is_model(value: object) -> bool:
     """Whether it is a pydantic model, told without importing pydantic."""
     return hasattr(type(value), "model_dump")
+
+
+def _dump_of(model: Any) -> Any:
+    from retrysafe.key_sets import in_order  # noqa: PLC0415  # most payloads have no model
+
+    return in_order(model, model.model_dump(mode="json"))
 
 
 def _fields_of(instance: Any) -> dict[str, Any]:

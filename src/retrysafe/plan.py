@@ -196,7 +196,7 @@ def refuse_misfits(function: Any, store: AnyLayer) -> None:
 
     if is_generator(function):
         raise IdempotencyConfigError(
-            f"{function.__qualname__} is a generator function: its answer is not known when it returns, so it "
+            f"{function_name(function)} is a generator function: its answer is not known when it returns, so it "
             "cannot be replayed"
         )
     if isinstance(checked_layer(store), AsyncBasePersistenceLayer) and not is_async(function):

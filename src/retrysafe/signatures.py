@@ -170,11 +170,13 @@ def _is_method(function: Any) -> bool:
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling the function gives a coroutine; also for an object whose `__call__` is `async def`."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004  # the method itself is looked at, not whether it is there
-    )
+    return any(map(inspect.iscoroutinefunction, _what_runs(function)))
 
 
 def is_generator(function: Callable[..., Any]) -> bool:
-    """Whether calling the function gives a generator, so that its answer is not known when it returns."""
-    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    """Whether calling the function or object gives a generator, so that its answer is not known when it returns."""
+    return any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in _what_runs(function))
+
+
+def _what_runs(function: Callable[..., Any]) -> tuple[Any, Any]:
+    return function, getattr(function, "__call__", None)  # noqa: B004  # the method itself is looked at, not whether it is there

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from retrysafe.exact import marks
 from retrysafe.exact.classes import class_of, dataclass_fields, kind_of, state_beside
 from retrysafe.exact.decode import Decoder
-from retrysafe.exact.errors import UnstorableAnswerError, type_name
+from retrysafe.exact.errors import TooDeepError, UnstorableAnswerError, type_name
 from retrysafe.exact.scalars import (
     MOMENTS,
     TEXTS,
@@ -38,13 +38,15 @@ class Encoder:
 
     Args:
         named: Gives the classes that may be restored; asked only where the value holds an instance of one.
+        dumps: Whether a model's plain form is its dump; else it is made of its fields, which is enough to compare.
 
     Attributes:
         plain: After `encode`: names of classes whose instances come back as plain values.
     """
 
-    def __init__(self, named: Callable[[], NamedClasses]) -> None:
+    def __init__(self, named: Callable[[], NamedClasses], *, dumps: bool = True) -> None:
         self._named = named
+        self.dumps = dumps
         self.plain: dict[str, None] = {}
 
     def encode(self, value: Any, depth: int = 0) -> tuple[Any, Mark]:
@@ -54,7 +56,7 @@ class Encoder:
             UnstorableAnswerError: Something in it has no stored form.
         """
         if depth > MAX_DEPTH:
-            raise UnstorableAnswerError(value, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
+            raise TooDeepError(value, f"is nested more than {MAX_DEPTH} levels deep, or contains itself")
         kind = class_of(value)
         if value is None or kind is bool:
             return value, None
@@ -96,11 +98,21 @@ class Encoder:
             item_marks.append(mark)
         return plains, item_marks
 
-    def _attributes(self, values: dict[str, Any], depth: int) -> tuple[dict[str, Any], marks.ItemMarks]:
+    def _attributes(
+        self, values: dict[str, Any], depth: int, can_lack: Callable[[str], bool] | None = None
+    ) -> tuple[dict[str, Any], marks.ItemMarks]:
         plains: dict[str, Any] = {}
         item_marks: dict[str, Mark] = {}
         for name in sorted(values):
-            plains[name], item_marks[name] = self.at(name, values[name], depth, attribute)
+            plain_before = None if can_lack is None else dict(self.plain)
+            try:
+                plains[name], item_marks[name] = self.at(name, values[name], depth, attribute)
+            except TooDeepError:
+                raise
+            except UnstorableAnswerError:
+                if can_lack is None or plain_before is None or not can_lack(name):
+                    raise
+                self.plain = plain_before
         return plains, marks.of_entries(item_marks)
 
     def _list(self, value: list[Any], depth: int) -> tuple[Any, Mark]:
@@ -179,9 +191,12 @@ class Encoder:
         raise UnstorableAnswerError(value)
 
     def _enum(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
+        # As the peer stores it: a member that is a text or a number as that, even where its `value` is something else.
+        base = next((base for base in (str, int, float) if base in class_of(value).__mro__), None)
+        content: Any = value._value_ if base is None else _BASES[base](value)
         if name is None:
-            return self.at("value", value._value_, depth, attribute)
-        if type(value._value_) in (str, int):
+            return self.at("value", content, depth, attribute)
+        if type(value._value_) in (str, int) and value._value_ == content:
             plain, mark = self.encode(value._value_, depth)
             if mark is None:
                 return plain, marks.mark("enum", name)
@@ -189,7 +204,7 @@ class Encoder:
         if class_of(value).__members__.get(value._name_) is not value:
             raise UnstorableAnswerError(value, "is a member without a name of its own")
         try:
-            plain, _ = Encoder(self._named).encode(value._value_, depth)
+            plain, _ = Encoder(self._named).encode(content, depth)
         except UnstorableAnswerError:
             plain = value._name_
         return plain, marks.mark("member", name, value._name_)
@@ -219,19 +234,19 @@ class Encoder:
         rest = self.beside(state_beside(value, fields), depth)
         return plains, marks.mark("dataclass", name, item_marks, rest)
 
-    def beside(self, state: dict[str, Any], depth: int) -> list[Any] | None:
-        """Attributes that are no fields, for the mark to hold."""
-        if not state:
-            return None
-        plains, item_marks = self._attributes(state, depth)
-        return [plains, _if_any("dict", item_marks)]
+    def beside(
+        self, state: dict[str, Any], depth: int, can_lack: Callable[[str], bool] | None = None
+    ) -> list[Any] | None:
+        """Attributes that are no fields, for the mark to hold; `can_lack` tells those that need no stored form."""
+        plains, item_marks = self._attributes(state, depth, can_lack)
+        return [plains, _if_any("dict", item_marks)] if plains else None
 
     def _model(self, value: Any, name: str | None, depth: int) -> tuple[Any, Mark]:
         from retrysafe.exact.models import encode_model  # noqa: PLC0415  # imports pydantic
 
         return encode_model(self, value, name, depth)
 
-    def same(self, shown: Any, plain: Any, mark: Mark) -> bool:
+    def same(self, value: Any, shown: Any, plain: Any, mark: Mark, depth: int) -> bool:
         """Whether the mark makes the same value of `shown` as of the plain form that it was made with."""
         if _text_of(shown) == _text_of(plain):
             return True
@@ -239,17 +254,11 @@ class Encoder:
             return False
         try:
             back = Decoder(self._named).decode(shown, mark)
-            return _text_of(Encoder(self._named).encode(back)) == _text_of((plain, mark))
+            # Without dumps, which would ask this again of all models inside, once more at each level.
+            texts = [_text_of(Encoder(self._named, dumps=False).encode(each, depth)) for each in (value, back)]
         except Exception:  # noqa: BLE001  # whatever goes wrong says no
             return False
-
-    def storable(self, value: Any, depth: int) -> bool:
-        """Whether the value has a stored form."""
-        try:
-            Encoder(self._named).encode(value, depth)
-        except UnstorableAnswerError:
-            return False
-        return True
+        return texts[0] == texts[1]
 
     _WRITERS: ClassVar[dict[type, Callable[[Encoder, Any, int], tuple[Any, Mark]]]] = {
         str: _str,

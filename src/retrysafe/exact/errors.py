@@ -43,3 +43,7 @@ class UnstorableAnswerError(Exception):
 def type_name(cls: type[Any]) -> str:
     """The qualified name of a class as people write it: without `builtins`."""
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+class TooDeepError(UnstorableAnswerError):
+    """It is nested too deeply, or contains itself: no part of it can be left out as a part without a stored form."""

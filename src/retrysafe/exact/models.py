@@ -44,7 +44,7 @@ def encode_model(encoder: Encoder, model: pydantic.BaseModel, name: str | None, 
     fields = {field: item for field, item in model.__dict__.items() if field in cls.model_fields}
     extra = model.__pydantic_extra__ or {}
     values = {**fields, **extra}
-    dumped = _dump(model)
+    dumped = _dump(model) if encoder.dumps or name is None else None
     if name is None:
         return encoder.encode(values if dumped is None else dumped, depth)
     if len(fields) < len(cls.model_fields):
@@ -61,7 +61,7 @@ def encode_model(encoder: Encoder, model: pydantic.BaseModel, name: str | None, 
     rest = {
         "set": None if is_set == sorted(values) else is_set,
         "extra": sorted(extra) or None,
-        "private": encoder.beside(_private(encoder, model, depth), depth),
+        "private": encoder.beside(model.__pydantic_private__ or {}, depth, functools.partial(_has_default, cls)),
     }
     rest = {what: need for what, need in rest.items() if need is not None}
     whole = marks.mark("model", name, item_marks or None, rest or None)
@@ -92,24 +92,16 @@ def _encode_field(
         if is_object(alone) and field in alone and _reads_back(type(model), field, alone[field], item):
             return alone[field], "field"
         raise
-    if not is_object(shown) or (is_shown and encoder.same(shown[field], plain, mark)):
+    if not is_object(shown) or (is_shown and encoder.same(item, shown[field], plain, mark, depth + 1)):
         return plain, mark
     # A dump of another form (a custom serializer), or none (an excluded field): the mark holds the value.
     return plain, ["instead", plain, mark]
 
 
-def _private(encoder: Encoder, model: pydantic.BaseModel, depth: int) -> dict[str, Any]:
-    """Private attributes, without those that have no stored form but a default (a lock, a client)."""
-    declared = type(model).__private_attributes__
-    return {
-        name: item
-        for name, item in (model.__pydantic_private__ or {}).items()
-        if name not in declared or _has_no_default(declared[name]) or encoder.storable(item, depth)
-    }
-
-
-def _has_no_default(declared: Any) -> bool:
-    return declared.default is PydanticUndefined and declared.default_factory is None
+def _has_default(cls: type[pydantic.BaseModel], private: str) -> bool:
+    """Whether a private attribute can do without a stored form (a lock, a client): one that has a default."""
+    declared = cls.__private_attributes__.get(private)
+    return declared is not None and (declared.default is not PydanticUndefined or declared.default_factory is not None)
 
 
 def decode_model(

@@ -214,12 +214,15 @@ TEXTS: Final[dict[type, tuple[str, Callable[[Any], str]]]] = {
 
 MOMENTS: Final = frozenset({dt.datetime, dt.time})
 
+_STRICT: Final = decimal.Context(traps=[decimal.InvalidOperation])
+"""Not the caller's context: where that traps nothing, what is no number would be read as nan."""
+
 READERS: Final[dict[str, Callable[[str], Any]]] = {
     "int": lambda text: int(text, 0),
     "float": float,
     "bool": {"true": True, "false": False}.__getitem__,
     "None": {"null": None}.__getitem__,
-    "Decimal": decimal.Decimal,
+    "Decimal": lambda text: decimal.Decimal(text, _STRICT),
     "UUID": uuid.UUID,
     "bytes": lambda text: base64.b64decode(text, validate=True),
     "bytearray": lambda text: bytearray(base64.b64decode(text, validate=True)),

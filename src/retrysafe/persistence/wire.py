@@ -138,10 +138,10 @@ def _answer(key: str, attributes: Mapping[str, Any], name: str) -> str:
     if isinstance(data, str):
         try:
             json.loads(data)
-        except ValueError:
+        except json.JSONDecodeError:
             return json.dumps(data)
-        except RecursionError:
-            pass  # JSON, and too deep: refused where the answer is needed
+        except (ValueError, RecursionError):
+            pass  # JSON with a number too long, or too deep: refused where the answer is needed
         return data
     try:
         return json.dumps(data, sort_keys=True, default=_json_number)

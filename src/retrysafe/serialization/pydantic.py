@@ -65,5 +65,18 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
         if computed:
             # The peer's dump has them.
             data = {name: item for name, item in data.items() if name not in computed}
-        # As JSON text, since a strict model takes a date from a string there, and only there.
-        return self.model.model_validate_json(json.dumps(data), by_alias=False, by_name=True)
+        try:
+            # As JSON text, since a strict model takes a date from a string there, and only there.
+            return self.model.model_validate_json(json.dumps(data), by_alias=False, by_name=True)
+        except ValueError as error:
+            if not _is_about_the_text(error):
+                raise
+        return self.model.model_validate(data, by_alias=False, by_name=True)
+
+
+def _is_about_the_text(error: ValueError) -> bool:
+    """Whether the text failed and not the model: pydantic reads no half of a surrogate, Python writes no long int."""
+    if not isinstance(error, pydantic.ValidationError):
+        return True
+    [first, *_] = error.errors(include_url=False, include_context=False, include_input=False)
+    return first["type"] == "json_invalid" and not first["loc"]

@@ -238,7 +238,7 @@ async def run_async(
         except GeneratorExit:
             raise  # as in `drive_async`
         except BaseException:  # as in `run`
-            await drive_async(interrupted(call, op, None), ports)
+            await drive_async(interrupted(call, op, step), ports)
             raise
     return conclude(step)
 

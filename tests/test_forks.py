@@ -117,6 +117,15 @@ def test_a_child_that_fails_frees_no_key_and_stores_no_failure(kind, way, ending
     assert in_parent == f"parent {answers} {statuses}"
 
 
+@pytest.mark.parametrize("way", ["single", "block"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_child_that_returns_stores_no_answer(kind, way, tmp_path):
+    in_child, seen, in_parent = forked(tmp_path, kind, way, "returns")
+    assert in_child == "IdempotencyLeaseLostError answer ['forks']"
+    assert seen == "child 7 changed nothing"
+    assert in_parent == "parent answer ['COMPLETED']"
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_child_that_returns_into_a_batch_runs_none_of_its_items(kind, tmp_path):
     in_child, seen, in_parent = forked(tmp_path, kind, "batch", "returns")

@@ -125,6 +125,23 @@ def test_a_heart_whose_thread_cannot_start_leaves_nothing_behind_and_the_key_is_
     assert call(1) == 1
 
 
+def test_a_signal_handler_that_calls_a_function_while_the_heart_begins_does_not_wait_for_itself(monkeypatch):
+    def start(thread):
+        if not interrupted and thread.name == "retrysafe-heartbeat":
+            interrupted.append(thread)
+            answers.append(call(2))
+        original(thread)
+
+    interrupted, answers, original = [], [], threading.Thread.start
+    monkeypatch.setattr("retrysafe.drivers.heart", Heart())
+    call = idempotent_function(counted(), persistence_store=MemoryPersistenceLayer())
+    caller = threading.Thread(target=lambda: answers.append(call(1)), daemon=True)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    caller.start()
+    caller.join(30)
+    assert answers == [1, 2]
+
+
 def test_a_run_that_nobody_holds_is_not_kept_alive():
     class Run:
         renewal_due = 0.0

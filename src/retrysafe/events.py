@@ -212,7 +212,10 @@ def logs(level: int) -> bool:
     """Whether the log takes this level. Nobody has asked for less than a warning where `logging` isn't even loaded."""
     if _logger is None and level < WARNING and "logging" not in sys.modules:
         return False
-    return logger().isEnabledFor(level)
+    try:
+        return logger().isEnabledFor(level)
+    except Exception:  # noqa: BLE001  # it could not be loaded, and a call whose function has run must not end by that
+        return False
 
 
 def log(event: IdempotencyEvent, level: int) -> None:

@@ -168,3 +168,29 @@ def test_an_invocation_that_ends_in_another_context_than_it_began_in_keeps_its_a
     with pytest.raises(StopIteration) as ended:
         contextvars.copy_context().run(invocation.send, None)
     assert ended.value.value == "charged"
+
+
+@pytest.mark.parametrize("place", ["claim", "listener"])
+def test_an_interrupted_replay_of_a_durable_execution_does_not_free_its_key(flavour, clock, place):
+    """Earlier invocations of it may have had their effects."""
+
+    class SuspendedError(BaseException):
+        pass
+
+    def suspend(event, context):
+        raise SuspendedError
+
+    def interrupt(*_):
+        raise SuspendedError
+
+    layer = flavour.layer(clock=clock)
+    inner = flavour.inner(layer)
+    with pytest.raises(SuspendedError):
+        flavour.handler(suspend, persistence_store=layer, key_prefix="p")({"id": 1}, durable(3000, "arn:1"))
+    if place == "claim":
+        inner._put_record = interrupt
+    config = IdempotencyConfig(event_hook=interrupt if place == "listener" else None)
+    again = flavour.handler(counted(), persistence_store=layer, key_prefix="p", config=config)
+    with pytest.raises(SuspendedError):
+        again({"id": 1}, durable(3000, "arn:1", operations=2))
+    assert only_record(flavour, layer).stored_status == INPROGRESS

@@ -76,8 +76,11 @@ def release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
 def withdraw(call: Call, claim: DataRecord) -> Flow[None]:
     """Free the key of a claim of which it is not known whether it stands, or stands still.
 
-    A layer without owners would remove what stands, whoever's it is; there it is looked at first.
+    A layer without owners would remove what stands, whoever's it is; there it is looked at first. That of a durable
+    execution stays: what stands may be the claim of an earlier invocation of it, which has the same owner.
     """
+    if call.is_durable:
+        return
     if not call.plan.knows_owners:
         found = yield from Fetch(call.idempotency_key)
         for _ in range(1, INTERRUPTED_TRIES):
@@ -242,7 +245,7 @@ def _owed(call: Call, op: Op[Any] | None, answer: Any) -> Complete | Release | N
             return _outcome(call, op.claim, came)
         if isinstance(answer, Raised):
             return _outcome_of_failure(call, op.claim, answer)
-        return Release(op.claim)
+        return None if call.is_durable else Release(op.claim)  # as where one suspends itself
     if isinstance(op, Release):
         return op
     if isinstance(op, Pause):

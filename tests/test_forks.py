@@ -167,5 +167,38 @@ thread.join()
 """
 
 
+MEMORY = """
+import os, signal, threading
+from retrysafe import MemoryPersistenceLayer, idempotent_function
+
+
+class Clock:
+    def now_ms(self):
+        if threading.current_thread() is thread and layer._lock.locked():
+            inside.set()
+            leave.wait(60)
+        return 10**12
+
+
+inside, leave = threading.Event(), threading.Event()
+layer = MemoryPersistenceLayer(clock=Clock())
+call = idempotent_function(lambda n: n, persistence_store=layer, key_prefix="p")
+thread = threading.Thread(target=lambda: [call(n) for n in range(8)])  # one of which sweeps
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    os._exit(call("child") != "child")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+leave.set()
+thread.join()
+"""
+
+
+def test_a_child_uses_the_memory_that_a_thread_of_its_parent_was_in(tmp_path):
+    assert ran(tmp_path, MEMORY) == ["0"]
+
+
 def test_a_child_uses_the_local_cache_that_a_thread_of_its_parent_was_in(tmp_path):
     assert ran(tmp_path, LOCAL_CACHE) == ["0"]

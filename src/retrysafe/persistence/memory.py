@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar
+from weakref import WeakValueDictionary
 
 from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
@@ -41,6 +43,7 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
         self._records: OrderedDict[str, DataRecord] = OrderedDict()
         self._lock = new_lock()
         self._claims = 0
+        _layers[id(self)] = self
 
     def _get_record(self, idempotency_key: str) -> DataRecord:
         record = self._records.get(idempotency_key)
@@ -104,6 +107,19 @@ class MemoryPersistenceLayer(BasePersistenceLayer):
 
     def __bool__(self) -> bool:
         return True  # an empty layer is a layer all the same
+
+
+_layers: WeakValueDictionary[int, MemoryPersistenceLayer] = WeakValueDictionary()
+
+
+def _let_go() -> None:
+    """Make the locks of a forked child anew: nobody is left there who would let go of one that another thread held."""
+    for layer in list(_layers.values()):
+        layer._lock = new_lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_let_go)
 
 
 class AsyncMemoryPersistenceLayer(AsyncBasePersistenceLayer):

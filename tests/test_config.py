@@ -11,6 +11,16 @@ import pytest
 from retrysafe import IdempotencyConfig
 from retrysafe.exceptions import IdempotencyConfigError
 
+
+async def awaited(*_):
+    pass
+
+
+class Awaited:
+    async def __call__(self, answer, record):
+        pass
+
+
 SECONDS = [0, -1, math.nan, math.inf, "5", True, None]
 
 
@@ -38,6 +48,9 @@ SECONDS = [0, -1, math.nan, math.inf, "5", True, None]
         ("expires_after_seconds", 10**12),
         ("in_progress_expires_after_seconds", 1e12),
         ("event_hook", "log"),
+        ("event_hook", awaited),
+        ("response_hook", awaited),
+        ("response_hook", Awaited()),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_name_and_value(option, value):

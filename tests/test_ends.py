@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -176,3 +177,19 @@ def test_the_payload_is_what_it_was_when_the_call_began(flavour):
     call({"id": 1})
     call({"id": 1})
     assert runs == [{"id": 1}]
+
+
+def test_an_answer_that_cannot_be_written_down_as_its_module_cannot_be_loaded_is_given_and_never_run_again(
+    flavour, monkeypatch
+):
+    """As in a process at its limit of open files, or one whose program was replaced under it."""
+    charge = counted(answer=("receipt", 1))
+    layer = flavour.layer()
+    call = flavour.function(charge, persistence_store=layer)
+    monkeypatch.setitem(sys.modules, "retrysafe.exact.encode", None)
+    assert call(1) == ("receipt", 1)
+    monkeypatch.undo()
+    assert only_record(flavour, layer).stored_status == UNAVAILABLE
+    with pytest.raises(IdempotencyResponseUnavailableError):
+        call(1)
+    assert charge.body.runs == 1

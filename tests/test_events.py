@@ -143,3 +143,23 @@ def test_every_event_is_a_frozen_object_of_one_family(flavour, charge, events):
     assert all(isinstance(event, IdempotencyEvent) for event in events)
     with pytest.raises(AttributeError, match="read-only"):
         events[0].owner = "x"
+
+
+def test_what_a_log_filter_raises_changes_nothing_for_the_call(flavour, events):
+    def refuse(record):
+        raise RuntimeError
+
+    call = flavour.function(counted(), persistence_store=flavour.layer(), key_prefix="p")
+    config = IdempotencyConfig(event_hook=lambda event: events.append(event) or 1 / 0)
+    fails = flavour.function(counted(error=ValueError("mine")), persistence_store=flavour.layer(), config=config)
+    logger = logging.getLogger("retrysafe")
+    logger.addFilter(refuse)
+    logger.setLevel(logging.DEBUG)
+    try:
+        assert call(1) == call(1) == 1
+        with pytest.raises(ValueError, match="mine"):
+            fails(1)
+    finally:
+        logger.removeFilter(refuse)
+        logger.setLevel(logging.NOTSET)
+    assert [event.name for event in events] == ["claimed", "released"]

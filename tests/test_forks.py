@@ -90,16 +90,21 @@ def forked(tmp_path, *options):
     """What parent and child print."""
     if sys.version_info >= (3, 14) and options[:2] == ("async", "batch"):
         pytest.skip("asyncio itself runs no other task in a child that is forked in the midst of its loop")
-    ran = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(PROGRAM), *options],
+    return ran(tmp_path, PROGRAM, *options)
+
+
+def ran(tmp_path, program, *options):
+    """What it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program), *options],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
         cwd=tmp_path,
     )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +122,15 @@ def test_a_child_that_fails_frees_no_key_and_stores_no_failure(kind, way, ending
     assert in_parent == f"parent {answers} {statuses}"
 
 
+@pytest.mark.parametrize("way", ["single", "block"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_child_that_returns_stores_no_answer(kind, way, tmp_path):
+    in_child, seen, in_parent = forked(tmp_path, kind, way, "returns")
+    assert in_child == "IdempotencyLeaseLostError answer ['forks']"
+    assert seen == "child 7 changed nothing"
+    assert in_parent == "parent answer ['COMPLETED']"
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_child_that_returns_into_a_batch_runs_none_of_its_items(kind, tmp_path):
     in_child, seen, in_parent = forked(tmp_path, kind, "batch", "returns")
@@ -125,7 +139,7 @@ def test_a_child_that_returns_into_a_batch_runs_none_of_its_items(kind, tmp_path
     assert in_parent == f"parent {['first', 'answer', 'last']} {3 * ['COMPLETED']}"
 
 
-@pytest.mark.parametrize("held", ["layer._lock", "config._caches_lock", "config.local_cache(layer)._lock"])
+@pytest.mark.parametrize("held", ["layer._lock", "config._caches_lock"])
 def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held(held):
     program = f"""
         import os, signal, threading
@@ -158,3 +172,35 @@ def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held(held):
         check=False,
     )
     assert (ran.stdout, ran.stderr) == ("6\n", "")
+
+
+LOCAL_CACHE = """
+import os, signal, threading
+from retrysafe.local_cache import LocalCache
+from retrysafe.persistence.datarecord import COMPLETED, DataRecord
+
+
+class Looked(DataRecord):
+    def window_over(self, now_ms):
+        inside.set()
+        return leave.wait(60)
+
+
+inside, leave, cache = threading.Event(), threading.Event(), LocalCache(2)
+cache.put(Looked("a", COMPLETED, 9))
+thread = threading.Thread(target=cache.get, args=("a", 1))
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    cache.put(DataRecord("b", COMPLETED, 9))
+    os._exit(cache.get("b", 1) is None)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+leave.set()
+thread.join()
+"""
+
+
+def test_a_child_uses_the_local_cache_that_a_thread_of_its_parent_was_in(tmp_path):
+    assert ran(tmp_path, LOCAL_CACHE) == ["0"]

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_function
+from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_batch, idempotent_function
 from retrysafe.exceptions import IdempotencyConfigError
 
 SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
@@ -43,6 +43,32 @@ def test_an_async_run_is_renewed_again_after_a_renewal_that_was_cancelled():
         return await work(1)
 
     assert asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["single", "batch"])
+def test_and_after_one_that_was_cancelled_before_it_began(kind):
+    async def nothing():
+        pass
+
+    async def main():
+        layer = AsyncRenewingLayer(nothing)
+
+        async def work(n):
+            before, begun = asyncio.all_tasks(), set()
+            while not begun:
+                await asyncio.sleep(0)  # in its turn of the loop before the renewal's
+                begun = asyncio.all_tasks() - before
+            for task in begun:
+                task.cancel()
+            assert not layer.first.is_set()
+            return await asyncio.wait_for(layer.renewed.wait(), 30)
+
+        options = {"persistence_store": layer, "config": SHORT, "key_prefix": "p"}
+        if kind == "batch":
+            return [each.answer for each in await idempotent_batch(work, **options)([1])]
+        return [await idempotent_function(work, **options)(1)]
+
+    assert asyncio.run(main()) == [True]
 
 
 def test_an_async_run_is_renewed_again_where_a_log_filter_raised():

@@ -17,13 +17,14 @@ from retrysafe import (
     IdempotencyConfig,
     MemoryPersistenceLayer,
     current_execution,
+    endings,
     idempotent_block,
     idempotent_function,
 )
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.heartbeat import Heart, heart
 from retrysafe.heartbeat_async import _latest
-from retrysafe.persistence.datarecord import COMPLETED
+from retrysafe.persistence.datarecord import COMPLETED, FAILED
 from support.bodies import counted
 
 SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
@@ -124,6 +125,23 @@ def test_a_heart_whose_thread_cannot_start_leaves_nothing_behind_and_the_key_is_
     assert call(1) == 1
 
 
+def test_a_signal_handler_that_calls_a_function_while_the_heart_begins_does_not_wait_for_itself(monkeypatch):
+    def start(thread):
+        if not interrupted and thread.name == "retrysafe-heartbeat":
+            interrupted.append(thread)
+            answers.append(call(2))
+        original(thread)
+
+    interrupted, answers, original = [], [], threading.Thread.start
+    monkeypatch.setattr("retrysafe.drivers.heart", Heart())
+    call = idempotent_function(counted(), persistence_store=MemoryPersistenceLayer())
+    caller = threading.Thread(target=lambda: answers.append(call(1)), daemon=True)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    caller.start()
+    caller.join(30)
+    assert answers == [1, 2]
+
+
 def test_a_run_that_nobody_holds_is_not_kept_alive():
     class Run:
         renewal_due = 0.0
@@ -214,6 +232,37 @@ def test_nor_does_one_before_the_heartbeat_has_stopped_free_the_key_of_what_has_
     assert [record.stored_status for record in layer._records.values()] == [COMPLETED]
     assert call(1) == 1
     assert charge.body.runs == 1
+
+
+@pytest.mark.parametrize("form", ["function", "block"])
+def test_nor_does_one_while_a_failure_that_is_an_answer_is_written_down(monkeypatch, flavour, form):
+    layer, runs, torn = MemoryPersistenceLayer(), [], []
+    config = IdempotencyConfig(replay_exceptions=[LookupError])
+
+    def declined(n=1):
+        runs.append(n)
+        raise LookupError("declined")
+
+    def call():
+        options = {"key_prefix": "p", "persistence_store": layer, "config": config}
+        if form == "block":
+            return flavour.block({"n": 1}, declined, **options)
+        return flavour.function(declined, **options)(1)
+
+    def encode_failure(*args):
+        if not torn:
+            torn.append(True)
+            raise KeyboardInterrupt
+        return original(*args)
+
+    original = endings.encode_failure
+    monkeypatch.setattr(endings, "encode_failure", encode_failure)
+    with pytest.raises(KeyboardInterrupt):
+        call()
+    assert [record.stored_status for record in layer._records.values()] == [FAILED]
+    with pytest.raises(LookupError, match="declined"):
+        call()
+    assert len(runs) == 1
 
 
 class SoftTimeLimitError(Exception):

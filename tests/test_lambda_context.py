@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import types
 
 import pytest
 
-from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent, idempotent_function
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import counted, only_record, plant
@@ -147,3 +148,49 @@ def test_a_durable_execution_whose_lease_is_over_claims_its_record_anew_without_
     assert call({"id": 1}, durable(3000, "arn:1", operations=2)) == 2
     assert only_record(flavour, layer).attempt == 1
     assert "taken over" not in [event.name for event in events]
+
+
+def test_an_invocation_that_ends_in_another_context_than_it_began_in_keeps_its_answer():
+    class FourMethods(AsyncMemoryPersistenceLayer):
+        can_renew = False  # so that it needs no event loop
+
+    class Step:
+        def __await__(self):
+            yield
+
+    @idempotent(persistence_store=FourMethods())
+    async def handler(event, context):
+        await Step()
+        return "charged"
+
+    invocation = handler({"id": 1}, context(3000))
+    contextvars.copy_context().run(invocation.send, None)
+    with pytest.raises(StopIteration) as ended:
+        contextvars.copy_context().run(invocation.send, None)
+    assert ended.value.value == "charged"
+
+
+@pytest.mark.parametrize("place", ["claim", "listener"])
+def test_an_interrupted_replay_of_a_durable_execution_does_not_free_its_key(flavour, clock, place):
+    """Earlier invocations of it may have had their effects."""
+
+    class SuspendedError(BaseException):
+        pass
+
+    def suspend(event, context):
+        raise SuspendedError
+
+    def interrupt(*_):
+        raise SuspendedError
+
+    layer = flavour.layer(clock=clock)
+    inner = flavour.inner(layer)
+    with pytest.raises(SuspendedError):
+        flavour.handler(suspend, persistence_store=layer, key_prefix="p")({"id": 1}, durable(3000, "arn:1"))
+    if place == "claim":
+        inner._put_record = interrupt
+    config = IdempotencyConfig(event_hook=interrupt if place == "listener" else None)
+    again = flavour.handler(counted(), persistence_store=layer, key_prefix="p", config=config)
+    with pytest.raises(SuspendedError):
+        again({"id": 1}, durable(3000, "arn:1", operations=2))
+    assert only_record(flavour, layer).stored_status == INPROGRESS

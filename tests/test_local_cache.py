@@ -184,3 +184,32 @@ def test_what_a_response_hook_does_to_the_record_changes_no_later_replay(flavour
     for config in (IdempotencyConfig(response_hook=hook, use_local_cache=cached) for cached in (False, True)):
         call = flavour.function(lambda order: [order], persistence_store=flavour.layer(), config=config)
         assert [call(1) for _ in range(4)] == [[1], [1, "changed"], [1, "changed"], [1, "changed"]]
+
+
+@pytest.mark.parametrize("operation", ["get", "put"])
+@pytest.mark.parametrize("is_over", [True, False], ids=["window over", "live"])
+def test_a_signal_handler_that_asks_it_while_its_thread_is_inside_neither_waits_nor_breaks_it(is_over, operation):
+    class Interrupted(DataRecord):
+        """A signal strikes where it is looked at."""
+
+        def window_over(self, now_ms):
+            if seen.append(now_ms) or len(seen) == 1:
+                cache.put(other)  # which removes this one
+                cache.get(self.idempotency_key, now_ms)
+            return is_over
+
+    def call():
+        if operation == "put":
+            cache._records.move_to_end = lambda key: original(key) or cache.clear()
+        cache.put(record)
+        answers.append(cache.get("a", 2))
+
+    seen, answers = [], []
+    record, other = Interrupted("a", COMPLETED, 1), DataRecord("b", COMPLETED, 9)
+    cache = LocalCache(1)
+    original = cache._records.move_to_end
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert answers in ([None], [record])
+    assert not thread.is_alive()

@@ -165,3 +165,53 @@ def test_nor_do_those_of_an_async_batch(layer):
     with pytest.raises(KeyboardInterrupt):
         call(leave)
     assert [each.status for each in call()] == ["replayed"] * 3
+
+
+def interrupted_claim(layer, charge):
+    """A call whose claim the store never answers: Ctrl-C, or a task that is cancelled."""
+
+    def put(record):
+        if is_applied:
+            original(record)
+        raise KeyboardInterrupt
+
+    original, is_applied = layer._put_record, not layer.items
+    layer._put_record = put
+    with pytest.raises(KeyboardInterrupt):
+        charge(1)
+    layer._put_record = original
+
+
+@pytest.mark.parametrize("kind", ["single", "batch"])
+@pytest.mark.parametrize("changes", [{}, {"status": "INPROGRESS"}], ids=["completed", "running"])
+def test_nor_does_one_whose_claim_is_interrupted(layer, flavour, kind, changes):
+    def work(n):
+        runs.append(n)
+        return n
+
+    runs = []
+    options = {"persistence_store": layer, "key_prefix": "p"}
+    call = flavour.function(work, **options) if kind == "single" else in_batch(flavour, work, options)
+    call(1)
+    (item,) = layer.items.values()
+    item |= changes
+    item["in_progress_expiration"] += 60_000  # else nothing distinguishes a claim of the very same millisecond
+    interrupted_claim(layer, call)
+    assert list(layer.items.values()) == [item]
+    assert runs == [1]
+
+
+@pytest.mark.parametrize("kind", ["single", "batch"])
+def test_an_interrupted_claim_that_got_through_is_taken_back(layer, flavour, kind):
+    options = {"persistence_store": layer, "key_prefix": "p"}
+    work = counted()
+    interrupted_claim(
+        layer, flavour.function(work, **options) if kind == "single" else in_batch(flavour, work, options)
+    )
+    assert layer.items == {}
+    assert work.body.runs == 0
+
+
+def in_batch(flavour, work, options):
+    batch = flavour.caller(idempotent_batch(flavour.body(work), **options))
+    return lambda n: batch([n])

@@ -15,7 +15,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
 )
-from retrysafe.persistence.datarecord import COMPLETED, UNAVAILABLE
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, UNAVAILABLE
 from retrysafe.testing import ManualClock
 from support.bodies import counted, plant
 from support.flavours import Flavour, LikeAStore, MixedFlavour
@@ -214,6 +214,61 @@ def test_an_interruption_during_the_claim_leaves_no_claim_behind():
     with pytest.raises(KeyboardInterrupt):
         idempotent_function(charge, persistence_store=layer)({"id": 1})
     assert len(layer) == charge.body.runs == 0
+
+
+class Failing(LikeAStore):
+    """Fails one operation with these errors, one after the other; with the one that is applied when it has done it."""
+
+    def __init__(self, operation, *errors, applied=None):
+        super().__init__()
+        self.errors = list(errors)
+        setattr(self, operation, functools.partial(self._do, getattr(self, operation), applied))
+
+    def _do(self, method, applied, record):
+        error = self.errors.pop(0) if self.errors else None
+        if error in (None, applied):
+            method(record)
+        if error is not None:
+            raise error
+
+
+def statuses(layer):
+    return [record.stored_status for record in layer._records.values()]
+
+
+def test_nor_does_one_during_the_claim_that_is_made_again():
+    interruption = KeyboardInterrupt()
+    layer = Failing("_put_record", ConnectionError("gone"), interruption, applied=interruption)
+    charge = counted()
+    with pytest.raises(KeyboardInterrupt):
+        idempotent_function(charge, persistence_store=layer)({"id": 1})
+    assert (statuses(layer), charge.body.runs) == ([], 0)
+
+
+def test_a_completion_that_was_interrupted_is_tried_again_also_where_the_store_fails_then():
+    layer = Failing("_update_record", KeyboardInterrupt(), ConnectionError("the interruption cost the connection"))
+    with pytest.raises(KeyboardInterrupt):
+        idempotent_function(counted(), persistence_store=layer)({"id": 1})
+    assert statuses(layer) == [COMPLETED]
+
+
+@pytest.mark.parametrize(
+    ("then", "behind", "status"),
+    [
+        (IdempotencyResponseUnavailableError("larger than 400 KB"), type(None), UNAVAILABLE),
+        (IdempotencyLeaseLostError("lost"), IdempotencyLeaseLostError, INPROGRESS),
+        (ConnectionError("gone"), IdempotencyPersistenceLayerError, INPROGRESS),
+    ],
+    ids=["unstorable", "lost", "down"],
+)
+def test_an_interrupted_completion_ends_with_the_interruption_and_the_response_behind_it(then, behind, status):
+    layer = Failing("_update_record", KeyboardInterrupt(), then, *[then] * 9 * isinstance(then, ConnectionError))
+    with pytest.raises(KeyboardInterrupt) as interrupted:
+        idempotent_function(counted(), persistence_store=layer)({"id": 1})
+    context = interrupted.value.__context__
+    assert type(context) is behind
+    assert getattr(context, "response", 1) == 1
+    assert statuses(layer) == [status]
 
 
 class AsyncGate(AsyncMemoryPersistenceLayer):

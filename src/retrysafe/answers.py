@@ -109,10 +109,11 @@ class AnswerCodec:
             ) from error
 
     def _typed_texts(self, answer: Any) -> tuple[str, str, tuple[str, ...]]:
-        from retrysafe.exact.encode import Encoder  # noqa: PLC0415  # most answers never need it
-
-        encoder = Encoder(self._named)
         try:
+            # The import may fail too: in a process that is at its limit of open files, or whose program was replaced.
+            from retrysafe.exact.encode import Encoder  # noqa: PLC0415  # most answers never need it
+
+            encoder = Encoder(self._named)
             plain, mark = encoder.encode(answer)
             data = _typed_json_text(plain)
             types = "" if mark is None else _types_text(mark)

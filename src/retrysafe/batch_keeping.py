@@ -283,15 +283,18 @@ class AsyncKeeper:
 
     def _fire(self) -> None:
         self._renewing = self._loop.create_task(self._renew())  # held, so that it isn't collected
+        self._renewing.add_done_callback(self._is_renewed)
 
     async def _renew(self) -> None:
         held, records = self.leases.renewals()
         outcomes = await self._ports.for_each("renew", records) if records else []
-        if self._batch.is_over:
-            return
-        self.leases.renewed(held, records, outcomes)
-        self._renewing = None
-        self._set_timer()
+        if not self._batch.is_over:
+            self.leases.renewed(held, records, outcomes)
+
+    def _is_renewed(self, _: object) -> None:
+        """Also a task that was cancelled before it began, as by a program that cancels all of its loop's."""
+        if not self._batch.is_over:
+            self._set_timer()
 
     async def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
         wishes = [item.op for item in items if item.op is not None]

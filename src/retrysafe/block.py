@@ -121,11 +121,13 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             return
         if error is None:
             run.op.came = self._answer
+        step: Ending | None = None
         try:
-            end = drive(run.flow, run.ports, run.ended(error))
+            step = run.ended(error)
+            end = drive(run.flow, run.ports, step)
         except BaseException:  # a signal struck, or a listener raised more than an Exception
             run.running.stop()
-            drive(interrupted(run.op.call, run.op, None), run.ports)
+            drive(interrupted(run.op.call, run.op, step), run.ports)
             raise
         finally:
             self._run = None
@@ -157,6 +159,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             return
         if error is None:
             run.op.came = self._answer
+        step: Ending | None = None
         try:
             if isinstance(error, GeneratorExit):
                 run.running.stop()  # nothing may be awaited any more; the key is free when the lease ends
@@ -168,7 +171,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
             raise  # as above
         except BaseException:  # as in `__exit__`
             run.running.stop()
-            await drive_async(interrupted(run.op.call, run.op, None), run.ports)
+            await drive_async(interrupted(run.op.call, run.op, step), run.ports)
             raise
         _left(end, error)
 

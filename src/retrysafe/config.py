@@ -25,6 +25,7 @@ OnInProgress = Literal["raise", "wait"]
 OnAbandoned = Literal["retry", "raise"]
 
 SHORTEST_SECONDS = 0.001  # leases are kept in whole milliseconds
+_CO_COROUTINE = 0x80  # as in `inspect`
 LONGEST_SECONDS = 100 * 365 * 24 * 3600  # a hundred years: what is meant to be for ever
 
 
@@ -174,9 +175,18 @@ def _choice(option: str, value: Any, *choices: str) -> Any:
 
 
 def _callable(option: str, value: Any) -> Any:
+    if _is_async(value):
+        raise IdempotencyConfigError(f"{option} must not be asynchronous, as nobody awaits it; it is {value!r}")
     if value is None or callable(value):
         return value
     raise IdempotencyConfigError(f"{option} must be callable; it is {value!r}")
+
+
+def _is_async(function: object) -> bool:
+    """As `signatures.is_async`, without the 10 ms in which `inspect` is loaded."""
+    method = getattr(type(function), "__call__", None)  # noqa: B004  # it is looked at, not whether it is there
+    flags = [getattr(getattr(each, "__code__", None), "co_flags", 0) for each in (function, method)]
+    return any(isinstance(each, int) and each & _CO_COROUTINE for each in flags)
 
 
 def _exceptions(value: Any) -> tuple[type[Exception], ...]:

@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.endings import UNSTARTED, interrupted
-from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.exceptions import IdempotencyConfigError, IdempotencyLeaseLostError
 from retrysafe.execution import Execution, alive, current, forks
 from retrysafe.heartbeat import heart
 from retrysafe.heartbeat_async import start_async
@@ -155,6 +155,8 @@ class Running(Execution):
 
     def returned(self, value: Any) -> Ending:
         """How it ends with this answer."""
+        if self.began_after != forks.times:
+            return Raised(_comes_back_in_child(self.call, value), self.lease_end_ms, suspended=True)
         return _refuse_unstarted(self.call, value) if type(value) in UNSTARTED else Returned(value, self.lease_end_ms)
 
     def raised(self, error: BaseException) -> Ending:
@@ -163,6 +165,14 @@ class Running(Execution):
         # forked and it is the child that raises, the run is not over: the key must not be free while the parent runs.
         suspended = self.call.is_durable and not isinstance(error, Exception)
         return Raised(error, self.lease_end_ms, suspended=suspended or self.is_copy())
+
+
+def _comes_back_in_child(call: Call, value: Any) -> IdempotencyLeaseLostError:
+    return IdempotencyLeaseLostError(
+        "the function forked off this process; its run goes on in the parent, and nothing is stored here",
+        call.idempotency_key,
+        response=value,
+    )
 
 
 async def answered(result: Any) -> Any:
@@ -238,7 +248,7 @@ async def run_async(
         except GeneratorExit:
             raise  # as in `drive_async`
         except BaseException:  # as in `run`
-            await drive_async(interrupted(call, op, None), ports)
+            await drive_async(interrupted(call, op, step), ports)
             raise
     return conclude(step)
 

@@ -10,7 +10,7 @@ from retrysafe.events import DEBUG, WARNING, AnswerUnavailable, Completed, Lease
 from retrysafe.exceptions import IdempotencyBaseError, IdempotencyLeaseLostError, IdempotencyPersistenceLayerError
 from retrysafe.failures import encode_failure
 from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying
-from retrysafe.persistence.datarecord import COMPLETED, FAILED, UNAVAILABLE, DataRecord
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
 from retrysafe.wishes import (
     NOTHING,
     Claim,
@@ -73,6 +73,34 @@ def release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
     return False, interrupted
 
 
+def withdraw(call: Call, claim: DataRecord) -> Flow[None]:
+    """Free the key of a claim of which it is not known whether it stands, or stands still.
+
+    A layer without owners would remove what stands, whoever's it is; there it is looked at first. That of a durable
+    execution stays: what stands may be the claim of an earlier invocation of it, which has the same owner.
+    """
+    if call.is_durable:
+        return
+    if not call.plan.knows_owners:
+        found = yield from Fetch(call.idempotency_key)
+        for _ in range(1, INTERRUPTED_TRIES):
+            if not isinstance(found, StoreFailed) or isinstance(found.error, Exception):
+                break
+            found = yield from Fetch(call.idempotency_key)
+        if not isinstance(found, DataRecord) or not _is_that_claim(found, claim):
+            return
+    yield from release(claim)
+
+
+def _is_that_claim(found: DataRecord, claim: DataRecord) -> bool:
+    """Whether it stands, as far as can be told where no owner is kept: by the end of its lease, in milliseconds."""
+    if found.owner is not None:
+        return found.owner == claim.owner
+    return (
+        found.stored_status == INPROGRESS and found.in_progress_expiry_timestamp == claim.in_progress_expiry_timestamp
+    )
+
+
 def complete_unavailable(call: Call, claim: DataRecord, end: Ending, reason: str) -> Flow[Ending]:
     """Mark the key as done without an answer, so that no retry runs the effect again."""
     call.tell(AnswerUnavailable, claim, reason=reason)
@@ -100,16 +128,28 @@ def complete_after_all(
 ) -> Flow[Ending]:
     """Store the outcome that the store did not take: again, with growing pauses, while the lease runs."""
     trying = Trying(call, _store_deadline(call, claim, end))
+    ending = end
     while refused is not None:
         if isinstance(refused, Lost):
-            return (yield from _lost(call, claim, end, refused.record))
+            ending = yield from _lost(call, claim, end, refused.record)
+            break
         if isinstance(refused, Unstorable) and record.stored_status != UNAVAILABLE:
-            return (yield from complete_unavailable(call, claim, end, str(refused.error)))
+            ending = yield from complete_unavailable(call, claim, end, str(refused.error))
+            break
         if not (yield from trying.once_more(refused.error, record)):
-            return _not_stored(end, refused.error) if trying.interrupted is None else Raised(trying.interrupted)
+            ending = _not_stored(end, refused.error)
+            break
         refused = yield from Complete(record)
-    completed(call, record, plain)
-    return end if trying.interrupted is None else Raised(trying.interrupted)
+    else:
+        completed(call, record, plain)
+    return ending if trying.interrupted is None else _interruption(trying.interrupted, ending)
+
+
+def _interruption(interrupted: BaseException, ending: Ending) -> Raised:
+    """What interrupted the storing is what the caller sees; an error, with the response it may carry, is behind it."""
+    if isinstance(ending, Raised) and ending.error is not interrupted:
+        interrupted.__context__ = ending.error
+    return Raised(interrupted)
 
 
 def completed(call: Call, record: DataRecord, plain: tuple[str, ...] | None) -> None:
@@ -184,6 +224,9 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
         op: The last wish.
         answer: What it was answered, if it was.
     """
+    if isinstance(op, Claim):
+        yield from withdraw(call, op.record)
+        return
     owed = _owed(call, op, answer)
     tries = 0
     while owed is not None and tries < INTERRUPTED_TRIES:
@@ -198,14 +241,16 @@ def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
 def _owed(call: Call, op: Op[Any] | None, answer: Any) -> Complete | Release | None:
     if isinstance(op, Invoke):
         came = _came(op, answer)
-        return Release(op.claim) if came is NOTHING else _outcome(call, op.claim, came)
-    if isinstance(op, Claim) and isinstance(answer, DataRecord) and answer.owner is None:
-        return None  # a layer without owners would remove what stands, whoever's it is
-    if isinstance(op, Claim | Release):
-        return Release(op.record)
+        if came is not NOTHING:
+            return _outcome(call, op.claim, came)
+        if isinstance(answer, Raised):
+            return _outcome_of_failure(call, op.claim, answer)
+        return None if call.is_durable else Release(op.claim)  # as where one suspends itself
+    if isinstance(op, Release):
+        return op
     if isinstance(op, Pause):
         return None if op.owed is None else Complete(op.owed)
-    return Complete(op.record) if isinstance(op, Complete) else None
+    return op if isinstance(op, Complete) else None
 
 
 def _outcome(call: Call, claim: DataRecord, came: Any) -> Complete:
@@ -214,3 +259,16 @@ def _outcome(call: Call, claim: DataRecord, came: Any) -> Complete:
     except UnstorableAnswerError:
         return Complete(call.outcome(claim, UNAVAILABLE))
     return Complete(call.outcome(claim, COMPLETED, data, types))
+
+
+def _outcome_of_failure(call: Call, claim: DataRecord, end: Raised) -> Complete | Release | None:
+    if end.suspended:
+        return None
+    listed = call.plan.config.replay_exceptions
+    if not _is_answer(end.error, listed):
+        return Release(claim)
+    try:
+        failure = encode_failure(end.error, listed)
+    except UnstorableAnswerError:
+        return Complete(call.outcome(claim, UNAVAILABLE))
+    return Complete(call.outcome(claim, FAILED, failure.data, failure.types))

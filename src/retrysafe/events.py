@@ -5,6 +5,7 @@ Events hold the idempotency key (a hash), never a payload or an answer.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -182,13 +183,16 @@ class Listener:
             attempt=record.attempt,
             **details,
         )
-        if logs(level):
-            log(event, level)
+        # A listener must not change what happens to the call: neither the hook, nor a filter or a handler of the log.
+        with contextlib.suppress(Exception):
+            if logs(level):
+                log(event, level)
         if self._hook is not None:
             try:
                 self._hook(event)
-            except Exception:  # noqa: BLE001  # a listener must not change what happens to the call
-                logger().exception("event_hook failed on the event %r", event.name)
+            except Exception:  # noqa: BLE001  # see above
+                with contextlib.suppress(Exception):
+                    logger().exception("event_hook failed on the event %r", event.name)
 
 
 _logger: logging.Logger | None = None
@@ -208,7 +212,10 @@ def logs(level: int) -> bool:
     """Whether the log takes this level. Nobody has asked for less than a warning where `logging` isn't even loaded."""
     if _logger is None and level < WARNING and "logging" not in sys.modules:
         return False
-    return logger().isEnabledFor(level)
+    try:
+        return logger().isEnabledFor(level)
+    except Exception:  # noqa: BLE001  # it could not be loaded, and a call whose function has run must not end by that
+        return False
 
 
 def log(event: IdempotencyEvent, level: int) -> None:

@@ -19,7 +19,7 @@ from weakref import ref
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.execution import Execution
-from retrysafe.locks import new_lock
+from retrysafe.locks import new_rlock
 
 if TYPE_CHECKING:
     from retrysafe.drivers import Running
@@ -95,7 +95,7 @@ class Heart:
         self._lively = False
         self._linger = 0.0
         self._thread: threading.Thread | None = None
-        self._starting = new_lock()
+        self._starting = new_rlock()  # a signal handler may call a function while its thread is in here
 
     def start(self, execution: Running) -> Heart:
         """Renew the lease of a run until `stop`."""
@@ -235,10 +235,11 @@ def renew(executions: list[Execution]) -> list[Execution]:
 
 def _outcomes(store: BasePersistenceLayer, renewals: list[DataRecord]) -> list[Any]:
     """For each None, or what the layer says to it."""
-    from retrysafe.persistence.many import form_for_many, one_by_one, outcome  # noqa: PLC0415  # most calls end before
+    if len(renewals) == 1:  # most often, and it needs no import, which might fail in the midst of a run
+        store._renew_record(renewals[0])
+        return [None]
+    from retrysafe.persistence.many import form_for_many, one_by_one  # noqa: PLC0415  # see above
 
-    if len(renewals) == 1:
-        return [outcome(store._renew_record, renewals[0])]
     return list(form_for_many(store, "renew", one_by_one)("renew", renewals))
 
 

@@ -40,7 +40,7 @@ class AsyncHeart:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._runs: dict[Execution, Context] = {}
-        self._tasks: set[asyncio.Task[None]] = set()  # held, so that none is collected
+        self._tasks: set[asyncio.Task[float | None]] = set()  # held, so that none is collected
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = inf
 
@@ -75,27 +75,28 @@ class AsyncHeart:
                 execution.renewal_due = inf  # until this renewal is over
                 task = context.run(self.loop.create_task, self._renew(execution))
                 self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                task.add_done_callback(functools.partial(self._is_over, execution))
         due = min([execution.renewal_due for execution in list(self._runs)], default=inf)
         if due < inf:
             self._wake_at(due)
 
-    async def _renew(self, execution: Execution) -> None:
-        delay: float | None = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
+    async def _renew(self, execution: Execution) -> float | None:
+        """Renew one lease: seconds until the next renewal; None where there is to be none."""
+        renewal = execution.call.renewal(execution.claim)
         try:
-            renewal = execution.call.renewal(execution.claim)
-            try:
-                await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
-            except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
-                delay = refused(execution, error) if execution in self._runs else None
-            else:
-                delay = renewed(execution, renewal)
-        except GeneratorExit:
-            delay = None  # the loop is gone
-            raise
-        finally:  # also where this task was cancelled, as by a program that cancels all of its loop's
-            if delay is not None and execution in self._runs:
-                self._is_due(execution, delay)
+            await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
+        except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
+            return refused(execution, error) if execution in self._runs else None
+        return renewed(execution, renewal)
+
+    def _is_over(self, execution: Execution, task: asyncio.Task[float | None]) -> None:
+        """Also a renewal that was cancelled before it began, as by a program that cancels all tasks of its loop."""
+        self._tasks.discard(task)
+        delay: float | None = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
+        if not task.cancelled() and task.exception() is None:
+            delay = task.result()
+        if delay is not None and execution in self._runs:
+            self._is_due(execution, delay)
 
 
 class _Latest(threading.local):

@@ -6,6 +6,7 @@ a function called inside a handler knows the invocation without being handed it.
 
 from __future__ import annotations
 
+import contextlib
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -24,8 +25,12 @@ def register(context: Any) -> Token[tuple[Any, Any] | None]:
 
 
 def unregister(token: Token[tuple[Any, Any] | None]) -> None:
-    """Go back to the context that held before."""
-    _registered.reset(token)
+    """Go back to the context that held before.
+
+    A coroutine may end in another context than it began in; there is nothing to go back to then, and its answer stays.
+    """
+    with contextlib.suppress(ValueError):
+        _registered.reset(token)
 
 
 def current() -> Any:

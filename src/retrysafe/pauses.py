@@ -105,24 +105,24 @@ class Trying:
             outcome is stored first, at once, and the interruption follows.
     """
 
-    __slots__ = ("_call", "_deadline_ms", "_interruptions", "_left", "_pause", "interrupted")
+    __slots__ = ("_call", "_deadline_ms", "_hurried", "_left", "_pause", "interrupted")
 
     def __init__(self, call: Call, deadline_ms: int) -> None:
         self._call = call
         self._deadline_ms = deadline_ms
         self._left: float | None = None
         self._pause = FIRST_STORE_PAUSE
-        self._interruptions = 0
+        self._hurried = 0
         self.interrupted: BaseException | None = None
 
     def once_more(self, error: BaseException, record: DataRecord) -> Flow[bool]:
         """Pause while the lease runs; False when the time is over."""
         if not isinstance(error, Exception):
             self.interrupted = self.interrupted or error
-            self._interruptions += 1
-            return self._interruptions < INTERRUPTED_TRIES
         if self.interrupted is not None:
-            return False
+            # Also where the store fails now: what was interrupted may have cost the client its connection.
+            self._hurried += 1
+            return self._hurried < INTERRUPTED_TRIES
         by_clock = (self._deadline_ms - self._call.plan.clock.now_ms()) / 1000
         # The pauses are counted too, so that a clock that stands still or runs back cannot keep us here.
         self._left = by_clock if self._left is None else self._left
@@ -131,6 +131,7 @@ class Trying:
         reading = yield from Pause(self._pause, self._call.idempotency_key, owed=record)
         if isinstance(reading, StoreFailed):
             self.interrupted = reading.error
+            self._hurried = 1
         self._left -= self._pause
         self._pause = min(self._pause * 2, LONGEST_STORE_PAUSE)
         return True

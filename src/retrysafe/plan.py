@@ -47,6 +47,7 @@ class Plan:
 
     Attributes:
         claim_seconds: For how long a claim stands, unless its call ends before.
+        knows_owners: Whether the store is sure to; one that cannot renew may have been written without an idea of them.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Plan:
         "config",
         "function_name",
         "key_prefix",
+        "knows_owners",
         "listener",
         "peek",
     )
@@ -87,6 +89,7 @@ class Plan:
         self.clock = clock
         self.cache = cache
         self.peek = peek
+        self.knows_owners = can_renew
         self.listener = Listener(function_name, config.event_hook)
         # A run that never ends has no window yet; where a person is to resolve it, its record stands until then.
         self.claim_seconds = config.expires_after_seconds if config.on_abandoned == "retry" else UNRESOLVED_SECONDS

@@ -28,7 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrysafe.answers import UnstorableAnswerError
-from retrysafe.endings import complete_after_all, complete_unavailable, completed, conclude_failure, release
+from retrysafe.endings import complete_after_all, complete_unavailable, completed, conclude_failure, withdraw
 from retrysafe.events import (
     Claimed,
     Replayed,
@@ -127,7 +127,7 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
     """What follows where the claim did not simply get through: the claim after all, or the ending of a duplicate."""
     looked: DataRecord | StoreFailed | Raised | None = found
     if isinstance(found, StoreFailed):
-        looked = yield from _claim_again(claim, found)
+        looked = yield from _claim_again(call, claim, found)
     tried: DataRecord | None = None
     waiting: Waiting | None = None
     while isinstance(looked, DataRecord):
@@ -140,7 +140,7 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
         if verdict is Verdict.FREE and not (tried is not None and looked.same_claim(tried)):
             tried = looked
             claim = _next_claim(call, looked, now)
-            looked = yield from _claim(claim)
+            looked = yield from _claim(call, claim)
             continue
         if not isinstance(verdict, Verdict):
             _told(call, looked, verdict, 0.0 if waiting is None else waiting.waited, from_local_cache=False)
@@ -153,7 +153,7 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
         tried = None
         if looked is None:
             claim = call.claim()
-            looked = yield from _claim(claim)
+            looked = yield from _claim(call, claim)
     if isinstance(looked, StoreFailed):
         return _not_claimed(looked.error)
     return looked if isinstance(looked, Raised) else claim
@@ -173,7 +173,7 @@ def _claim_anew(call: Call, claim: DataRecord) -> Flow[DataRecord | Ending]:
             return claim
     if not claim.lease_over(call.plan.clock.now_ms()):
         return claim
-    yield from release(claim)
+    yield from withdraw(call, claim)
     return Raised(
         IdempotencyPersistenceConnectionError(
             f"the store took longer for each of {1 + _LATE_CLAIMS} claims than a lease of {call.lease.length_ms} ms "
@@ -200,20 +200,21 @@ def _next_claim(call: Call, found: DataRecord, now_ms: int) -> DataRecord:
     return call.claim(replaces=found, attempt=attempt)
 
 
-def _claim(claim: DataRecord) -> Flow[DataRecord | StoreFailed | None]:
+def _claim(call: Call, claim: DataRecord) -> Flow[DataRecord | StoreFailed | None]:
     """Claim, and once more if the store failed."""
     found = yield from Claim(claim)
-    return (yield from _claim_again(claim, found)) if isinstance(found, StoreFailed) else found
+    return (yield from _claim_again(call, claim, found)) if isinstance(found, StoreFailed) else found
 
 
-def _claim_again(claim: DataRecord, failed: StoreFailed) -> Flow[DataRecord | StoreFailed | None]:
+def _claim_again(call: Call, claim: DataRecord, failed: StoreFailed) -> Flow[DataRecord | StoreFailed | None]:
     """Claim once more after the store failed: if the first one got through, our own token tells."""
-    if not isinstance(failed.error, Exception):
-        yield from release(claim)  # interrupted: the claim may stand, and nobody would complete it
-        return failed
     if isinstance(failed.error, IdempotencyConfigError | IdempotencyPersistenceConsistencyError):
         return failed
-    found = yield from Claim(claim)
+    found: DataRecord | StoreFailed | None = failed
+    if isinstance(failed.error, Exception):
+        found = yield from Claim(claim)
+    if isinstance(found, StoreFailed) and not isinstance(found.error, Exception):
+        yield from withdraw(call, claim)  # interrupted: the claim may stand, and nobody would complete it
     return found
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe import switch
 from retrysafe.batch_results import BatchResult, ItemResult, identified
+from retrysafe.config import LONGEST_SECONDS
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
 from retrysafe.wishes import Raised, Returned
 
@@ -47,9 +48,11 @@ class BatchDoor:
         record_after_seconds: float,
         stop_at_failure: bool,
     ) -> None:
+        from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, for decorating alone
+
         for name, function in (("key", key), ("item_identifier", item_identifier)):
-            if function is not None and not callable(function):
-                raise IdempotencyConfigError(f"{name} must be callable; it is {function!r}")
+            if function is not None:
+                checked_function(name, function)
         if key is not None and plan.config.event_key_jmespath:
             raise IdempotencyConfigError(
                 f"key and event_key_jmespath={plan.config.event_key_jmespath!r} both say what makes the key; give one"
@@ -59,8 +62,10 @@ class BatchDoor:
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise IdempotencyConfigError(f"{name} must be a whole number from 1; it is {number!r}")
         seconds: object = record_after_seconds
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
-            raise IdempotencyConfigError(f"record_after_seconds must be a number from 0; it is {seconds!r}")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SECONDS:
+            raise IdempotencyConfigError(
+                f"record_after_seconds must be a number of seconds from 0 to {LONGEST_SECONDS}; it is {seconds!r}"
+            )
         if not isinstance(stop_at_failure, bool):
             raise IdempotencyConfigError(f"stop_at_failure must be True or False; it is {stop_at_failure!r}")
         self._plan = plan

@@ -87,7 +87,7 @@ class IdempotencyConfig:
         self.use_local_cache = _flag("use_local_cache", use_local_cache)
         self.local_cache_max_items = _whole("local_cache_max_items", local_cache_max_items)
         self.hash_function = hash_function
-        self.response_hook = _callable("response_hook", response_hook)
+        self.response_hook = _hook("response_hook", response_hook)
         self.in_progress_expires_after_seconds = (
             None
             if in_progress_expires_after_seconds is None
@@ -97,7 +97,7 @@ class IdempotencyConfig:
         self.wait_timeout_seconds = _seconds("wait_timeout_seconds", wait_timeout_seconds)
         self.on_abandoned: OnAbandoned = _choice("on_abandoned", on_abandoned, "retry", "raise")
         self.replay_exceptions = _exceptions(replay_exceptions)
-        self.event_hook = _callable("event_hook", event_hook)
+        self.event_hook = _hook("event_hook", event_hook)
         self.keys = PayloadKeys(
             event_key_jmespath=event_key_jmespath,
             payload_validation_jmespath=payload_validation_jmespath,
@@ -168,10 +168,12 @@ def _choice(option: str, value: Any, *choices: str) -> Any:
     raise IdempotencyConfigError(f"{option} must be one of {', '.join(map(repr, choices))}; it is {value!r}")
 
 
-def _callable(option: str, value: Any) -> Any:
-    if value is None or callable(value):
+def _hook(option: str, value: Any) -> Any:
+    if value is None:
         return value
-    raise IdempotencyConfigError(f"{option} must be callable; it is {value!r}")
+    from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, and most have no hook
+
+    return checked_function(option, value)
 
 
 def _exceptions(value: Any) -> tuple[type[Exception], ...]:

@@ -102,6 +102,9 @@ class HandlerArguments:
 
     Args:
         handler: The handler, `(event, context, ...)`; a method may have `self` or `cls` before them.
+
+    Raises:
+        IdempotencyConfigError: It takes no event.
     """
 
     __slots__ = ("_first", "_handler", "_names")
@@ -109,6 +112,11 @@ class HandlerArguments:
     def __init__(self, handler: Callable[..., Any]) -> None:
         names = list(_signature(handler).parameters)
         self._first = 1 if names[:1] in (["self"], ["cls"]) and _is_method(handler) else 0
+        if len(names) == self._first:
+            raise IdempotencyConfigError(
+                f"{getattr(handler, '__qualname__', handler)} must take the event, which makes the key, as its first "
+                "argument"
+            )
         self._names = (*names[self._first : self._first + 2], "event", "context")[:2]
         self._handler = handler
 
@@ -173,6 +181,20 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # the method itself is looked at, not whether it is there
     )
+
+
+def checked_function(option: str, function: Any) -> Any:
+    """The function, which is called where nobody awaits what it gives.
+
+    Raises:
+        IdempotencyConfigError: It cannot be called, or is `async def`; names the option.
+    """
+    if not callable(function):
+        raise IdempotencyConfigError(f"{option} must be callable; it is {function!r}")
+    # Of a class it is the instance that a call gives, whatever that may be called with.
+    if not isinstance(function, type) and is_async(function):
+        raise IdempotencyConfigError(f"{option} must be a plain function; it is `async def`: {function!r}")
+    return function
 
 
 def is_generator(function: Callable[..., Any]) -> bool:

@@ -111,22 +111,20 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     Raises:
         IdempotencyPersistenceConfigError: It is not.
     """
-    kind = kind_of(client)
+    given = f"{'client' if asynchronous else 'boto3_client'}={kind_of(client)}"
     # A resource's table has methods of the same names, which take other arguments; so does its `meta.client`, which
     # cannot be told from a client as it is.
     if any(cls.__name__ == "ServiceResource" for cls in type(client).__mro__):
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is a resource: pass boto3.client('dynamodb')")
+        raise IdempotencyPersistenceConfigError(f"{given} is a resource: pass boto3.client('dynamodb')")
     missing = [name for name in RECORD_METHODS.values() if not callable(getattr(client, name, None))]
     if missing or isinstance(client, type):
         why = f"it has no {missing[0]}" if missing else "pass an object of it"
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is none of DynamoDB: {why}")
+        raise IdempotencyPersistenceConfigError(f"{given} is none of DynamoDB: {why}")
     is_async = any(cls.__name__ == "AioBaseClient" for cls in type(client).__mro__)
     if is_async and not asynchronous:
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is asynchronous: use AsyncDynamoDBPersistenceLayer")
+        raise IdempotencyPersistenceConfigError(f"{given} is asynchronous: use AsyncDynamoDBPersistenceLayer")
     if asynchronous and not is_async:
-        raise IdempotencyPersistenceConfigError(
-            f"the client {kind} is none of aiobotocore: use DynamoDBPersistenceLayer"
-        )
+        raise IdempotencyPersistenceConfigError(f"{given} is none of aiobotocore: use DynamoDBPersistenceLayer")
 
 
 def kind_of(given: object) -> str:

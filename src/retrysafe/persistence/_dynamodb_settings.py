@@ -206,5 +206,7 @@ def _check_session(session: Any, *, asynchronous: bool) -> None:
     if session is None:
         return
     if isinstance(session, type) or not callable(getattr(session, method, None)):
-        kind = "aiobotocore.session.AioSession" if asynchronous else "boto3.Session"
-        raise IdempotencyPersistenceConfigError(f"the session {kind_of(session)} is no {kind}")
+        option, kind = (
+            ("session", "aiobotocore.session.AioSession") if asynchronous else ("boto3_session", "boto3.Session")
+        )
+        raise IdempotencyPersistenceConfigError(f"{option}={kind_of(session)} is no {kind}")

@@ -274,6 +274,24 @@ def test_a_path_that_cannot_be_one_is_refused(path):
         SQLitePersistenceLayer(path)
 
 
+NAMES = ["in_progress_expiry_attr", "expiry_attr", "status_attr", "data_attr", "validation_key_attr"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "option"),
+    [
+        *((CachePersistenceLayer, name) for name in NAMES),
+        *((DynamoDBPersistenceLayer, name) for name in [*NAMES, "key_attr", "sort_key_attr", "static_pk_value"]),
+    ],
+)
+@pytest.mark.parametrize("given", ["\ud800", "", b"name", 5, True], ids=ascii)
+def test_a_name_that_no_store_takes_is_refused_when_the_layer_is_made(layer, option, given):
+    """Redis would forget the attribute, and DynamoDB refuse the answer, both with the work done."""
+    place = {"host": "host"} if layer is CachePersistenceLayer else {"table_name": "table"}
+    with pytest.raises(IdempotencyPersistenceConfigError, match=f"{option}="):
+        layer(**place, **{option: given})
+
+
 def test_an_option_that_a_url_gives_twice_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(IdempotencyPersistenceConfigError, match="'table' is given twice"):

@@ -22,7 +22,7 @@ from retrysafe.persistence._dynamodb_items import PACKED, Items
 from retrysafe.persistence._dynamodb_steps import RecordSteps
 from retrysafe.persistence._dynamodb_tables import TableSteps
 from retrysafe.persistence._dynamodb_time import ServiceTime
-from retrysafe.persistence._urls import shown_in_place_of, split_url
+from retrysafe.persistence._urls import is_storable_name, shown_in_place_of, split_url
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 
 if TYPE_CHECKING:
@@ -165,16 +165,18 @@ def _check_names(key_attr: Any, sort_key_attr: Any, names: AttributeNames) -> No
     taken: dict[str, str] = dict.fromkeys((OWNER, ATTEMPT, TYPES, PACKED), "an attribute of ours")
     name: Any
     for option, name in given.items():
-        if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= _LONGEST_NAME:
-            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name of 1 to 255 bytes")
+        if not is_storable_name(name) or len(name.encode()) > _LONGEST_NAME:
+            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name of 1 to 255 bytes in UTF-8")
         if name in taken:
             raise IdempotencyPersistenceConfigError(f"{option}={name!r}: the name is taken, by {taken[name]}")
         taken[name] = option
 
 
 def _check_partition(static_pk_value: Any) -> None:
-    if not isinstance(static_pk_value, str) or not static_pk_value:
-        raise IdempotencyPersistenceConfigError(f"static_pk_value={static_pk_value!r}: must be a text")
+    if not is_storable_name(static_pk_value):
+        raise IdempotencyPersistenceConfigError(
+            f"static_pk_value={static_pk_value!r}: must be a text that UTF-8 has a form for"
+        )
 
 
 def _check_limit(seconds: Any) -> None:

@@ -12,6 +12,7 @@ from retrysafe.persistence._dynamodb_clients import (
     Backend,
     Place,
     check_client,
+    check_library,
     connect_anew,
     kind_of,
     where,
@@ -70,6 +71,8 @@ class Settings:
         _check_limit(clock_skew_limit_seconds)
         if client is not None:
             check_client(client, asynchronous=asynchronous)
+        elif session is None:
+            check_library(asynchronous=asynchronous)
         _check_session(session, asynchronous=asynchronous)
         _check_place(config, region_name, endpoint_url)
         self.items = Items(names, key_attr, sort_key_attr, static_pk_value)

@@ -6,6 +6,7 @@ Loaded by the first decoration, since it needs `inspect`.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.exceptions import IdempotencyConfigError
@@ -160,6 +161,36 @@ def check_takes_item(function: Callable[..., Any]) -> None:
         raise IdempotencyConfigError(f"{name} is a method: pass the bound one, idempotent_batch(object.method, ...)")
     if first is None or first.kind not in (*_POSITIONAL, inspect.Parameter.VAR_POSITIONAL):
         raise IdempotencyConfigError(f"{name} must take the item as its first argument")
+
+
+def show_batch(over_many: Any, result: type) -> None:
+    """Let a function over a batch show what it takes and gives itself, and not what the one over an item does.
+
+    Args:
+        over_many: The function, wrapped around the one over an item.
+        result: What it gives.
+    """
+    try:
+        signature = inspect.signature(over_many)
+    except (ValueError, TypeError):
+        return  # written in C, say
+    first, *others = signature.parameters.values()
+    if first.kind is inspect.Parameter.VAR_POSITIONAL:
+        others = [first, *others]
+    name = "items"
+    while any(each.name == name for each in others):
+        name += "_"
+    # What an annotation in quotes names need not be known here.
+    known = first.annotation is not inspect.Parameter.empty and not isinstance(first.annotation, str)
+    of_any: Any = Iterable
+    taken = of_any[first.annotation] if known else of_any
+    items = inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY, annotation=taken)
+    shown = signature.replace(parameters=[items, *others], return_annotation=result)
+    over_many.__signature__ = shown
+    annotations = {each.name: each.annotation for each in shown.parameters.values()} | {"return": result}
+    over_many.__annotations__ = {
+        name: annotation for name, annotation in annotations.items() if annotation is not inspect.Parameter.empty
+    }
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:

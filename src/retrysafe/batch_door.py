@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from retrysafe import switch
@@ -12,13 +12,17 @@ from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyC
 from retrysafe.wishes import Raised, Returned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from retrysafe.batch_item import Item
     from retrysafe.batch_results import Status
     from retrysafe.batch_state import Batch
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.plan import Plan
+
+
+# What can be iterated over, and is an item or an event all the same; so is a pydantic model, which gives its fields.
+_ITEMS = (str, bytes, bytearray, memoryview, Mapping)
 
 
 class BatchDoor:
@@ -121,7 +125,7 @@ class BatchDoor:
 
     def _begun(self, items: Iterable[Any]) -> tuple[list[Any], list[str | None], list[Item]]:
         given: object = items
-        if not isinstance(given, Iterable) or type(given) in (str, bytes, bytearray, dict):
+        if not isinstance(given, Iterable) or isinstance(given, _ITEMS) or hasattr(given, "model_dump"):
             raise IdempotencyConfigError(
                 f"{self._plan.function_name} takes a batch: an iterable of items, not {type(items).__name__}"
             )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import traceback
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import redis
@@ -188,6 +191,31 @@ def test_a_coroutine_function_where_nothing_would_await_it_is_refused(option, ma
         make(given)
 
 
+@pytest.mark.parametrize("given", [lambda: None, lambda one, two, three: None], ids=["none", "three"])
+@pytest.mark.parametrize(
+    ("option", "make"),
+    [
+        ("response_hook", lambda given: IdempotencyConfig(response_hook=given)),
+        ("event_hook", lambda given: IdempotencyConfig(event_hook=given)),
+        ("key", lambda given: idempotent_function(function, persistence_store=store, key=given)),
+        ("key", lambda given: idempotent_batch(function, persistence_store=store, key=given)),
+        ("item_identifier", lambda given: idempotent_batch(function, persistence_store=store, item_identifier=given)),
+        ("to_dict of CustomDictSerializer", lambda given: CustomDictSerializer(given, dict)),
+        ("from_dict of CustomDictSerializer", lambda given: CustomDictSerializer(dict, given)),
+    ],
+)
+def test_a_function_that_could_not_be_called_as_it_will_be_is_refused(option, make, given):
+    with pytest.raises(IdempotencyConfigError, match=rf"{option} is called with \("):
+        make(given)
+
+
+def test_any_callable_that_can_be_called_so_is_taken():
+    for hook in (print, dict, MagicMock(), functools.partial(print, 1), lambda answer, record=None: answer):
+        IdempotencyConfig(event_hook=hook)
+    IdempotencyConfig(response_hook=lambda *given: given)
+    idempotent_function(function, persistence_store=store, key=operator.itemgetter("order"))
+
+
 @pytest.mark.parametrize("method", ["to_dict", "from_dict"])
 @pytest.mark.parametrize("taker", ["function", "batch", "block", "handler"])
 def test_a_serializer_that_nothing_would_await_is_refused_before_there_is_an_answer(taker, method):
@@ -217,7 +245,7 @@ def test_a_handler_that_takes_no_event_is_refused_when_decorating():
     assert idempotent(WithHandlers().all, persistence_store=MemoryPersistenceLayer(), key_prefix="all")(1) == (1,)
 
 
-@pytest.mark.parametrize("name", [None, 5, b"charge", object()], ids=repr)
+@pytest.mark.parametrize("name", [None, 5, b"charge", object()], ids=lambda name: type(name).__name__)
 def test_a_downstream_key_is_not_derived_from_what_may_be_shown_otherwise_in_the_next_attempt(name):
     @idempotent_function(persistence_store=MemoryPersistenceLayer(), key_prefix="pay")
     def pay(order):

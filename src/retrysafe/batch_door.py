@@ -56,7 +56,7 @@ class BatchDoor:
 
         for name, function in (("key", key), ("item_identifier", item_identifier)):
             if function is not None:
-                checked_function(name, function)
+                checked_function(name, function, "item")
         if key is not None and plan.config.event_key_jmespath:
             raise IdempotencyConfigError(
                 f"key and event_key_jmespath={plan.config.event_key_jmespath!r} both say what makes the key; give one"

@@ -87,7 +87,7 @@ class IdempotencyConfig:
         self.use_local_cache: Final = _flag("use_local_cache", use_local_cache)
         self.local_cache_max_items: Final = _whole("local_cache_max_items", local_cache_max_items)
         self.hash_function: Final = hash_function
-        self.response_hook: Final = _hook("response_hook", response_hook)
+        self.response_hook: Final = _hook("response_hook", response_hook, "response", "idempotent_data")
         self.in_progress_expires_after_seconds: Final = (
             None
             if in_progress_expires_after_seconds is None
@@ -97,7 +97,7 @@ class IdempotencyConfig:
         self.wait_timeout_seconds: Final = _seconds("wait_timeout_seconds", wait_timeout_seconds)
         self.on_abandoned: Final[OnAbandoned] = _choice("on_abandoned", on_abandoned, "retry", "raise")
         self.replay_exceptions: Final = _exceptions(replay_exceptions)
-        self.event_hook: Final = _hook("event_hook", event_hook)
+        self.event_hook: Final = _hook("event_hook", event_hook, "event")
         self.keys: Final = PayloadKeys(
             event_key_jmespath=event_key_jmespath,
             payload_validation_jmespath=payload_validation_jmespath,
@@ -168,12 +168,12 @@ def _choice(option: str, value: Any, *choices: str) -> Any:
     raise IdempotencyConfigError(f"{option} must be one of {', '.join(map(repr, choices))}; it is {value!r}")
 
 
-def _hook(option: str, value: Any) -> Any:
+def _hook(option: str, value: Any, *given: str) -> Any:
     if value is None:
         return value
     from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, and most have no hook
 
-    return checked_function(option, value)
+    return checked_function(option, value, *given)
 
 
 def _exceptions(value: Any) -> tuple[type[Exception], ...]:

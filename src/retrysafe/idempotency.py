@@ -221,7 +221,7 @@ def idempotent_function(
     from retrysafe.signatures import Arguments, checked_function, is_async  # noqa: PLC0415  # loads inspect
 
     if key is not None:
-        checked_function("key", key)
+        checked_function("key", key, "arguments")
     config = checked_config(config)
     if key is not None and config.event_key_jmespath:
         raise IdempotencyConfigError(

@@ -258,7 +258,7 @@ def checked_serializer(serializer: BaseIdempotencySerializer | None) -> BaseIdem
     from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, and most functions have none
 
     for name in ("to_dict", "from_dict"):  # found out later, the work would be done and its answer lost
-        checked_function(f"{name} of output_serializer={type(serializer).__name__}", getattr(serializer, name))
+        checked_function(f"{name} of output_serializer={type(serializer).__name__}", getattr(serializer, name), "data")
     return serializer
 
 

@@ -214,17 +214,32 @@ def is_async(function: Callable[..., Any]) -> bool:
     )
 
 
-def checked_function(option: str, function: Any) -> Any:
+def checked_function(option: str, function: Any, *given: str) -> Any:
     """The function, which is called where nobody awaits what it gives.
 
+    Args:
+        option: What it was given as.
+        function: The function.
+        *given: What it is called with, for errors.
+
     Raises:
-        IdempotencyConfigError: It cannot be called, or is `async def`; names the option.
+        IdempotencyConfigError: It cannot be called, or not so, or is `async def`; names the option.
     """
     if not callable(function):
         raise IdempotencyConfigError(f"{option} must be callable; it is {function!r}")
     # Of a class it is the instance that a call gives, whatever that may be called with.
     if not isinstance(function, type) and is_async(function):
         raise IdempotencyConfigError(f"{option} must be a plain function; it is `async def`: {function!r}")
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return function  # written in C, say
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        raise IdempotencyConfigError(
+            f"{option} is called with ({', '.join(given)}), which {function!r} does not take", error
+        ) from error
     return function
 
 

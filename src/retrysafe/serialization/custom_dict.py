@@ -26,7 +26,7 @@ class CustomDictSerializer(BaseIdempotencySerializer):
     def __init__(self, to_dict: Callable[[Any], dict[Any, Any]], from_dict: Callable[[dict[Any, Any]], Any]) -> None:
         for option, function in (("to_dict", to_dict), ("from_dict", from_dict)):
             # Found out later, the work would be done and its answer lost.
-            checked_function(f"{option} of CustomDictSerializer", function)
+            checked_function(f"{option} of CustomDictSerializer", function, "data")
         self._to_dict = to_dict
         self._from_dict = from_dict
 

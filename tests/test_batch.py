@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import enum
 import json
 import logging
 import random
 import sys
 import threading
+from collections import OrderedDict, UserDict
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import pydantic
 import pytest
 
 from retrysafe import (
@@ -929,7 +932,30 @@ def test_a_report_without_identifiers_is_refused_also_where_nothing_failed():
 # --- wrong use --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("items", [{"Records": []}, "text", b"bytes", 7, None])
+class Model(pydantic.BaseModel):
+    order: int
+
+
+class Text(enum.StrEnum):
+    ORDER = "order"
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        {"Records": []},
+        "text",
+        b"bytes",
+        7,
+        None,
+        OrderedDict(Records=[]),
+        UserDict(Records=[]),  # a Mapping, as Powertools' SQSEvent is
+        Model(order=1),
+        Text.ORDER,
+        memoryview(b"bytes"),
+    ],
+    ids=lambda items: type(items).__name__,
+)
 def test_what_is_no_batch_is_refused_before_anything_ran(flavour, items):
     work = Work()
     with pytest.raises(IdempotencyConfigError, match="takes a batch"):

@@ -76,6 +76,29 @@ def test_work_done_in_spite_of_an_answer_at_hand_is_told():
     assert block.answer == 1
 
 
+def test_an_answer_that_nothing_would_store_is_refused():
+    layer = MemoryPersistenceLayer()
+    block = idempotent_block(1, key_prefix="charge", persistence_store=layer)
+    with pytest.raises(IdempotencyConfigError, match="outside of it"):
+        block.answer = "early"
+    with block:
+        block.answer = "in time"
+        with pytest.raises(AttributeError, match="answr"):
+            block.answr = "misspelt"
+    with pytest.raises(IdempotencyConfigError, match="outside of it"):
+        block.answer = "late"
+    assert block.answer == "in time"
+
+    async def entered() -> None:
+        again = idempotent_block(2, key_prefix="charge", persistence_store=AsyncMemoryPersistenceLayer())
+        async with again:
+            again.answer = "in time"
+        with pytest.raises(IdempotencyConfigError, match="outside of it"):
+            again.answer = "late"
+
+    asyncio.run(entered())
+
+
 def test_a_payload_without_a_key_runs_unprotected_with_a_warning(flavour):
     for _ in range(2):
         with pytest.warns(UserWarning, match="no idempotency key"):

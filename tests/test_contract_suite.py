@@ -9,6 +9,7 @@ import unittest
 import pytest
 
 from retrysafe import AsyncMemoryPersistenceLayer, MemoryPersistenceLayer
+from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
 from retrysafe.testing import PersistenceLayerContract
 from support.four_methods import FourMethodLayer
 
@@ -87,10 +88,55 @@ def test_a_suite_without_a_layer_says_what_is_missing():
         Contract().test_the_owner_releases_its_record()
 
 
+def test_a_hook_that_gives_nothing_is_told_by_its_name():
+    class Contract(PersistenceLayerContract):
+        def make_layer(self, clock):
+            return MemoryPersistenceLayer(clock=clock)
+
+        def second_layer(self, layer):
+            pass
+
+        def plant_unreadable(self, layer, idempotency_key):
+            layer._records[idempotency_key] = None
+
+    with pytest.raises(AssertionError, match=r"second_layer\(\) must give a persistence layer; it gave None"):
+        Contract().test_every_layer_object_on_a_store_sees_the_same()
+    with pytest.raises(AssertionError, match=r"plant_unreadable\(\) must return True"):
+        Contract().test_what_is_no_record_is_never_overwritten()
+
+
+def test_a_layer_that_was_not_handed_the_clock_is_not_judged_by_it():
+    class Contract(PersistenceLayerContract):
+        def make_layer(self, clock):
+            return MemoryPersistenceLayer()
+
+    with pytest.raises(TypeError, match=r"make_layer\(\) must hand the clock"):
+        Contract().test_the_owner_releases_its_record()
+
+
+def test_a_refusal_that_carries_no_record_is_told_as_such():
+    class Telling(MemoryPersistenceLayer):
+        def _put_record(self, data_record):
+            try:
+                super()._put_record(data_record)
+            except IdempotencyItemAlreadyExistsError as error:
+                error.old_data_record = {"status": "INPROGRESS"}
+                raise
+
+    class Contract(PersistenceLayerContract):
+        def make_layer(self, clock):
+            return Telling(clock=clock)
+
+    with pytest.raises(AssertionError, match=r"carries \{'status': 'INPROGRESS'\} as old_data_record"):
+        Contract().test_every_layer_object_on_a_store_sees_the_same()
+
+
 def test_a_layer_without_renewals_must_declare_it():
     class Contract(PersistenceLayerContract):
         def make_layer(self, clock):
-            return FourMethodLayer(now=lambda: clock.now_ms() / 1000)
+            layer = FourMethodLayer(now=lambda: clock.now_ms() / 1000)
+            layer.clock = clock
+            return layer
 
     with pytest.raises(AssertionError, match="declare renews = False"):
         Contract().test_an_outcome_cannot_be_renewed()

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from botocore.session import get_session as plain_session
 
 import retrysafe.persistence._dynamodb_errors as table_of_errors
-from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
+from retrysafe import DataRecord, IdempotencyConfig, async_layer_from_url, idempotent_function, layer_from_url
 from retrysafe.exceptions import (
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
@@ -339,6 +339,23 @@ def test_a_wrong_option_is_refused_when_the_layer_is_made(make, options, told):
     with pytest.raises(IdempotencyPersistenceConfigError) as refused:
         make(**{"table_name": "orders"} | options)
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "library", "given"),
+    [
+        (DynamoDBPersistenceLayer, "boto3", {"boto3_session": session()}),
+        (AsyncDynamoDBPersistenceLayer, "aiobotocore", {"session": async_session()}),
+        (lambda _: layer_from_url("dynamodb://orders"), "boto3", None),
+        (lambda _: async_layer_from_url("dynamodb://orders"), "aiobotocore", None),
+    ],
+)
+def test_a_layer_without_its_client_library_is_refused_when_it_is_made(make, library, given, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(IdempotencyPersistenceConfigError, match=f"needs {library}: pip install 'retrysafe"):
+        make("orders")
+    if given is not None:
+        make("orders", **given)
 
 
 def test_a_wrong_client_is_refused_when_the_layer_is_made(dynoxide):

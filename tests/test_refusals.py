@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import traceback
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import redis
@@ -12,6 +15,7 @@ from retrysafe import (
     AsyncMemoryPersistenceLayer,
     IdempotencyConfig,
     MemoryPersistenceLayer,
+    current_execution,
     idempotent,
     idempotent_batch,
     idempotent_block,
@@ -25,7 +29,8 @@ from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersist
 from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer, DynamoDBPersistenceLayer
 from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer, SQLitePersistenceLayer
 from retrysafe.serialization.custom_dict import CustomDictSerializer
-from retrysafe.testing import AsyncFailingLayer, FailingLayer, ManualClock, crash_points
+from retrysafe.serialization.no_op import NoOpSerializer
+from retrysafe.testing import AsyncFailingLayer, FailingLayer, ManualClock, crash_points, idempotency_disabled
 
 SECRET = "hunter2"  # noqa: S105  # of nobody
 URL = f"redis://user:{SECRET}@host:6379/0"
@@ -158,6 +163,120 @@ def test_a_serializer_that_could_not_store_the_answer_is_refused_before_there_is
         CustomDictSerializer(*functions)
 
 
+async def awaited(*given):
+    raise AssertionError
+
+
+class Awaited:
+    async def __call__(self, *given):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("given", [awaited, Awaited()], ids=["function", "object"])
+@pytest.mark.parametrize(
+    ("option", "make"),
+    [
+        ("response_hook", lambda given: IdempotencyConfig(response_hook=given)),
+        ("event_hook", lambda given: IdempotencyConfig(event_hook=given)),
+        ("key", lambda given: idempotent_function(function, persistence_store=store, key=given)),
+        ("key", lambda given: idempotent_function(coroutine_function, persistence_store=store, key=given)),
+        ("key", lambda given: idempotent_batch(function, persistence_store=store, key=given)),
+        ("item_identifier", lambda given: idempotent_batch(function, persistence_store=store, item_identifier=given)),
+        ("to_dict of CustomDictSerializer", lambda given: CustomDictSerializer(given, dict)),
+        ("from_dict of CustomDictSerializer", lambda given: CustomDictSerializer(dict, given)),
+    ],
+)
+def test_a_coroutine_function_where_nothing_would_await_it_is_refused(option, make, given):
+    with pytest.raises(IdempotencyConfigError, match=f"{option} must be a plain function"):
+        make(given)
+
+
+@pytest.mark.parametrize("given", [lambda: None, lambda one, two, three: None], ids=["none", "three"])
+@pytest.mark.parametrize(
+    ("option", "make"),
+    [
+        ("response_hook", lambda given: IdempotencyConfig(response_hook=given)),
+        ("event_hook", lambda given: IdempotencyConfig(event_hook=given)),
+        ("key", lambda given: idempotent_function(function, persistence_store=store, key=given)),
+        ("key", lambda given: idempotent_batch(function, persistence_store=store, key=given)),
+        ("item_identifier", lambda given: idempotent_batch(function, persistence_store=store, item_identifier=given)),
+        ("to_dict of CustomDictSerializer", lambda given: CustomDictSerializer(given, dict)),
+        ("from_dict of CustomDictSerializer", lambda given: CustomDictSerializer(dict, given)),
+    ],
+)
+def test_a_function_that_could_not_be_called_as_it_will_be_is_refused(option, make, given):
+    with pytest.raises(IdempotencyConfigError, match=rf"{option} is called with \("):
+        make(given)
+
+
+def test_any_callable_that_can_be_called_so_is_taken():
+    for hook in (print, dict, MagicMock(), functools.partial(print, 1), lambda answer, record=None: answer):
+        IdempotencyConfig(event_hook=hook)
+    IdempotencyConfig(response_hook=lambda *given: given)
+    idempotent_function(function, persistence_store=store, key=operator.itemgetter("order"))
+
+
+@pytest.mark.parametrize("method", ["to_dict", "from_dict"])
+@pytest.mark.parametrize("taker", ["function", "batch", "block", "handler"])
+def test_a_serializer_that_nothing_would_await_is_refused_before_there_is_an_answer(taker, method):
+    serializer = type("Own", (NoOpSerializer,), {method: awaited})()
+    takers = {
+        "function": lambda: idempotent_function(function, persistence_store=store, output_serializer=serializer),
+        "batch": lambda: idempotent_batch(function, persistence_store=store, output_serializer=serializer),
+        "block": lambda: idempotent_block(1, key_prefix="p", persistence_store=store, output_serializer=serializer),
+        "handler": lambda: IdempotencyHandler(function, 1, IdempotencyConfig(), store, output_serializer=serializer),
+    }
+    with pytest.raises(IdempotencyConfigError, match=f"{method} of output_serializer=Own must be a plain function"):
+        takers[taker]()
+
+
+class WithHandlers:
+    def none(self):
+        raise AssertionError
+
+    def all(self, *given):
+        return given
+
+
+def test_a_handler_that_takes_no_event_is_refused_when_decorating():
+    for handler in (lambda: 1, WithHandlers.none, WithHandlers().none):
+        with pytest.raises(IdempotencyConfigError, match="must take the event"):
+            idempotent(handler, persistence_store=store, key_prefix="handler")
+    assert idempotent(WithHandlers().all, persistence_store=MemoryPersistenceLayer(), key_prefix="all")(1) == (1,)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"charge", object()], ids=lambda name: type(name).__name__)
+def test_a_downstream_key_is_not_derived_from_what_may_be_shown_otherwise_in_the_next_attempt(name):
+    @idempotent_function(persistence_store=MemoryPersistenceLayer(), key_prefix="pay")
+    def pay(order):
+        return current_execution().key_for(name)
+
+    with pytest.raises(IdempotencyConfigError, match=f"a string.*{type(name).__name__}"):
+        pay(1)
+
+
+@pytest.mark.parametrize(
+    "seconds", [-1, float("nan"), float("inf"), 10**400, True, None, "1"], ids=lambda value: str(value)[:9]
+)
+def test_outcomes_are_kept_back_for_a_number_of_seconds(seconds):
+    with pytest.raises(IdempotencyConfigError, match="record_after_seconds"):
+        idempotent_batch(function, persistence_store=store, record_after_seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (lambda given: DynamoDBPersistenceLayer("table", boto3_client=given), "boto3_client=dict"),
+        (lambda given: DynamoDBPersistenceLayer("table", boto3_session=given), "boto3_session=dict"),
+        (lambda given: AsyncDynamoDBPersistenceLayer("table", client=given), "client=dict"),
+        (lambda given: AsyncDynamoDBPersistenceLayer("table", session=given), "session=dict"),
+    ],
+)
+def test_what_is_no_client_and_no_session_is_refused_by_its_option(make, option):
+    with pytest.raises(IdempotencyPersistenceConfigError, match=f"^{option} "):
+        make({})
+
+
 def test_a_class_of_client_in_place_of_a_client_is_refused():
     class Redis:
         async def execute_command(self):
@@ -183,6 +302,24 @@ def test_a_path_that_cannot_be_one_is_refused(path):
         SQLitePersistenceLayer(path)
 
 
+NAMES = ["in_progress_expiry_attr", "expiry_attr", "status_attr", "data_attr", "validation_key_attr"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "option"),
+    [
+        *((CachePersistenceLayer, name) for name in NAMES),
+        *((DynamoDBPersistenceLayer, name) for name in [*NAMES, "key_attr", "sort_key_attr", "static_pk_value"]),
+    ],
+)
+@pytest.mark.parametrize("given", ["\ud800", "", b"name", 5, True], ids=ascii)
+def test_a_name_that_no_store_takes_is_refused_when_the_layer_is_made(layer, option, given):
+    """Redis would forget the attribute, and DynamoDB refuse the answer, both with the work done."""
+    place = {"host": "host"} if layer is CachePersistenceLayer else {"table_name": "table"}
+    with pytest.raises(IdempotencyPersistenceConfigError, match=f"{option}="):
+        layer(**place, **{option: given})
+
+
 def test_an_option_that_a_url_gives_twice_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(IdempotencyPersistenceConfigError, match="'table' is given twice"):
@@ -198,7 +335,14 @@ def test_a_sweep_of_no_number_of_records_is_refused(limit, tmp_path):
         layer.sweep(limit)
 
 
-@pytest.mark.parametrize("arguments", [{"function_args": 5}, {"function_kwargs": "no"}], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"function_args": given} for given in (5, 0, False, "order-1", b"order-1", {"order": 1})),
+        *({"function_kwargs": given} for given in ("no", 0, "", [("order", 1)], {1: 2})),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("handler", "called"), [(IdempotencyHandler, function), (AsyncIdempotencyHandler, coroutine_function)]
 )
@@ -268,7 +412,20 @@ def test_a_clock_that_shows_no_time_is_refused(start):
         ManualClock(start)
 
 
-@pytest.mark.parametrize("seconds", ["1", None, True, float("nan"), float("inf")], ids=repr)
+def test_effects_that_nothing_would_await_are_refused():
+    with pytest.raises(ValueError, match=r"effects=.*plain function"):
+        crash_points(function, 1, effects=awaited)
+
+
+@pytest.mark.parametrize("given", [None, 5, "function", []], ids=repr)
+def test_idempotency_is_switched_off_for_functions(given):
+    with pytest.raises(TypeError, match=r"idempotency_disabled\(\) decorates functions"):
+        idempotency_disabled()(given)
+
+
+@pytest.mark.parametrize(
+    "seconds", ["1", None, True, float("nan"), float("inf"), 10**400], ids=lambda value: repr(value)[:9]
+)
 def test_a_clock_is_moved_by_a_number_of_seconds(seconds):
     clock = ManualClock()
     with pytest.raises(IdempotencyConfigError, match="seconds="):
@@ -286,6 +443,12 @@ def test_a_clock_is_moved_by_a_number_of_seconds(seconds):
         {"on_kill": []},
         {"make_layer": MemoryPersistenceLayer()},
         {"advance": 3.0},
+        {"seed": "x"},
+        {"seed": None},
+        {"before_each": awaited},
+        {"on_kill": awaited},
+        {"advance": awaited},
+        {"make_layer": awaited},
     ],
     ids=lambda option: next(iter(option)),
 )

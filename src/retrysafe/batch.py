@@ -176,7 +176,7 @@ def idempotent_batch(
             record_after_seconds=record_after_seconds,
             stop_at_failure=stop_at_failure,
         )
-    from retrysafe.signatures import check_takes_item, is_async  # noqa: PLC0415  # loads inspect, for decorating alone
+    from retrysafe.signatures import check_takes_item, is_async, show_batch  # noqa: PLC0415  # loads inspect
 
     store = opened_layer(persistence_store, function)
     serializer = None if output_serializer is None else serializer_for(output_serializer, function)
@@ -199,6 +199,7 @@ def idempotent_batch(
         async def over_many_async(items: Iterable[Any], /, *args: Any, **kwargs: Any) -> BatchResult[Any, Any]:
             return await door.run_async(items, async_store, function, args, kwargs)
 
+        show_batch(over_many_async, BatchResult)
         return over_many_async
     if concurrency != 1:
         raise IdempotencyConfigError(f"concurrency={concurrency!r} is for `async def`; {plan.function_name} is sync")
@@ -208,4 +209,5 @@ def idempotent_batch(
     def over_many(items: Iterable[Any], /, *args: Any, **kwargs: Any) -> BatchResult[Any, Any]:
         return door.run(items, sync_store, function, args, kwargs)
 
+    show_batch(over_many, BatchResult)
     return over_many

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from retrysafe import switch
 from retrysafe.batch_results import BatchResult, ItemResult, identified
+from retrysafe.config import LONGEST_SECONDS
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
 from retrysafe.wishes import Raised, Returned
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from retrysafe.batch_item import Item
     from retrysafe.batch_results import Status
     from retrysafe.batch_state import Batch
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.plan import Plan
+
+
+# What can be iterated over, and is an item or an event all the same; so is a pydantic model, which gives its fields.
+_ITEMS = (str, bytes, bytearray, memoryview, Mapping)
 
 
 class BatchDoor:
@@ -47,9 +52,11 @@ class BatchDoor:
         record_after_seconds: float,
         stop_at_failure: bool,
     ) -> None:
+        from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, for decorating alone
+
         for name, function in (("key", key), ("item_identifier", item_identifier)):
-            if function is not None and not callable(function):
-                raise IdempotencyConfigError(f"{name} must be callable; it is {function!r}")
+            if function is not None:
+                checked_function(name, function, "item")
         if key is not None and plan.config.event_key_jmespath:
             raise IdempotencyConfigError(
                 f"key and event_key_jmespath={plan.config.event_key_jmespath!r} both say what makes the key; give one"
@@ -59,8 +66,10 @@ class BatchDoor:
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise IdempotencyConfigError(f"{name} must be a whole number from 1; it is {number!r}")
         seconds: object = record_after_seconds
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
-            raise IdempotencyConfigError(f"record_after_seconds must be a number from 0; it is {seconds!r}")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SECONDS:
+            raise IdempotencyConfigError(
+                f"record_after_seconds must be a number of seconds from 0 to {LONGEST_SECONDS}; it is {seconds!r}"
+            )
         if not isinstance(stop_at_failure, bool):
             raise IdempotencyConfigError(f"stop_at_failure must be True or False; it is {stop_at_failure!r}")
         self._plan = plan
@@ -116,7 +125,7 @@ class BatchDoor:
 
     def _begun(self, items: Iterable[Any]) -> tuple[list[Any], list[str | None], list[Item]]:
         given: object = items
-        if not isinstance(given, Iterable) or type(given) in (str, bytes, bytearray, dict):
+        if not isinstance(given, Iterable) or isinstance(given, _ITEMS) or hasattr(given, "model_dump"):
             raise IdempotencyConfigError(
                 f"{self._plan.function_name} takes a batch: an iterable of items, not {type(items).__name__}"
             )

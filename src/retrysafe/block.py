@@ -51,8 +51,12 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         output_serializer: How the answer becomes a dict and comes back. Default: as it is.
 
     Raises:
-        IdempotencyConfigError: The options don't fit together.
+        IdempotencyConfigError: The options don't fit together. Later: `answer` is set outside of the block, where
+            nothing would store it, or in one that has its answer.
     """
+
+    # Without a dict, so that a misspelt `answer` is no attribute that nobody stores.
+    __slots__ = ("__weakref__", "_answer", "_is_entered", "_is_first", "_payload", "_plan", "_run", "_store")
 
     def __init__(
         self,
@@ -71,6 +75,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         codec = AnswerCodec(None, checked_serializer(output_serializer))
         self._plan = plan_on(self._store, key_prefix, key_prefix, rules, codec)
         self._is_first = True
+        self._is_entered = False
         self._answer: Any = None
         self._run: _Run | None = None
 
@@ -89,6 +94,11 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         if not self._is_first:
             raise IdempotencyConfigError(
                 "this block has its answer from an earlier run; do the work only `if block.is_first`"
+            )
+        if not self._is_entered:
+            raise IdempotencyConfigError(
+                f"the answer of the block {self._plan.key_prefix!r} is set outside of it, where nothing stores it; set "
+                "it inside"
             )
         self._answer = value
 
@@ -116,6 +126,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_entered = False
         run = self._run
         if run is None:
             return
@@ -154,6 +165,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_entered = False
         run, self._run = self._run, None
         if run is None:
             return
@@ -179,7 +191,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         """Begin anew: one object may be entered again, but not while it is entered."""
         if self._run is not None:
             raise IdempotencyConfigError(f"this block {self._plan.key_prefix!r} is entered already; make another one")
-        self._is_first, self._answer = True, None
+        self._is_first, self._is_entered, self._answer = True, True, None
         return None if switch.is_off() else self._plan.begin(self._payload)
 
     def _entered(

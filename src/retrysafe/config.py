@@ -6,7 +6,7 @@ It is fixed once made, and holds nothing of any call, so one config serves any n
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retrysafe import lambda_context as _lambda
 from retrysafe.exceptions import IdempotencyConfigError
@@ -25,7 +25,6 @@ OnInProgress = Literal["raise", "wait"]
 OnAbandoned = Literal["retry", "raise"]
 
 SHORTEST_SECONDS = 0.001  # leases are kept in whole milliseconds
-_CO_COROUTINE = 0x80  # as in `inspect`
 LONGEST_SECONDS = 100 * 365 * 24 * 3600  # a hundred years: what is meant to be for ever
 
 
@@ -54,7 +53,7 @@ class IdempotencyConfig:
         wait_timeout_seconds: The longest wait, in seconds.
         on_abandoned: A call that meets a run which never ended, its lease over, takes the key over and runs
             ("retry"), or gets `IdempotencyAbandonedError` and nothing runs until a person resolves it ("raise").
-        replay_exceptions: Exceptions that are answers: stored, and raised again for duplicates.
+        replay_exceptions: Exceptions that are answers: stored, and raised again for duplicates. One class, or several.
         event_hook: Called with every `retrysafe.events.IdempotencyEvent`.
 
     Raises:
@@ -78,35 +77,35 @@ class IdempotencyConfig:
         on_in_progress: OnInProgress = "raise",
         wait_timeout_seconds: float = 30.0,
         on_abandoned: OnAbandoned = "retry",
-        replay_exceptions: Iterable[type[Exception]] = (),
+        replay_exceptions: Iterable[type[Exception]] | type[Exception] = (),
         event_hook: Callable[[IdempotencyEvent], object] | None = None,
     ) -> None:
-        self.event_key_jmespath = event_key_jmespath
-        self.payload_validation_jmespath = payload_validation_jmespath
-        self.jmespath_options = jmespath_options
-        self.raise_on_no_idempotency_key = _flag("raise_on_no_idempotency_key", raise_on_no_idempotency_key)
-        self.expires_after_seconds = _whole("expires_after_seconds", expires_after_seconds)
-        self.use_local_cache = _flag("use_local_cache", use_local_cache)
-        self.local_cache_max_items = _whole("local_cache_max_items", local_cache_max_items)
-        self.hash_function = hash_function
-        self.response_hook = _callable("response_hook", response_hook)
-        self.in_progress_expires_after_seconds = (
+        self.event_key_jmespath: Final = event_key_jmespath
+        self.payload_validation_jmespath: Final = payload_validation_jmespath
+        self.jmespath_options: Final = jmespath_options
+        self.raise_on_no_idempotency_key: Final = _flag("raise_on_no_idempotency_key", raise_on_no_idempotency_key)
+        self.expires_after_seconds: Final = _whole("expires_after_seconds", expires_after_seconds)
+        self.use_local_cache: Final = _flag("use_local_cache", use_local_cache)
+        self.local_cache_max_items: Final = _whole("local_cache_max_items", local_cache_max_items)
+        self.hash_function: Final = hash_function
+        self.response_hook: Final = _hook("response_hook", response_hook, "response", "idempotent_data")
+        self.in_progress_expires_after_seconds: Final = (
             None
             if in_progress_expires_after_seconds is None
             else _seconds("in_progress_expires_after_seconds", in_progress_expires_after_seconds)
         )
-        self.on_in_progress: OnInProgress = _choice("on_in_progress", on_in_progress, "raise", "wait")
-        self.wait_timeout_seconds = _seconds("wait_timeout_seconds", wait_timeout_seconds)
-        self.on_abandoned: OnAbandoned = _choice("on_abandoned", on_abandoned, "retry", "raise")
-        self.replay_exceptions = _exceptions(replay_exceptions)
-        self.event_hook = _callable("event_hook", event_hook)
-        self.keys = PayloadKeys(
+        self.on_in_progress: Final[OnInProgress] = _choice("on_in_progress", on_in_progress, "raise", "wait")
+        self.wait_timeout_seconds: Final = _seconds("wait_timeout_seconds", wait_timeout_seconds)
+        self.on_abandoned: Final[OnAbandoned] = _choice("on_abandoned", on_abandoned, "retry", "raise")
+        self.replay_exceptions: Final = _exceptions(replay_exceptions)
+        self.event_hook: Final = _hook("event_hook", event_hook, "event")
+        self.keys: Final = PayloadKeys(
             event_key_jmespath=event_key_jmespath,
             payload_validation_jmespath=payload_validation_jmespath,
             jmespath_options=jmespath_options,
             hash_function=hash_function,
         )
-        self.given_lambda_context = lambda_context
+        self.given_lambda_context: Final = lambda_context
         self._caches: dict[int, tuple[weakref.ref[Any], LocalCache]] = {}
         self._caches_lock = new_rlock()
         begin_anew_in_children(self._begin)
@@ -174,19 +173,12 @@ def _choice(option: str, value: Any, *choices: str) -> Any:
     raise IdempotencyConfigError(f"{option} must be one of {', '.join(map(repr, choices))}; it is {value!r}")
 
 
-def _callable(option: str, value: Any) -> Any:
-    if _is_async(value):
-        raise IdempotencyConfigError(f"{option} must not be asynchronous, as nobody awaits it; it is {value!r}")
-    if value is None or callable(value):
+def _hook(option: str, value: Any, *given: str) -> Any:
+    if value is None:
         return value
-    raise IdempotencyConfigError(f"{option} must be callable; it is {value!r}")
+    from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, and most have no hook
 
-
-def _is_async(function: object) -> bool:
-    """As `signatures.is_async`, without the 10 ms in which `inspect` is loaded."""
-    method = getattr(type(function), "__call__", None)  # noqa: B004  # it is looked at, not whether it is there
-    flags = [getattr(getattr(each, "__code__", None), "co_flags", 0) for each in (function, method)]
-    return any(isinstance(each, int) and each & _CO_COROUTINE for each in flags)
+    return checked_function(option, value, *given)
 
 
 def _exceptions(value: Any) -> tuple[type[Exception], ...]:

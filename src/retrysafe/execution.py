@@ -112,11 +112,18 @@ class Execution:
 
         Returns:
             64 hexadecimal digits, derived from the idempotency key and the name.
+
+        Raises:
+            IdempotencyConfigError: The name is no string. What an object of another type is shown as need not be the
+                same in the next attempt.
         """
+        given: object = name
+        if not isinstance(given, str):
+            raise IdempotencyConfigError(f"key_for() takes a name, a string; it was given a {type(given).__name__}")
         import hashlib  # noqa: PLC0415  # rarely asked for
 
         own = self.idempotency_key
-        return hashlib.sha256(f"{len(own)}:{own}:{name}".encode()).hexdigest()
+        return hashlib.sha256(f"{len(own)}:{own}:{name}".encode("utf-8", "surrogatepass")).hexdigest()
 
     def still_owner(self) -> bool:
         """Ask the store whether the key is still this run's; one round trip.

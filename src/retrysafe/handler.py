@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from retrysafe.drivers import answered, run, run_async
@@ -11,7 +12,7 @@ from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenc
 from retrysafe.plan import plan_for, wrong_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from retrysafe.config import IdempotencyConfig
     from retrysafe.plan import AnyLayer
@@ -114,15 +115,17 @@ class AsyncIdempotencyHandler:
 
 
 def _checked_arguments(args: object, kwargs: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    given: Any = args or ()
-    named: Any = kwargs or {}
-    try:
-        return tuple(given), dict(named)
-    except (TypeError, ValueError) as error:
+    given: Any = () if args is None else args
+    named: Any = {} if kwargs is None else kwargs
+    # A text would be one argument for each letter, and a dict one for each of its keys.
+    if issubclass(type(given), str | bytes | bytearray | Mapping) or not issubclass(type(given), Iterable):
+        raise IdempotencyConfigError(f"function_args must be a sequence of arguments; it is a {type(args).__name__}")
+    if not issubclass(type(named), Mapping) or not all(isinstance(name, str) for name in named):
         raise IdempotencyConfigError(
-            "function_args must be a sequence and function_kwargs a mapping of arguments; they are "
-            f"a {type(args).__name__} and a {type(kwargs).__name__}"
-        ) from error
+            f"function_kwargs must be a mapping of arguments by name; it is a {type(kwargs).__name__}"
+            + (", and not all its keys are strings" if issubclass(type(named), Mapping) else "")
+        )
+    return tuple(given), dict(named)
 
 
 def awaitable_layer(store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> AsyncBasePersistenceLayer:

@@ -218,15 +218,15 @@ def idempotent_function(
             key_prefix=key_prefix,
             key=key,
         )
-    if key is not None and not callable(key):
-        raise IdempotencyConfigError(f"key must be callable; it is {key!r}")
+    from retrysafe.signatures import Arguments, checked_function, is_async  # noqa: PLC0415  # loads inspect
+
+    if key is not None:
+        checked_function("key", key, "arguments")
     config = checked_config(config)
     if key is not None and config.event_key_jmespath:
         raise IdempotencyConfigError(
             f"key and event_key_jmespath={config.event_key_jmespath!r} both say what makes the key; give one"
         )
-    from retrysafe.signatures import Arguments, is_async  # noqa: PLC0415  # loads inspect, for decorating alone
-
     store = opened_layer(persistence_store, function)
     serializer = None if output_serializer is None else serializer_for(output_serializer, function)
     plan = plan_for(function, store, config=config, serializer=serializer, key_prefix=key_prefix)

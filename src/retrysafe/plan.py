@@ -258,6 +258,10 @@ def checked_serializer(serializer: BaseIdempotencySerializer | None) -> BaseIdem
 
     if not isinstance(serializer, BaseIdempotencySerializer):
         raise IdempotencyConfigError(f"output_serializer must be a serializer; it is {serializer!r}")
+    from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, and most functions have none
+
+    for name in ("to_dict", "from_dict"):  # found out later, the work would be done and its answer lost
+        checked_function(f"{name} of output_serializer={type(serializer).__name__}", getattr(serializer, name), "data")
     return serializer
 
 

@@ -132,7 +132,7 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
     waiting: Waiting | None = None
     while isinstance(looked, DataRecord):
         now = call.plan.clock.now_ms() if looked.read_at_ms is None else looked.read_at_ms
-        verdict = judge(call, looked, now)
+        verdict = _judged(call, looked, now)
         if verdict is Verdict.OURS:
             if tried is not None or not call.is_short(looked, now):
                 break
@@ -154,9 +154,39 @@ def _settle(call: Call, claim: DataRecord, found: DataRecord | StoreFailed) -> F
         if looked is None:
             claim = call.claim()
             looked = yield from _claim(call, claim)
+    return _settled(call, claim, looked)  # pyright: ignore[reportUnknownArgumentType]  # as above
+
+
+def _settled(call: Call, claim: DataRecord, looked: object) -> DataRecord | Raised:
+    """The claim, if it got through in the end; else why not."""
+    if looked is None or isinstance(looked, DataRecord):
+        return claim
+    if isinstance(looked, Raised):
+        return looked
     if isinstance(looked, StoreFailed):
         return _not_claimed(looked.error)
-    return looked if isinstance(looked, Raised) else claim
+    return Raised(  # a layer may be anybody's
+        IdempotencyPersistenceConsistencyError(
+            f"the layer refuses the claim of {call.idempotency_key}, and tells a {type(looked).__module__}."
+            f"{type(looked).__qualname__} in place of retrysafe's DataRecord; nothing ran"
+        )
+    )
+
+
+def _judged(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:
+    """The verdict; likewise on a record whose times are no numbers, say."""
+    try:
+        return judge(call, found, now_ms)
+    except TypeError as error:
+        return Raised(_unreadable(found, error))
+
+
+def _unreadable(found: DataRecord, error: TypeError) -> IdempotencyPersistenceConsistencyError:
+    unreadable = IdempotencyPersistenceConsistencyError(
+        f"the record {found.shown_key} cannot be read; it is left as it is, and nothing ran", error
+    )
+    unreadable.__cause__ = error
+    return unreadable
 
 
 def _claim_anew(call: Call, claim: DataRecord) -> Flow[DataRecord | Ending]:

@@ -6,6 +6,7 @@ Loaded by the first decoration, since it needs `inspect`.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.exceptions import IdempotencyConfigError
@@ -102,6 +103,9 @@ class HandlerArguments:
 
     Args:
         handler: The handler, `(event, context, ...)`; a method may have `self` or `cls` before them.
+
+    Raises:
+        IdempotencyConfigError: It takes no event.
     """
 
     __slots__ = ("_first", "_handler", "_names")
@@ -109,6 +113,11 @@ class HandlerArguments:
     def __init__(self, handler: Callable[..., Any]) -> None:
         names = list(_signature(handler).parameters)
         self._first = 1 if names[:1] in (["self"], ["cls"]) and _is_method(handler) else 0
+        if len(names) == self._first:
+            raise IdempotencyConfigError(
+                f"{getattr(handler, '__qualname__', handler)} must take the event, which makes the key, as its first "
+                "argument"
+            )
         self._names = (*names[self._first : self._first + 2], "event", "context")[:2]
         self._handler = handler
 
@@ -154,6 +163,36 @@ def check_takes_item(function: Callable[..., Any]) -> None:
         raise IdempotencyConfigError(f"{name} must take the item as its first argument")
 
 
+def show_batch(over_many: Any, result: type) -> None:
+    """Let a function over a batch show what it takes and gives itself, and not what the one over an item does.
+
+    Args:
+        over_many: The function, wrapped around the one over an item.
+        result: What it gives.
+    """
+    try:
+        signature = inspect.signature(over_many)
+    except (ValueError, TypeError):
+        return  # written in C, say
+    first, *others = signature.parameters.values()
+    if first.kind is inspect.Parameter.VAR_POSITIONAL:
+        others = [first, *others]
+    name = "items"
+    while any(each.name == name for each in others):
+        name += "_"
+    # What an annotation in quotes names need not be known here.
+    known = first.annotation is not inspect.Parameter.empty and not isinstance(first.annotation, str)
+    of_any: Any = Iterable
+    taken = of_any[first.annotation] if known else of_any
+    items = inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY, annotation=taken)
+    shown = signature.replace(parameters=[items, *others], return_annotation=result)
+    over_many.__signature__ = shown
+    annotations = {each.name: each.annotation for each in shown.parameters.values()} | {"return": result}
+    over_many.__annotations__ = {
+        name: annotation for name, annotation in annotations.items() if annotation is not inspect.Parameter.empty
+    }
+
+
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function)
@@ -171,6 +210,35 @@ def _is_method(function: Any) -> bool:
 def is_async(function: Callable[..., Any]) -> bool:
     """Whether calling the function gives a coroutine; also for an object whose `__call__` is `async def`."""
     return any(map(inspect.iscoroutinefunction, _what_runs(function)))
+
+
+def checked_function(option: str, function: Any, *given: str) -> Any:
+    """The function, which is called where nobody awaits what it gives.
+
+    Args:
+        option: What it was given as.
+        function: The function.
+        *given: What it is called with, for errors.
+
+    Raises:
+        IdempotencyConfigError: It cannot be called, or not so, or is `async def`; names the option.
+    """
+    if not callable(function):
+        raise IdempotencyConfigError(f"{option} must be callable; it is {function!r}")
+    # Of a class it is the instance that a call gives, whatever that may be called with.
+    if not isinstance(function, type) and is_async(function):
+        raise IdempotencyConfigError(f"{option} must be a plain function; it is `async def`: {function!r}")
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return function  # written in C, say
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        raise IdempotencyConfigError(
+            f"{option} is called with ({', '.join(given)}), which {function!r} does not take", error
+        ) from error
+    return function
 
 
 def is_generator(function: Callable[..., Any]) -> bool:

@@ -15,6 +15,7 @@ from retrysafe.persistence._cache_plain import CANNOT_KEEP, PlainSteps
 from retrysafe.persistence._cache_steps import ScriptSteps
 from retrysafe.persistence._cache_watching import Watching
 from retrysafe.persistence._forks import leave_to_parent
+from retrysafe.persistence._urls import is_storable_name
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 from retrysafe.warn import warn
 
@@ -187,8 +188,8 @@ def _check_names(names: AttributeNames) -> None:
     taken = {OWNER: "owner", ATTEMPT: "attempt", TYPES: "types"}
     name: Any
     for option, name in given.items():
-        if not isinstance(name, str) or not name:
-            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name")
+        if not is_storable_name(name):
+            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name that UTF-8 has a form for")
         if name in taken:
             raise IdempotencyPersistenceConfigError(f"{option}={name!r}: the name is taken, by {taken[name]}")
         taken[name] = option

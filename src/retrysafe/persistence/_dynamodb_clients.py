@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
@@ -70,16 +71,16 @@ class Place:
         session = self.session
         if session is None:
             # A session of its own: the one behind `boto3.client` is not made for threads.
-            session = _library("boto3", "dynamodb").Session()
-        client = session.client("dynamodb", **self._arguments(_library("botocore.config", "dynamodb").Config))
+            session = _library("boto3").Session()
+        client = session.client("dynamodb", **self._arguments(_library("botocore.config").Config))
         return client, client.close
 
     async def open_async(self) -> tuple[Any, Callable[[], Awaitable[None]]]:
         """A client of aiobotocore, and what closes it."""
         session = self.session
         if session is None:
-            session = _library("aiobotocore.session", "aiodynamodb").get_session()
-        config = _library("aiobotocore.config", "aiodynamodb").AioConfig
+            session = _library("aiobotocore.session").get_session()
+        config = _library("aiobotocore.config").AioConfig
         context = session.create_client("dynamodb", **self._arguments(config))
         client = await context.__aenter__()
 
@@ -95,14 +96,31 @@ class Place:
         return {"config": config, "region_name": self.region_name, "endpoint_url": self.endpoint_url}
 
 
-def _library(name: str, extra: str) -> Any:
+_EXTRAS: Final = {"boto3": "dynamodb", "botocore": "dynamodb", "aiobotocore": "aiodynamodb"}
+
+
+def check_library(*, asynchronous: bool) -> None:
+    """See that the client library is installed, without the tenth of a second that its import takes.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It is not.
+    """
+    name = "aiobotocore" if asynchronous else "boto3"
+    if importlib.util.find_spec(name) is None:
+        raise _missing(name)
+
+
+def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        library = name.partition(".")[0]
-        raise IdempotencyPersistenceConfigError(
-            f"the DynamoDB layer needs {library}: pip install 'retrysafe[{extra}]'", error
-        ) from error
+        raise _missing(name.partition(".")[0], error) from error
+
+
+def _missing(library: str, *details: object) -> IdempotencyPersistenceConfigError:
+    return IdempotencyPersistenceConfigError(
+        f"the DynamoDB layer needs {library}: pip install 'retrysafe[{_EXTRAS[library]}]'", *details
+    )
 
 
 def check_client(client: Any, *, asynchronous: bool) -> None:
@@ -111,22 +129,20 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     Raises:
         IdempotencyPersistenceConfigError: It is not.
     """
-    kind = kind_of(client)
+    given = f"{'client' if asynchronous else 'boto3_client'}={kind_of(client)}"
     # A resource's table has methods of the same names, which take other arguments; so does its `meta.client`, which
     # cannot be told from a client as it is.
     if any(cls.__name__ == "ServiceResource" for cls in type(client).__mro__):
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is a resource: pass boto3.client('dynamodb')")
+        raise IdempotencyPersistenceConfigError(f"{given} is a resource: pass boto3.client('dynamodb')")
     missing = [name for name in RECORD_METHODS.values() if not callable(getattr(client, name, None))]
     if missing or isinstance(client, type):
         why = f"it has no {missing[0]}" if missing else "pass an object of it"
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is none of DynamoDB: {why}")
+        raise IdempotencyPersistenceConfigError(f"{given} is none of DynamoDB: {why}")
     is_async = any(cls.__name__ == "AioBaseClient" for cls in type(client).__mro__)
     if is_async and not asynchronous:
-        raise IdempotencyPersistenceConfigError(f"the client {kind} is asynchronous: use AsyncDynamoDBPersistenceLayer")
+        raise IdempotencyPersistenceConfigError(f"{given} is asynchronous: use AsyncDynamoDBPersistenceLayer")
     if asynchronous and not is_async:
-        raise IdempotencyPersistenceConfigError(
-            f"the client {kind} is none of aiobotocore: use DynamoDBPersistenceLayer"
-        )
+        raise IdempotencyPersistenceConfigError(f"{given} is none of aiobotocore: use DynamoDBPersistenceLayer")
 
 
 def kind_of(given: object) -> str:

@@ -12,6 +12,7 @@ from retrysafe.persistence._dynamodb_clients import (
     Backend,
     Place,
     check_client,
+    check_library,
     connect_anew,
     kind_of,
     where,
@@ -22,7 +23,7 @@ from retrysafe.persistence._dynamodb_items import PACKED, Items
 from retrysafe.persistence._dynamodb_steps import RecordSteps
 from retrysafe.persistence._dynamodb_tables import TableSteps
 from retrysafe.persistence._dynamodb_time import ServiceTime
-from retrysafe.persistence._urls import shown_in_place_of, split_url
+from retrysafe.persistence._urls import is_storable_name, shown_in_place_of, split_url
 from retrysafe.persistence.wire import ATTEMPT, OWNER, TYPES, AttributeNames
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Settings:
         _check_limit(clock_skew_limit_seconds)
         if client is not None:
             check_client(client, asynchronous=asynchronous)
+        elif session is None:
+            check_library(asynchronous=asynchronous)
         _check_session(session, asynchronous=asynchronous)
         _check_place(config, region_name, endpoint_url)
         self.items = Items(names, key_attr, sort_key_attr, static_pk_value)
@@ -165,16 +168,18 @@ def _check_names(key_attr: Any, sort_key_attr: Any, names: AttributeNames) -> No
     taken: dict[str, str] = dict.fromkeys((OWNER, ATTEMPT, TYPES, PACKED), "an attribute of ours")
     name: Any
     for option, name in given.items():
-        if not isinstance(name, str) or not 1 <= len(name.encode("utf-8", "replace")) <= _LONGEST_NAME:
-            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name of 1 to 255 bytes")
+        if not is_storable_name(name) or len(name.encode()) > _LONGEST_NAME:
+            raise IdempotencyPersistenceConfigError(f"{option}={name!r}: must be a name of 1 to 255 bytes in UTF-8")
         if name in taken:
             raise IdempotencyPersistenceConfigError(f"{option}={name!r}: the name is taken, by {taken[name]}")
         taken[name] = option
 
 
 def _check_partition(static_pk_value: Any) -> None:
-    if not isinstance(static_pk_value, str) or not static_pk_value:
-        raise IdempotencyPersistenceConfigError(f"static_pk_value={static_pk_value!r}: must be a text")
+    if not is_storable_name(static_pk_value):
+        raise IdempotencyPersistenceConfigError(
+            f"static_pk_value={static_pk_value!r}: must be a text that UTF-8 has a form for"
+        )
 
 
 def _check_limit(seconds: Any) -> None:
@@ -206,5 +211,7 @@ def _check_session(session: Any, *, asynchronous: bool) -> None:
     if session is None:
         return
     if isinstance(session, type) or not callable(getattr(session, method, None)):
-        kind = "aiobotocore.session.AioSession" if asynchronous else "boto3.Session"
-        raise IdempotencyPersistenceConfigError(f"the session {kind_of(session)} is no {kind}")
+        option, kind = (
+            ("session", "aiobotocore.session.AioSession") if asynchronous else ("boto3_session", "boto3.Session")
+        )
+        raise IdempotencyPersistenceConfigError(f"{option}={kind_of(session)} is no {kind}")

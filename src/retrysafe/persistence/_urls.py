@@ -27,6 +27,11 @@ def split_url(url: Any) -> SplitResult | None:
     return SplitResult(scheme.lower(), *others)
 
 
+def is_storable_name(name: Any) -> bool:
+    """Whether it is a text, and one that can be sent: some that Python knows have no form in UTF-8."""
+    return isinstance(name, str) and name != "" and not any("\ud800" <= character <= "\udfff" for character in name)
+
+
 def decoded(text: str) -> str | None:
     """The text without its percent signs; None where that makes none."""
     from urllib.parse import unquote_to_bytes  # noqa: PLC0415  # only a URL needs it

@@ -73,6 +73,10 @@ class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract me
         return type(self)._peek_record is not _Layer._peek_record
 
 
+_CO_COROUTINE: Final = 0x80  # as inspect.CO_COROUTINE, which takes long to import
+
+_STEPS: Final = ("_get_record", "_put_record", "_update_record", "_delete_record", "_renew_record", "_for_each")
+
 _NEVER_CALLED: Final = (
     "_generate_hash",
     "_get_expiry_timestamp",
@@ -89,12 +93,19 @@ class BasePersistenceLayer(_Layer):
     """A store of records, for synchronous callers.
 
     Raises:
-        IdempotencyPersistenceConfigError: When a subclass is defined that overrides what only Powertools calls.
+        IdempotencyPersistenceConfigError: When a subclass is defined that overrides what only Powertools calls, or
+            that has one of the methods as `async def`.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
-        # What such a method did, another way of making keys above all, would be left undone without a word.
         super().__init_subclass__(**options)
+        # Nobody would await them, so each claim would seem to get through.
+        awaited = [name for name in _STEPS if _is_coroutine_function(getattr(cls, name))]
+        if awaited:
+            raise IdempotencyPersistenceConfigError(
+                f"{cls.__qualname__} has {', '.join(awaited)} as `async def`: inherit from AsyncBasePersistenceLayer"
+            )
+        # What such a method did, another way of making keys above all, would be left undone without a word.
         dead = [name for name in _NEVER_CALLED if name in vars(cls)]
         if dead:
             raise IdempotencyPersistenceConfigError(
@@ -200,6 +211,11 @@ class BasePersistenceLayer(_Layer):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_coroutine_function(method: Any) -> bool:
+    code = getattr(method, "__code__", None)
+    return code is not None and bool(code.co_flags & _CO_COROUTINE)
 
 
 class AsyncBasePersistenceLayer(_Layer):

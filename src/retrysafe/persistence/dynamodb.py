@@ -65,8 +65,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         clock: What judges windows and leases, and is believed. Default: the machine's, corrected by the service's.
 
     Raises:
-        IdempotencyPersistenceConfigError: An argument is wrong. From a call: the table, its key, the permissions, the
-            credentials or the region are missing or wrong; nothing ran.
+        IdempotencyPersistenceConfigError: An argument is wrong, or boto3 is not installed. From a call: the table, its
+            key, the permissions, the credentials or the region are missing or wrong; nothing ran.
         IdempotencyPersistenceConnectionError: From a call: DynamoDB cannot be reached.
         IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
         IdempotencyPersistenceLayerError: From a call: the table is throttled, or refuses the request.

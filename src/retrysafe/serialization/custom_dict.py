@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.serialization.base import BaseIdempotencySerializer
+from retrysafe.signatures import checked_function
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,13 +20,13 @@ class CustomDictSerializer(BaseIdempotencySerializer):
             of the same types; from a record that a peer wrote, plain JSON.
 
     Raises:
-        IdempotencyConfigError: One of them cannot be called.
+        IdempotencyConfigError: One of them cannot be called, or is `async def`.
     """
 
     def __init__(self, to_dict: Callable[[Any], dict[Any, Any]], from_dict: Callable[[dict[Any, Any]], Any]) -> None:
         for option, function in (("to_dict", to_dict), ("from_dict", from_dict)):
-            if not callable(function):  # found out later, the work would be done and its answer lost
-                raise IdempotencyConfigError(f"{option} of CustomDictSerializer must be callable; it is {function!r}")
+            # Found out later, the work would be done and its answer lost.
+            checked_function(f"{option} of CustomDictSerializer", function, "data")
         self._to_dict = to_dict
         self._from_dict = from_dict
 

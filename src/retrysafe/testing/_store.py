@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
+from unittest import SkipTest
 
 from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
 )
-from retrysafe.persistence.base import AsyncBasePersistenceLayer
+from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from retrysafe.testing._driving import StuckError, in_tasks, in_threads, settled
 from retrysafe.testing._records import Records
@@ -61,6 +62,9 @@ class Store(Records):
             standing = await self.get(record)
         if standing is None:
             raise self.broken("the refused claim does not carry the record that stands, as old_data_record")
+        told: object = standing
+        if not isinstance(told, DataRecord):
+            raise self.broken(f"the refused claim carries {told!r} as old_data_record, which is no DataRecord")
         return standing
 
     async def get(self, record: DataRecord) -> DataRecord | None:
@@ -237,9 +241,17 @@ class Store(Records):
     async def second(self) -> Store:
         """Another layer object on the same store."""
         if self._second is None:
-            layer = await settled(self.hooks.second_layer(self.layer))
+            layer = checked_layer("second_layer", await settled(self.hooks.second_layer(self.layer)))
             self._second = Store(self.hooks, layer, self._promise, self._namespace)
         return self._second
+
+    async def plant_unreadable(self, record: DataRecord) -> None:
+        """Put what is no record under the record's key; where the hook is left out, so is the check."""
+        planted: object = await settled(self.hooks.plant_unreadable(self.layer, record.idempotency_key))
+        if planted is None:
+            raise TypeError("plant_unreadable() must return True once it has stored something; it gave None")
+        if not planted:
+            raise SkipTest(f"{type(self.hooks).__name__} has no plant_unreadable()")
 
     async def close(self) -> None:
         """Close what was made."""
@@ -248,6 +260,17 @@ class Store(Records):
                 await settled(self.hooks.close_layer(self._second.layer))
         finally:
             await settled(self.hooks.close_layer(self.layer))
+
+
+def checked_layer(hook: str, layer: Any) -> Any:
+    """What a hook gave as a layer.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(layer, BasePersistenceLayer | AsyncBasePersistenceLayer):
+        raise TypeError(f"{hook}() must give a persistence layer; it gave {layer!r}")
+    return layer
 
 
 def _left(end: int | None, unit_ms: int, now_ms: int) -> int | None:

@@ -7,10 +7,10 @@ import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 from unittest import SkipTest
 
-from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.testing._driving import plainly, settled
 from retrysafe.testing._hooks import Hooks
-from retrysafe.testing._store import Store
+from retrysafe.testing._store import Store, checked_layer
 from retrysafe.testing.clock import ManualClock
 
 if TYPE_CHECKING:
@@ -60,9 +60,12 @@ class Suite(Hooks):
             plainly(self._carry_out(body, made))
 
     async def _carry_out(self, body: Callable[[Any, Store], Coroutine[Any, Any, None]], made: Any) -> None:
-        layer = await settled(made)
-        if not isinstance(layer, BasePersistenceLayer | AsyncBasePersistenceLayer):
-            raise TypeError(f"make_layer() must give a persistence layer; it gave {layer!r}")
+        layer = checked_layer("make_layer", await settled(made))
+        if not self.own_clock and type(self).advance is Hooks.advance and layer.clock is not self.clock:
+            raise TypeError(
+                "make_layer() must hand the clock that it gets on to the layer, as its `clock`; or write advance(), "
+                "which lets time pass"
+            )
         store = Store(self, layer, _promise(body))
         try:
             await body(self, store)

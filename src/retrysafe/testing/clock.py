@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
+from retrysafe.config import LONGEST_SECONDS
 from retrysafe.exceptions import IdempotencyConfigError
 
 
@@ -31,9 +30,11 @@ class ManualClock:
         """Move it on by so many seconds; a negative number moves it back.
 
         Raises:
-            IdempotencyConfigError: It is no finite number.
+            IdempotencyConfigError: It is no number, or a hundred years are less.
         """
         given: object = seconds
-        if isinstance(given, bool) or not isinstance(given, int | float) or not isfinite(given):
-            raise IdempotencyConfigError(f"seconds={given!r}: must be a number of seconds")
+        if isinstance(given, bool) or not isinstance(given, int | float) or not abs(given) <= LONGEST_SECONDS:
+            raise IdempotencyConfigError(
+                f"seconds={given!r}: must be a number of seconds, of {LONGEST_SECONDS} at most"
+            )
         self._now_ms += round(seconds * 1000)

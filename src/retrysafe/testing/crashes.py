@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import tempfile
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,10 +88,21 @@ def crash_points(
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{name}={number!r}: must be a whole number from 1")
-    functions = {"before_each": before_each, "on_kill": on_kill, "make_layer": make_layer, "advance": advance}
+    drawn_by: object = seed
+    if isinstance(drawn_by, bool) or not isinstance(drawn_by, int):
+        raise ValueError(f"seed={drawn_by!r}: must be a whole number")  # noqa: TRY004  # as of any wrong option
+    functions = {
+        "before_each": before_each,
+        "on_kill": on_kill,
+        "make_layer": make_layer,
+        "advance": advance,
+        "effects": effects if callable(effects) else None,
+    }
     for name, function in functions.items():
         if function is not None and not callable(function):
             raise ValueError(f"{name}={function!r}: must be callable")
+        if inspect.iscoroutinefunction(function):
+            raise ValueError(f"{name}={function!r}: must be a plain function; nothing would await it")
     if processes and not hasattr(os, "fork"):
         raise ValueError("processes=True needs os.fork, which this system does not have")
     with detours(), tempfile.TemporaryDirectory(prefix="retrysafe-") as directory:

@@ -38,7 +38,8 @@ class idempotency_disabled:  # noqa: N801  # reads as a statement: `with idempot
     is not switched off.
 
     Raises:
-        TypeError: When it decorates a class or a generator function: the block would be over before they run.
+        TypeError: When it decorates what cannot be called, or a class or a generator function: the block would be over
+            before they run.
     """
 
     def __enter__(self) -> None:
@@ -56,6 +57,9 @@ class idempotency_disabled:  # noqa: N801  # reads as a statement: `with idempot
             raise TypeError(
                 f"idempotency_disabled() decorates functions; in {function!r} write `with idempotency_disabled():`"
             )
+        given: object = function
+        if not callable(given):
+            raise TypeError(f"idempotency_disabled() decorates functions; {given!r} cannot be called")
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

@@ -172,8 +172,7 @@ class Awaited:
         raise AssertionError
 
 
-@pytest.mark.parametrize("given", [awaited, Awaited()], ids=["function", "object"])
-@pytest.mark.parametrize(
+each_function_that_is_handed_over = pytest.mark.parametrize(
     ("option", "make"),
     [
         ("response_hook", lambda given: IdempotencyConfig(response_hook=given)),
@@ -186,24 +185,17 @@ class Awaited:
         ("from_dict of CustomDictSerializer", lambda given: CustomDictSerializer(dict, given)),
     ],
 )
+
+
+@pytest.mark.parametrize("given", [awaited, Awaited()], ids=["function", "object"])
+@each_function_that_is_handed_over
 def test_a_coroutine_function_where_nothing_would_await_it_is_refused(option, make, given):
     with pytest.raises(IdempotencyConfigError, match=f"{option} must be a plain function"):
         make(given)
 
 
 @pytest.mark.parametrize("given", [lambda: None, lambda one, two, three: None], ids=["none", "three"])
-@pytest.mark.parametrize(
-    ("option", "make"),
-    [
-        ("response_hook", lambda given: IdempotencyConfig(response_hook=given)),
-        ("event_hook", lambda given: IdempotencyConfig(event_hook=given)),
-        ("key", lambda given: idempotent_function(function, persistence_store=store, key=given)),
-        ("key", lambda given: idempotent_batch(function, persistence_store=store, key=given)),
-        ("item_identifier", lambda given: idempotent_batch(function, persistence_store=store, item_identifier=given)),
-        ("to_dict of CustomDictSerializer", lambda given: CustomDictSerializer(given, dict)),
-        ("from_dict of CustomDictSerializer", lambda given: CustomDictSerializer(dict, given)),
-    ],
-)
+@each_function_that_is_handed_over
 def test_a_function_that_could_not_be_called_as_it_will_be_is_refused(option, make, given):
     with pytest.raises(IdempotencyConfigError, match=rf"{option} is called with \("):
         make(given)

@@ -59,6 +59,19 @@ def writes(layer):
 
 
 class TestLocked:
+    @pytest.fixture
+    def pauses(self, by_hand, monkeypatch):
+        """How long each look for a turn waits; the database is let go at the 200th."""
+        pauses = []
+
+        def look_later(seconds):
+            pauses.append(seconds)
+            if len(pauses) == 200:
+                by_hand.execute("ROLLBACK")
+
+        monkeypatch.setattr("retrysafe.persistence._sqlite_connections.sleep", look_later)
+        return pauses
+
     def test_a_write_gives_up_after_the_busy_timeout(self, layer, by_hand, path):
         by_hand.execute("BEGIN EXCLUSIVE")
         for method, argument in writes(layer):
@@ -69,30 +82,14 @@ class TestLocked:
         by_hand.execute("ROLLBACK")
         layer._update_record(completed())
 
-    def test_a_write_that_has_waited_for_long_looks_for_its_turn_as_often_as_others(self, path, by_hand, monkeypatch):
-        pauses = []
-
-        def look_later(seconds):
-            pauses.append(seconds)
-            if len(pauses) == 200:
-                by_hand.execute("ROLLBACK")
-
-        monkeypatch.setattr("retrysafe.persistence._sqlite_connections.sleep", look_later)
+    def test_a_write_that_has_waited_for_long_looks_for_its_turn_as_often_as_others(self, path, by_hand, pauses):
         with SQLitePersistenceLayer(path, busy_timeout_seconds=60, clock=SetClock()) as layer:
             by_hand.execute("BEGIN EXCLUSIVE")
             layer._update_record(completed())
         assert len(pauses) == 200
         assert max(pauses) <= 0.001
 
-    def test_so_does_one_that_is_made(self, layer, path, by_hand, monkeypatch):
-        pauses = []
-
-        def look_later(seconds):
-            pauses.append(seconds)
-            if len(pauses) == 200:
-                by_hand.execute("ROLLBACK")
-
-        monkeypatch.setattr("retrysafe.persistence._sqlite_connections.sleep", look_later)
+    def test_so_does_one_that_is_made(self, layer, path, by_hand, pauses):
         by_hand.execute("BEGIN EXCLUSIVE")
         SQLitePersistenceLayer(path, busy_timeout_seconds=5).close()
         assert len(pauses) == 200

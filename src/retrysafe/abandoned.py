@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe.answers import AnswerCodec, UnstorableAnswerError
 from retrysafe.drivers import drive, drive_async
+from retrysafe.endings import store_failure
 from retrysafe.exceptions import (
     IdempotencyAlreadyInProgressError,
-    IdempotencyBaseError,
     IdempotencyConfigError,
     IdempotencyLeaseLostError,
-    IdempotencyPersistenceLayerError,
 )
 from retrysafe.handler import awaitable_layer
+from retrysafe.pauses import seconds_until
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from retrysafe.plan import checked_config, checked_layer, checked_serializer
@@ -58,9 +58,8 @@ def complete_abandoned(
         IdempotencyPersistenceLayerError: The store failed; whether the answer is stored is not known.
     """
     store = _sync(persistence_store)
-    codec = AnswerCodec(function, checked_serializer(output_serializer))
-    window = checked_config(config).expires_after_seconds
-    _done(drive(_completing(_checked(record), _texts(codec, answer), window, store.clock), SyncPorts(store)))
+    outcome = _outcome(answer, function, config, output_serializer)
+    _done(drive(_completing(_checked(record), outcome, store.clock), SyncPorts(store)))
 
 
 async def complete_abandoned_async(
@@ -74,10 +73,8 @@ async def complete_abandoned_async(
 ) -> None:
     """`complete_abandoned` for asynchronous code, on a layer of either kind."""
     store = awaitable_layer(checked_layer(persistence_store))
-    codec = AnswerCodec(function, checked_serializer(output_serializer))
-    window = checked_config(config).expires_after_seconds
-    flow = _completing(_checked(record), _texts(codec, answer), window, store.clock)
-    _done(await drive_async(flow, AsyncPorts(store)))
+    outcome = _outcome(answer, function, config, output_serializer)
+    _done(await drive_async(_completing(_checked(record), outcome, store.clock), AsyncPorts(store)))
 
 
 def release_abandoned(record: DataRecord, *, persistence_store: BasePersistenceLayer) -> None:
@@ -106,16 +103,14 @@ async def release_abandoned_async(record: DataRecord, *, persistence_store: AnyL
 # --- the steps ----------------------------------------------------------------------------------------------------
 
 
-def _completing(
-    record: DataRecord, texts: tuple[str, str], window_seconds: int, clock: Clock
-) -> Flow[BaseException | None]:
+def _completing(record: DataRecord, outcome: tuple[str, str, int], clock: Clock) -> Flow[BaseException | None]:
     found = yield from Fetch(record.idempotency_key)
     refusal = _refusal(record, found, clock)
     if refusal is not None or not isinstance(found, DataRecord):
         return refusal
     now_ms = clock.now_ms()
-    data, types = texts
-    outcome = found.replaced(
+    data, types, window_seconds = outcome
+    completed = found.replaced(
         status=COMPLETED,
         response_data=data,
         types=types,
@@ -123,12 +118,12 @@ def _completing(
         expiry_timestamp=now_ms // 1000 + window_seconds,
         made_at_ms=now_ms,
     )
-    refused = yield from Complete(outcome)
+    refused = yield from Complete(completed)
     if isinstance(refused, Lost):
         return _lost(record, refused.record)
     if isinstance(refused, Unstorable):
         return refused.error
-    return _failed(refused)
+    return None if refused is None else _failed(refused)
 
 
 def _releasing(record: DataRecord, clock: Clock) -> Flow[BaseException | None]:
@@ -157,7 +152,7 @@ def _refusal(record: DataRecord, found: DataRecord | StoreFailed | None, clock: 
             "a run holds this idempotency key and its lease is not over; nothing was changed",
             found.shown_key,
             record=found,
-            retry_after=None if until is None else max(0.001, (until - now_ms + 1) / 1000),
+            retry_after=None if until is None else seconds_until(until, now_ms),
         )
     return None if found.owner == record.owner else _lost(record, found)
 
@@ -169,12 +164,8 @@ def _lost(record: DataRecord, standing: DataRecord | None) -> IdempotencyLeaseLo
     )
 
 
-def _failed(answer: StoreFailed | None) -> BaseException | None:
-    if answer is None or isinstance(answer.error, IdempotencyBaseError) or not isinstance(answer.error, Exception):
-        return None if answer is None else answer.error
-    error = IdempotencyPersistenceLayerError("the abandoned record could not be resolved for certain", answer.error)
-    error.__cause__ = answer.error
-    return error
+def _failed(answer: StoreFailed) -> BaseException:
+    return store_failure("the abandoned record could not be resolved for certain", answer.error)
 
 
 def _done(error: BaseException | None) -> None:
@@ -206,7 +197,15 @@ def _checked(record: object) -> DataRecord:
     return record
 
 
-def _texts(codec: AnswerCodec, answer: object) -> tuple[str, str]:
+def _outcome(
+    answer: object,
+    function: Callable[..., Any] | None,
+    config: IdempotencyConfig | None,
+    serializer: BaseIdempotencySerializer | None,
+) -> tuple[str, str, int]:
+    """The answer's two texts, and the seconds of its window."""
+    codec = AnswerCodec(function, checked_serializer(serializer))
+    window_seconds = checked_config(config).expires_after_seconds
     try:
         data, types, plain = codec.texts(answer)
     except UnstorableAnswerError as error:
@@ -216,4 +215,4 @@ def _texts(codec: AnswerCodec, answer: object) -> tuple[str, str]:
             f"the answer would come back as plain values in the place of {', '.join(plain)}: pass the function whose "
             "return annotation names the class, or its output_serializer"
         )
-    return data, types
+    return data, types, window_seconds

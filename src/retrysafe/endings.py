@@ -194,6 +194,15 @@ def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | Non
     return Raised(error)
 
 
+def store_failure(what: str, error: BaseException) -> BaseException:
+    """What a caller is told of a store that failed: its own clear error where it has one, ours around it where not."""
+    if not isinstance(error, Exception) or isinstance(error, IdempotencyBaseError):
+        return error
+    wrapped = IdempotencyPersistenceLayerError(what, error)
+    wrapped.__cause__ = error
+    return wrapped
+
+
 def _not_stored(end: Ending, error: BaseException) -> Ending:
     """The store failed until the lease was over: the response travels with the error, it is never just lost."""
     if isinstance(end, Raised):

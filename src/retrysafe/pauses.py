@@ -93,8 +93,13 @@ def in_progress(record: DataRecord, now_ms: int, waited: float = 0.0) -> Idempot
         f"another call holds this idempotency key and is running{waiting}",
         record.shown_key,
         record=record,
-        retry_after=max(0.001, (until - now_ms + 1) / 1000),
+        retry_after=seconds_until(until, now_ms),
     )
+
+
+def seconds_until(end_ms: int, now_ms: int) -> float:
+    """For `retry_after`: until a lease or window is over, which still counts in its last millisecond."""
+    return max(0.001, (end_ms - now_ms + 1) / 1000)
 
 
 class Trying:

@@ -28,7 +28,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrysafe.answers import UnstorableAnswerError
-from retrysafe.endings import complete_after_all, complete_unavailable, completed, conclude_failure, withdraw
+from retrysafe.endings import (
+    complete_after_all,
+    complete_unavailable,
+    completed,
+    conclude_failure,
+    store_failure,
+    withdraw,
+)
 from retrysafe.events import (
     Claimed,
     Replayed,
@@ -36,11 +43,9 @@ from retrysafe.events import (
     Waited,
 )
 from retrysafe.exceptions import (
-    IdempotencyBaseError,
     IdempotencyConfigError,
     IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceConsistencyError,
-    IdempotencyPersistenceLayerError,
 )
 from retrysafe.pauses import Waiting
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, DataRecord
@@ -164,7 +169,7 @@ def _settled(call: Call, claim: DataRecord, looked: object) -> DataRecord | Rais
     if isinstance(looked, Raised):
         return looked
     if isinstance(looked, StoreFailed):
-        return _not_claimed(looked.error)
+        return Raised(store_failure("could not claim the idempotency key; nothing ran", looked.error))
     return Raised(  # a layer may be anybody's
         IdempotencyPersistenceConsistencyError(
             f"the layer refuses the claim of {call.idempotency_key}, and tells a {type(looked).__module__}."
@@ -272,12 +277,3 @@ def _in_callers_time(call: Call, record: DataRecord) -> DataRecord:
         return record
     ahead_s = (record.read_at_ms - call.plan.clock.now_ms()) // 1000
     return record.replaced(expiry_timestamp=record.expiry_timestamp - ahead_s, read_at_ms=None)
-
-
-def _not_claimed(error: BaseException) -> Raised:
-    """The store failed at the claim: its own clear error where it has one, ours around it where not."""
-    if not isinstance(error, Exception) or isinstance(error, IdempotencyBaseError):
-        return Raised(error)
-    wrapped = IdempotencyPersistenceLayerError("could not claim the idempotency key; nothing ran", error)
-    wrapped.__cause__ = error
-    return Raised(wrapped)

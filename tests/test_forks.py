@@ -139,9 +139,8 @@ def test_a_child_that_returns_into_a_batch_runs_none_of_its_items(kind, tmp_path
     assert in_parent == f"parent {['first', 'answer', 'last']} {3 * ['COMPLETED']}"
 
 
-@pytest.mark.parametrize("held", ["layer._lock", "config._caches_lock"])
-def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held(held):
-    program = f"""
+def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held():
+    program = """
         import os, signal, threading
         from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
 
@@ -150,7 +149,7 @@ def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held(held):
         taken, let_go = threading.Event(), threading.Event()
 
         def hold():
-            with {held}:
+            with layer._lock:
                 taken.set()
                 let_go.wait()
 
@@ -159,7 +158,6 @@ def test_a_child_waits_for_no_lock_that_a_thread_of_its_parent_held(held):
         child = os.fork()
         if child == 0:
             signal.alarm(20)  # what hangs is killed
-            config.local_cache(layer)  # as each block does
             os._exit(function(3) + function(3))
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         let_go.set()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
 from retrysafe.exceptions import IdempotencyItemAlreadyExistsError, IdempotencyValidationError
 from retrysafe.local_cache import LocalCache
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
@@ -134,6 +134,16 @@ def test_it_can_be_told_to_forget_records_that_were_removed_by_hand(flavour):
     assert call(1) == 1
     config.local_cache(layer).clear()
     assert call(1) == 2
+
+
+def test_a_layer_does_not_find_what_was_kept_for_one_that_is_gone():
+    config = cached()
+    for _ in range(100):  # each at the address of the one before
+        layer = MemoryPersistenceLayer()
+        cache = config.local_cache(layer)
+        assert len(cache) == 0
+        cache.put(record("a"))
+        del layer
 
 
 def record(key, status=COMPLETED):

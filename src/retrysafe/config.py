@@ -12,8 +12,6 @@ from retrysafe import lambda_context as _lambda
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.keys import PayloadKeys
 from retrysafe.local_cache import LocalCache
-from retrysafe.locks import new_rlock
-from retrysafe.persistence._forks import begin_anew_in_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -107,12 +105,7 @@ class IdempotencyConfig:
         )
         self.given_lambda_context: Final = lambda_context
         self._caches: dict[int, tuple[weakref.ref[Any], LocalCache]] = {}
-        self._caches_lock = new_rlock()
-        begin_anew_in_children(self._begin)
         self._made = True
-
-    def _begin(self) -> None:
-        super().__setattr__("_caches_lock", new_rlock())
 
     def __setattr__(self, name: str, value: object) -> None:
         if hasattr(self, "_made"):
@@ -138,13 +131,13 @@ class IdempotencyConfig:
         """The local cache for records of this layer; None where `use_local_cache` is off."""
         if not self.use_local_cache:
             return None
-        with self._caches_lock:
-            key = id(persistence_store)
-            owner, cache = self._caches.get(key, (None, None))
-            if cache is None or owner is None or owner() is not persistence_store:
-                cache = LocalCache(self.local_cache_max_items)
-                self._caches[key] = weakref.ref(persistence_store), cache
-            return cache
+        caches, key = self._caches, id(persistence_store)
+        known = caches.get(key)
+        if known is None:
+            # The layer's end takes the entry out before another object can have its id.
+            layer = weakref.ref(persistence_store, lambda _: caches.pop(key, None))
+            known = caches.setdefault(key, (layer, LocalCache(self.local_cache_max_items)))
+        return known[1]
 
 
 def _whole(option: str, value: object) -> int:

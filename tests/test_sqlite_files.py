@@ -124,6 +124,9 @@ class TestLog:
         assert log.length < 50_000
 
 
+MAY_KEEP_ITS_LOG = (3, 51)
+"""The first SQLite that notices that its locks are gone with a file that was closed."""
+
 LOSES_ITS_LOG = """
     import os, sys
     from support.sqlite_support import *
@@ -169,14 +172,17 @@ class TestLostLog:
         with SQLitePersistenceLayer(path, clock=SetClock()) as layer:
             layer._put_record(claim("key"))
             layer._update_record(completed("key"))
+        is_kept = cause == "unlocked" and path.with_name(f"{path.name}-wal").exists()
+        assert not is_kept or sqlite3.sqlite_version_info >= MAY_KEEP_ITS_LOG
         said = outcome(loses, "go on\n").splitlines()
-        assert len(said) == 3
+        assert len(said) == (0 if is_kept else 3)
         for line in said:
             assert f"the -wal or -shm file of the SQLite database {path} was removed" in line
             assert "end this process" in line
         with SQLitePersistenceLayer(path, clock=SetClock()) as layer:
             layer._get_record("before")
             assert layer._get_record("key") == completed("key")
+            assert not is_kept or layer._get_record("nobody sees it") == completed("nobody sees it")
 
     def test_other_layers_and_processes_that_come_and_go_are_no_cause(self, layer, path):
         for number in range(3):

@@ -4,7 +4,8 @@ SQLite looks their names up once. A process whose `-wal` file is gone writes on 
 writes back when it closes covers what others have stored since. It goes when somebody removes it, and also by itself:
 the system takes all of a process's locks on a file away when the process closes any descriptor of it, which may be that
 of a mere `open(path)`. The next other process that closes the database then believes that it is the last, and removes
-its `-wal` and `-shm`. (See sections 2.2 and 2.4 of SQLite's "How To Corrupt An SQLite Database File".)
+its `-wal` and `-shm`. (See sections 2.2 and 2.4 of SQLite's "How To Corrupt An SQLite Database File".) SQLite 3.53
+keeps them in that case.
 """
 
 from __future__ import annotations

@@ -213,7 +213,10 @@ class Connections:
 
     def __del__(self) -> None:
         if hasattr(self, "_readers"):
-            self.close()
+            try:  # noqa: SIM105  # contextlib itself may be gone
+                self.close()
+            except Exception:  # noqa: BLE001, S110  # Python ends, and has emptied the modules that this needs
+                pass
 
     def _explained(self, error: Exception) -> Exception:
         if self._closed and isinstance(error, sqlite3.ProgrammingError):

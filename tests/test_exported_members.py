@@ -110,6 +110,7 @@ SURFACE = {
     "retrysafe.serialization.base": {"BaseIdempotencyModelSerializer", "BaseIdempotencySerializer"},
     "retrysafe.serialization.custom_dict": {"CustomDictSerializer"},
     "retrysafe.serialization.dataclass": {"DataclassSerializer"},
+    "retrysafe.serialization.functions": {"get_actual_type"},
     "retrysafe.serialization.no_op": {"NoOpSerializer"},
     "retrysafe.serialization.pydantic": {"PydanticSerializer"},
     "retrysafe.testing": {

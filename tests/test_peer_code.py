@@ -33,6 +33,7 @@ PEER = "aws_lambda_powertools.utilities.idempotency"
         (".persistence.base", ["STATUS_CONSTANTS", "BasePersistenceLayer", "DataRecord"]),
         (".persistence.datarecord", ["STATUS_CONSTANTS", "DataRecord"]),
         (".persistence.redis", ["RedisCachePersistenceLayer", "RedisClientProtocol", "RedisConnection"]),
+        (".serialization.functions", ["get_actual_type"]),
         (".persistence.cache", ["CacheClientProtocol", "CacheConnection", "CachePersistenceLayer"]),
     ],
 )

@@ -26,6 +26,7 @@ from retrysafe.exceptions import (
 from retrysafe.serialization.base import BaseIdempotencyModelSerializer, serializer_for
 from retrysafe.serialization.custom_dict import CustomDictSerializer
 from retrysafe.serialization.dataclass import DataclassSerializer
+from retrysafe.serialization.functions import get_actual_type
 from retrysafe.serialization.no_op import NoOpSerializer
 from retrysafe.serialization.pydantic import PydanticSerializer
 
@@ -466,6 +467,17 @@ def test_an_own_class_of_model_serializer_is_instantiated_likewise():
 
         to_dict = from_dict = None  # type: ignore[assignment]
 
-    made = serializer_for(Own, returns_order_or_none)
+    made = [serializer_for(Own, each).model_type for each in (returns_order_or_none, says_nothing, returns_nothing)]
 
-    assert made.model_type == Order | None  # type: ignore[union-attr]  # what it makes of None is its own matter
+    assert made == [Order | None, None, None]  # what it makes of None is its own matter
+
+
+@pytest.mark.parametrize("annotation", [Order, Order | None, Optional[Order]])  # noqa: UP045  # the older spelling is meant
+def test_one_s_own_finds_its_model_with_the_function_that_powertools_has_for_it(annotation):
+    assert get_actual_type(annotation) is Order
+
+
+def test_that_function_takes_no_annotation_for_none_and_refuses_a_choice():
+    assert get_actual_type(None) is None
+    with pytest.raises(IdempotencyModelTypeError, match="Invoice"):
+        get_actual_type(Order | Invoice | None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 
 import pytest
 
@@ -106,6 +107,44 @@ def test_a_running_record_is_refused_and_one_whose_lease_is_over_is_taken_over_b
         call(1)
     assert refused.value.owner is None
     item["in_progress_expiration"] = 1
+    assert call(1) == 2
+
+
+class TableLayer(PeerLayer):
+    """On a table of boto3's, which gives numbers as Decimals, and nothing for what is missing."""
+
+    def _record(self, item):
+        times = {name: Decimal(item[name]) for name in ("expiration", "in_progress_expiration")}
+        return super()._record({**item, **times})
+
+
+def test_a_layer_may_tell_times_as_decimals_and_a_missing_answer_as_none():
+    seen = []
+
+    def hook(answer, record):
+        seen.append(record.get_expiration_datetime())
+        return answer
+
+    layer = TableLayer()
+    call = idempotent_function(counted(), persistence_store=layer, config=IdempotencyConfig(response_hook=hook))
+    assert [call(1), call(1)] == [1, 1]
+    (item,) = layer.items.values()
+    assert [each.timestamp() for each in seen] == [item["expiration"]]
+    item |= {"status": "INPROGRESS", "data": None, "in_progress_expiration": int(time.time() * 1000) + 60_000}
+    with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+        call(1)
+    assert type(refused.value.retry_after) is float
+    assert "<0 characters>" in repr(refused.value.record)
+
+
+def test_one_can_wait_on_such_a_layer(flavour):
+    layer = TableLayer()
+    call = flavour.function(
+        counted(), persistence_store=layer, config=IdempotencyConfig(on_in_progress="wait"), key_prefix="p"
+    )
+    call(1)
+    (item,) = layer.items.values()
+    item |= {"status": "INPROGRESS", "in_progress_expiration": int(time.time() * 1000) + 20}
     assert call(1) == 2
 
 

@@ -69,7 +69,7 @@ class Waiting:
         lease_end = held.in_progress_expiry_timestamp
         is_over = lease_end is not None and lease_end < now_ms
         if lease_end is not None and not is_over:
-            lease_left = (lease_end - now_ms + 1) / 1000
+            lease_left = seconds_until(lease_end, now_ms)
             seconds = min(seconds, lease_left)
             at_most = min(at_most, lease_left)
         # Owners tell. A peer's record has none, and a lease that the store is about to see end tells nobody.
@@ -98,8 +98,8 @@ def in_progress(record: DataRecord, now_ms: int, waited: float = 0.0) -> Idempot
 
 
 def seconds_until(end_ms: int, now_ms: int) -> float:
-    """For `retry_after`: until a lease or window is over, which still counts in its last millisecond."""
-    return max(0.001, (end_ms - now_ms + 1) / 1000)
+    """Until a lease or window is over, which still counts in its last millisecond; a layer may tell it as a Decimal."""
+    return max(0.001, float(end_ms - now_ms + 1) / 1000)
 
 
 class Trying:

@@ -221,6 +221,40 @@ def interrupted_claim(layer, charge):
     layer._put_record = original
 
 
+@pytest.mark.parametrize("wait", ["raise", "wait"])
+@pytest.mark.parametrize("kind", ["single", "batch"])
+def test_a_layer_that_never_lets_go_of_an_answer_is_not_told_as_a_running_call(flavour, kind, wait):
+    class Forgetless(PeerLayer):
+        """It counts on its store to remove what is over."""
+
+        def _put_record(self, data_record):
+            if self.items:
+                raise IdempotencyItemAlreadyExistsError
+            super()._put_record(data_record)
+
+    def work(n):
+        return n
+
+    options = {
+        "persistence_store": Forgetless(),
+        "key_prefix": "p",
+        "config": IdempotencyConfig(on_in_progress=wait, wait_timeout_seconds=0.02),
+    }
+    call = flavour.function(work, **options) if kind == "single" else in_batch(flavour, work, options)
+    call(1)
+    (item,) = options["persistence_store"].items.values()
+    item["expiration"] = 1
+    if kind == "single":
+        with pytest.raises(IdempotencyInconsistentStateError, match="window") as refused:
+            call(1)
+        error = refused.value
+    else:
+        (one,) = call(1)
+        error = one.error
+    assert type(error) is IdempotencyInconsistentStateError
+    assert error.record.stored_status == "COMPLETED"
+
+
 @pytest.mark.parametrize("kind", ["single", "batch"])
 @pytest.mark.parametrize("changes", [{}, {"status": "INPROGRESS"}], ids=["completed", "running"])
 def test_nor_does_one_whose_claim_is_interrupted(layer, flavour, kind, changes):

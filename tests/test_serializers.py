@@ -142,7 +142,7 @@ def replayed(answer: Any, serializer: BaseIdempotencySerializer) -> Any:
 
 
 def read_of_the_peer(data: str, serializer: BaseIdempotencySerializer) -> Any:
-    return AnswerCodec(serializer=serializer).decode(data, "")
+    return AnswerCodec(serializer=serializer).decode(data, "", is_peers=True)
 
 
 # All of them
@@ -248,6 +248,66 @@ def test_a_value_of_another_type_than_annotated_stays_as_it_is():
     answer.prices = answer.by_name = answer.price = "none"  # type: ignore[assignment]
 
     assert same(replayed(answer, DataclassSerializer(Order)), answer)
+
+
+@dataclasses.dataclass
+class Payment:
+    """Its `__post_init__` makes of a record what the function had returned, as is needed with Powertools."""
+
+    amount: Decimal
+    on: dt.date
+    by: Gift | dict[str, Any]
+    parts: list[Money] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.amount = Decimal(self.amount)
+        self.on = dt.date.fromisoformat(str(self.on))
+        if isinstance(self.by, dict):
+            self.by = Gift(**self.by)
+
+
+@dataclasses.dataclass(init=False)
+class Made:
+    amount: Decimal
+
+    def __init__(self, amount: Any) -> None:
+        self.amount = Decimal(amount)
+
+
+PAYMENT = Payment(Decimal("1.50"), dt.date(2026, 1, 2), Gift("c"))
+PAYMENT_OF_THE_PEER = '{"amount": "1.50", "by": {"card": "c"}, "on": "2026-01-02", "parts": []}'
+
+
+def test_a_dataclass_of_the_peer_is_made_by_its_own_code_as_the_peer_makes_it():
+    codec = AnswerCodec(serializer=DataclassSerializer(Payment))
+    assert codec.encode(PAYMENT).data == PAYMENT_OF_THE_PEER
+    assert same(codec.decode(PAYMENT_OF_THE_PEER, "", is_peers=True), PAYMENT)
+    made = AnswerCodec(serializer=DataclassSerializer(Made)).decode('{"amount": "1.50"}', "", is_peers=True)
+    assert same(made.amount, Decimal("1.50"))
+
+
+def test_nested_dataclasses_come_back_there_too():
+    parts = PAYMENT_OF_THE_PEER.replace("[]", '[{"amount": 5, "currency": "EUR"}]')
+    back = AnswerCodec(serializer=DataclassSerializer(Payment)).decode(parts, "", is_peers=True)
+    assert back.parts == [Money(5)]  # type: ignore[arg-type]
+    assert same(back.amount, Decimal("1.50"))
+
+
+def test_its_own_code_does_not_run_where_it_would_make_another_answer_or_types_are_told():
+    codec = AnswerCodec(serializer=DataclassSerializer(Order))
+    stored = codec.encode(order())
+    assert codec.decode(stored.data, "", is_peers=True).number == order().number
+    assert same(codec.decode(stored.data, stored.types), order())
+    without = AnswerCodec(serializer=DataclassSerializer(Payment)).decode(PAYMENT_OF_THE_PEER, "")
+    assert without.amount == "1.50"
+
+
+def test_a_subclass_of_the_serializer_that_reads_in_its_own_way_does_so_there_too():
+    class Own(DataclassSerializer):
+        def from_dict(self, data: dict[str, Any]) -> Any:
+            return data["amount"]
+
+    assert AnswerCodec(serializer=Own(Payment)).decode(PAYMENT_OF_THE_PEER, "", is_peers=True) == "1.50"
 
 
 def test_a_dataclass_of_the_peer_without_a_field_takes_its_default_or_is_refused():

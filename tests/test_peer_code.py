@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 from unittest.mock import MagicMock
 
@@ -158,6 +159,18 @@ def test_a_missing_table_is_caught_as_the_layer_s_failure(dynoxide):
     assert isinstance(missing.value, IdempotencyPersistenceConfigError)
     assert missing.value.response is None
     assert ran == []
+
+
+def test_an_exception_of_one_s_own_may_set_the_message_and_the_details_as_plain_attributes():
+    class OwnError(IdempotencyPersistenceLayerError):
+        def __init__(self, message, tenant):
+            self.message, self.details = message, f"tenant {tenant}"
+            super().__init__(message, tenant)
+
+    assert str(OwnError("the table is gone", 7)) == "the table is gone - (tenant 7)"
+    error = IdempotencyPersistenceLayerError("a", "b", "c")
+    assert (error.message, error.details, str(error)) == ("a", "bc", "a - (bc)")
+    assert str(copy.copy(error)) == "a - (bc)"
 
 
 # --- what cannot go on ------------------------------------------------------------------------------------------------

@@ -110,6 +110,31 @@ def test_a_running_record_is_refused_and_one_whose_lease_is_over_is_taken_over_b
     assert call(1) == 2
 
 
+class TellingLayer(PeerLayer):
+    """Hands over the record that it met."""
+
+    def _put_record(self, data_record):
+        try:
+            super()._put_record(data_record)
+        except IdempotencyItemAlreadyExistsError:
+            raise IdempotencyItemAlreadyExistsError(
+                old_data_record=self._get_record(data_record.idempotency_key)
+            ) from None
+
+
+@pytest.mark.parametrize("kind", [PeerLayer, TellingLayer])
+def test_the_payload_is_compared_with_what_stands_however_it_is_told_and_with_no_hash_nothing_is(kind):
+    layer = kind()
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    call = idempotent_function(counted(), data_keyword_argument="order", persistence_store=layer, config=config)
+    call({"id": 1, "amount": 5})
+    with pytest.raises(IdempotencyValidationError):
+        call({"id": 1, "amount": 6})
+    (item,) = layer.items.values()
+    del item["validation"]
+    assert call({"id": 1, "amount": 6}) == 1
+
+
 class TableLayer(PeerLayer):
     """On a table of boto3's, which gives numbers as Decimals, and nothing for what is missing."""
 

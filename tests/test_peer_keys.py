@@ -12,12 +12,13 @@ import enum
 import json
 import pathlib
 import uuid
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from aws_lambda_powertools.utilities.idempotency import BasePersistenceLayer, IdempotencyConfig
 from aws_lambda_powertools.utilities.idempotency.base import _prepare_data
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrysafe.exceptions import IdempotencyKeyError
@@ -70,6 +71,7 @@ SCALARS = st.one_of(
     st.text(st.characters(), max_size=5),
     st.sampled_from(["a", "x", "o1", json.dumps({"id": 5}), 1e16, -0.0, 2**53 + 1, "\ud83d", "\ud83d\udc4d"]),
     st.decimals().filter(lambda value: value.is_nan() or value != 0),
+    st.sampled_from([Decimal("1E+5"), Decimal("1.10"), Decimal("-1E-9"), Decimal("NaN"), Decimal("-Infinity")]),
     st.datetimes(timezones=st.sampled_from([None, dt.UTC])),
     st.dates(),
     st.times(),
@@ -107,6 +109,7 @@ def by_us(payload: Any, options: dict[str, Any]) -> tuple[str | None, str] | Non
 
 
 @pytest.mark.filterwarnings("ignore:No idempotency key value found")
+@settings(max_examples=300, deadline=None)  # there is much to combine
 @given(
     PAYLOADS,
     st.sampled_from(["", *filter(None, EXPRESSIONS)]),

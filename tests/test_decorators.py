@@ -115,6 +115,49 @@ def test_a_call_that_python_would_refuse_is_refused_before_anything_is_stored(la
     assert not keys(layer)
 
 
+def handing_on(function):
+    """A decorator that calls the function with an argument of its own before those of the caller."""
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function("a client", *args, **kwargs)
+
+    return wrapper
+
+
+def test_a_position_that_a_decorator_below_shifts_is_not_taken_for_the_payload(layer):
+    def charge(client, order, currency):
+        raise AssertionError
+
+    call = idempotent_function(handing_on(charge), data_keyword_argument="order", persistence_store=layer)
+    with pytest.raises(TypeError, match="currency"):  # what stands second is the currency, the same for many orders
+        call("order 1", "EUR")
+    assert keys(layer) == set()
+
+
+def test_the_payload_behind_such_a_decorator_can_be_passed_by_name(layer):
+    call = idempotent_function(
+        handing_on(lambda client, order: order), data_keyword_argument="order", persistence_store=layer, key_prefix="p"
+    )
+    assert [call(order=1), call(order=2)] == [1, 2]
+
+
+@pytest.mark.parametrize("named", ["order", None])
+def test_a_decorator_below_that_has_arguments_of_its_own_says_what_they_are(layer, named):
+    runs = []
+
+    def charge(client, item):
+        runs.append(item)
+        return len(runs)
+
+    @functools.wraps(charge)
+    def wrapper(order, note=None):
+        return charge("a client", order)
+
+    call = idempotent_function(wrapper, data_keyword_argument=named, persistence_store=layer)
+    assert [call(1), call(order=1), call(2)] == [1, 1, 2]
+
+
 def test_key_takes_the_key_from_all_arguments_by_name(flavour):
     layer = flavour.layer()
     charge = counted()

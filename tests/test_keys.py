@@ -184,6 +184,14 @@ def test_zero_false_and_nested_emptiness_are_keys(payload: Any) -> None:
     assert PayloadKeys().key_hash(payload) == md5(json.dumps(payload))
 
 
+def test_an_empty_dataclass_is_none_where_the_payload_is_one_and_is_one_where_it_is_a_dict_as_with_the_peers() -> None:
+    keys = PayloadKeys(event_key_jmespath="id")
+    assert keys.key_hash(Order(Order())) is None
+    assert keys.key_hash(Order([Order()])) == md5('[{"amount": null, "id": null}]')
+    assert keys.key_hash(Order(Order(1))) == md5('{"amount": null, "id": 1}')
+    assert keys.key_hash({"id": Order()}) == md5('{"amount": null, "id": null}')
+
+
 def test_hash_of_takes_data_that_is_selected_already() -> None:
     keys = PayloadKeys(event_key_jmespath="id")
     assert keys.hash_of({"id": 1}) == md5('{"id": 1}')

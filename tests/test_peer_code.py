@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib
 from unittest.mock import MagicMock
 
@@ -10,7 +11,11 @@ import pytest
 import redis
 
 from retrysafe import BasePersistenceLayer, IdempotencyConfig, idempotent, idempotent_function
-from retrysafe.exceptions import IdempotencyPersistenceConfigError, IdempotencyPersistenceLayerError
+from retrysafe.exceptions import (
+    IdempotencyConfigError,
+    IdempotencyPersistenceConfigError,
+    IdempotencyPersistenceLayerError,
+)
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer, DynamoDBPersistenceLayer
 from support.dynamodb_support import async_session, client_at, items_of, new_table, session, sync_layer
@@ -29,6 +34,7 @@ PEER = "aws_lambda_powertools.utilities.idempotency"
         (".persistence.base", ["STATUS_CONSTANTS", "BasePersistenceLayer", "DataRecord"]),
         (".persistence.datarecord", ["STATUS_CONSTANTS", "DataRecord"]),
         (".persistence.redis", ["RedisCachePersistenceLayer", "RedisClientProtocol", "RedisConnection"]),
+        (".serialization.functions", ["get_actual_type"]),
         (".persistence.cache", ["CacheClientProtocol", "CacheConnection", "CachePersistenceLayer"]),
     ],
 )
@@ -155,6 +161,18 @@ def test_a_missing_table_is_caught_as_the_layer_s_failure(dynoxide):
     assert ran == []
 
 
+def test_an_exception_of_one_s_own_may_set_the_message_and_the_details_as_plain_attributes():
+    class OwnError(IdempotencyPersistenceLayerError):
+        def __init__(self, message, tenant):
+            self.message, self.details = message, f"tenant {tenant}"
+            super().__init__(message, tenant)
+
+    assert str(OwnError("the table is gone", 7)) == "the table is gone - (tenant 7)"
+    error = IdempotencyPersistenceLayerError("a", "b", "c")
+    assert (error.message, error.details, str(error)) == ("a", "bc", "a - (bc)")
+    assert str(copy.copy(error)) == "a - (bc)"
+
+
 # --- what cannot go on ------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +184,90 @@ def test_a_layer_that_overrides_what_only_the_peer_calls_is_refused_when_it_is_d
     assert hasattr(importlib.import_module(PEER).BasePersistenceLayer, name)
     with pytest.raises(IdempotencyPersistenceConfigError, match=f"OwnLayer overrides {name}"):
         type("OwnLayer", (base,), {name: lambda *_: None})
+
+
+class Configured:
+    def configure(self, config, function_name=None, key_prefix=None):
+        self.tenant = config.event_key_jmespath
+
+
+class ConfiguredByWhateverItIs:
+    def configure(self, *args, **kwargs):
+        super().configure(*args, **kwargs)
+        self.function_name = f"tenant.{self.function_name}"
+
+
+class KeepingFailures:
+    def delete_record(self, data, exception):
+        if not isinstance(exception, ValueError):
+            super().delete_record(data=data, exception=exception)
+
+
+class Looking:
+    def get_record(self, data):
+        return super().get_record(data)
+
+
+class Lenient:
+    def _validate_payload(self, data_payload, stored_data_record):
+        """Nothing is refused."""
+
+
+@pytest.mark.parametrize("theirs", [Configured, ConfiguredByWhateverItIs, KeepingFailures, Looking, Lenient])
+def test_nor_is_one_that_overrides_it_under_a_name_that_could_mean_something_else_left_without_a_word(theirs):
+    ((name, method),) = ((name, each) for name, each in vars(theirs).items() if callable(each))
+    assert hasattr(importlib.import_module(PEER).BasePersistenceLayer, name)
+    with pytest.raises(IdempotencyPersistenceConfigError, match=f"OwnLayer overrides {name}"):
+        type("OwnLayer", (BasePersistenceLayer,), {name: method})
+
+
+def test_methods_that_only_have_such_a_name_are_a_layer_s_own():
+    class Own(BasePersistenceLayer):
+        def configure(self, url):
+            return url
+
+        def get_record(self, key):
+            return key
+
+        def delete_record(self, key):
+            return key
+
+    class Further(Own):
+        def get_record(self, key):
+            return super().get_record(key)
+
+    assert Further.configure is Own.configure
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "names"),
+    [
+        ("dynamodb", "DynamoDBPersistenceLayer", ["_get_key", "_item_to_data_record"]),
+        (
+            "cache",
+            "CachePersistenceLayer",
+            ["_acquire_lock", "_get_expiry_second", "_item_to_data_record", "_put_in_progress_record"],
+        ),
+    ],
+)
+def test_a_shipped_layer_whose_inner_methods_are_overridden_is_refused_when_it_is_defined(module, kind, names):
+    theirs, ours = (
+        getattr(importlib.import_module(f"{each}.persistence.{module}"), kind) for each in (PEER, "retrysafe")
+    )
+    for name in names:
+        assert hasattr(theirs, name)
+        with pytest.raises(IdempotencyPersistenceConfigError, match=f"OwnLayer overrides {name}"):
+            type("OwnLayer", (ours,), {name: lambda *_: None})
+        type("OfFourMethods", (BasePersistenceLayer,), {name: lambda *_: None})  # there it is the layer's own
+
+
+def test_a_handler_whose_steps_are_overridden_is_refused_when_it_is_defined():
+    theirs, ours = (importlib.import_module(f"{each}.base").IdempotencyHandler for each in (PEER, "retrysafe"))
+    steps = [name for name in vars(theirs) if name.startswith("_") and not name.startswith("__")]
+    assert len(steps) == 5
+    for name in steps:
+        with pytest.raises(IdempotencyConfigError, match=f"OwnHandler overrides {name}"):
+            type("OwnHandler", (ours,), {name: lambda *_: None})
 
 
 def test_a_config_says_that_it_is_fixed_instead_of_taking_a_hook_that_others_would_get():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from decimal import Decimal
 
 import pytest
 
@@ -109,6 +110,69 @@ def test_a_running_record_is_refused_and_one_whose_lease_is_over_is_taken_over_b
     assert call(1) == 2
 
 
+class TellingLayer(PeerLayer):
+    """Hands over the record that it met."""
+
+    def _put_record(self, data_record):
+        try:
+            super()._put_record(data_record)
+        except IdempotencyItemAlreadyExistsError:
+            raise IdempotencyItemAlreadyExistsError(
+                old_data_record=self._get_record(data_record.idempotency_key)
+            ) from None
+
+
+@pytest.mark.parametrize("kind", [PeerLayer, TellingLayer])
+def test_the_payload_is_compared_with_what_stands_however_it_is_told_and_with_no_hash_nothing_is(kind):
+    layer = kind()
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    call = idempotent_function(counted(), data_keyword_argument="order", persistence_store=layer, config=config)
+    call({"id": 1, "amount": 5})
+    with pytest.raises(IdempotencyValidationError):
+        call({"id": 1, "amount": 6})
+    (item,) = layer.items.values()
+    del item["validation"]
+    assert call({"id": 1, "amount": 6}) == 1
+
+
+class TableLayer(PeerLayer):
+    """On a table of boto3's, which gives numbers as Decimals, and nothing for what is missing."""
+
+    def _record(self, item):
+        times = {name: Decimal(item[name]) for name in ("expiration", "in_progress_expiration")}
+        return super()._record({**item, **times})
+
+
+def test_a_layer_may_tell_times_as_decimals_and_a_missing_answer_as_none():
+    seen = []
+
+    def hook(answer, record):
+        seen.append(record.get_expiration_datetime())
+        return answer
+
+    layer = TableLayer()
+    call = idempotent_function(counted(), persistence_store=layer, config=IdempotencyConfig(response_hook=hook))
+    assert [call(1), call(1)] == [1, 1]
+    (item,) = layer.items.values()
+    assert [each.timestamp() for each in seen] == [item["expiration"]]
+    item |= {"status": "INPROGRESS", "data": None, "in_progress_expiration": int(time.time() * 1000) + 60_000}
+    with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+        call(1)
+    assert type(refused.value.retry_after) is float
+    assert "<0 characters>" in repr(refused.value.record)
+
+
+def test_one_can_wait_on_such_a_layer(flavour):
+    layer = TableLayer()
+    call = flavour.function(
+        counted(), persistence_store=layer, config=IdempotencyConfig(on_in_progress="wait"), key_prefix="p"
+    )
+    call(1)
+    (item,) = layer.items.values()
+    item |= {"status": "INPROGRESS", "in_progress_expiration": int(time.time() * 1000) + 20}
+    assert call(1) == 2
+
+
 def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsistent(layer):
     class Contradicting(PeerLayer):
         def _put_record(self, data_record):
@@ -180,6 +244,40 @@ def interrupted_claim(layer, charge):
     with pytest.raises(KeyboardInterrupt):
         charge(1)
     layer._put_record = original
+
+
+@pytest.mark.parametrize("wait", ["raise", "wait"])
+@pytest.mark.parametrize("kind", ["single", "batch"])
+def test_a_layer_that_never_lets_go_of_an_answer_is_not_told_as_a_running_call(flavour, kind, wait):
+    class Forgetless(PeerLayer):
+        """It counts on its store to remove what is over."""
+
+        def _put_record(self, data_record):
+            if self.items:
+                raise IdempotencyItemAlreadyExistsError
+            super()._put_record(data_record)
+
+    def work(n):
+        return n
+
+    options = {
+        "persistence_store": Forgetless(),
+        "key_prefix": "p",
+        "config": IdempotencyConfig(on_in_progress=wait, wait_timeout_seconds=0.02),
+    }
+    call = flavour.function(work, **options) if kind == "single" else in_batch(flavour, work, options)
+    call(1)
+    (item,) = options["persistence_store"].items.values()
+    item["expiration"] = 1
+    if kind == "single":
+        with pytest.raises(IdempotencyInconsistentStateError, match="window") as refused:
+            call(1)
+        error = refused.value
+    else:
+        (one,) = call(1)
+        error = one.error
+    assert type(error) is IdempotencyInconsistentStateError
+    assert error.record.stored_status == "COMPLETED"
 
 
 @pytest.mark.parametrize("kind", ["single", "batch"])

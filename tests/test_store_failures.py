@@ -9,6 +9,8 @@ import pytest
 
 from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_function
 from retrysafe.exceptions import (
+    IdempotencyInvalidStatusError,
+    IdempotencyItemNotFoundError,
     IdempotencyLeaseLostError,
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
@@ -88,6 +90,17 @@ def test_a_layers_own_clear_error_is_what_the_caller_gets(flavour):
             flavour.function(counted(), persistence_store=layer)({"id": 1})
         assert failed.value is error
     assert layer.calls == ["_put_record"], "a wrong set-up is not tried again"
+
+
+@pytest.mark.parametrize("between", [IdempotencyItemNotFoundError, IdempotencyInvalidStatusError])
+def test_what_a_layer_has_to_tell_the_protocol_alone_is_a_failure_of_the_store_to_the_caller(flavour, between):
+    """As a Powertools layer does that looks at what stands after its SET NX: the record may be gone by then."""
+    layer = FlakyLayer("_put_record", 2, error=between("gone"))
+    charge = counted()
+    with pytest.raises(IdempotencyPersistenceLayerError, match="gone") as failed:
+        flavour.function(charge, persistence_store=layer)(1)
+    assert type(failed.value.__cause__) is between
+    assert charge.body.runs == 0
 
 
 @pytest.mark.parametrize("applied", [True, False], ids=["reply lost", "request lost"])

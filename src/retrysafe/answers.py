@@ -123,8 +123,13 @@ class AnswerCodec:
             raise UnstorableAnswerError(answer, f"cannot be looked through ({type(error).__name__})") from error
         return data, types, tuple(encoder.plain)
 
-    def decode(self, data: str, types: str) -> Any:
+    def decode(self, data: str, types: str, is_peers: bool = False) -> Any:
         """The answer that was stored as these two texts; None where `data` is empty.
+
+        Args:
+            data: As `StoredAnswer` has it.
+            types: Likewise.
+            is_peers: Whether no types could be told: a peer stored it, or a layer that was written for the peer.
 
         Raises:
             IdempotencyPersistenceConsistencyError: They cannot be read: malformed, of a version of `types`
@@ -144,8 +149,11 @@ class AnswerCodec:
             return None
         if self._serializer is None:
             return answer
+        from_dict: Any = self._serializer.from_dict
+        if is_peers:
+            from_dict = getattr(self._serializer, "from_peers_dict", from_dict)
         try:
-            return self._serializer.from_dict(answer)
+            return from_dict(answer)
         except Exception as error:
             raise IdempotencyPersistenceConsistencyError(
                 "the output serializer cannot read the stored answer", type(error).__name__

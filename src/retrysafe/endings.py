@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.answers import UnstorableAnswerError
 from retrysafe.events import DEBUG, WARNING, AnswerUnavailable, Completed, LeaseLost, Released
-from retrysafe.exceptions import IdempotencyBaseError, IdempotencyLeaseLostError, IdempotencyPersistenceLayerError
+from retrysafe.exceptions import (
+    IdempotencyBaseError,
+    IdempotencyInvalidStatusError,
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyLeaseLostError,
+    IdempotencyPersistenceLayerError,
+)
 from retrysafe.failures import encode_failure
 from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
@@ -194,9 +201,18 @@ def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | Non
     return Raised(error)
 
 
+_TOLD_BY_LAYERS: Final = (
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyInvalidStatusError,
+)
+"""What says something to the protocol alone, and nothing where a layer raises it in another place."""
+
+
 def store_failure(what: str, error: BaseException) -> BaseException:
     """What a caller is told of a store that failed: its own clear error where it has one, ours around it where not."""
-    if not isinstance(error, Exception) or isinstance(error, IdempotencyBaseError):
+    is_clear = isinstance(error, IdempotencyBaseError) and not isinstance(error, _TOLD_BY_LAYERS)
+    if is_clear or not isinstance(error, Exception):
         return error
     wrapped = IdempotencyPersistenceLayerError(what, error)
     wrapped.__cause__ = error

@@ -39,13 +39,23 @@ class IdempotencyBaseError(Exception):
 
     @property
     def message(self) -> str:
-        """What happened."""
-        return str(self.args[0]) if self.args else ""
+        """What happened. A subclass may set it, and so the details."""
+        told: str | None = self.__dict__.get("message")
+        return (str(self.args[0]) if self.args else "") if told is None else told
+
+    @message.setter
+    def message(self, message: str) -> None:
+        self.__dict__["message"] = message
 
     @property
     def details(self) -> str:
         """What is known beyond the message; "" where nothing is."""
-        return "".join(str(detail) for detail in self.args[1:])
+        told: str | None = self.__dict__.get("details")
+        return "".join(str(detail) for detail in self.args[1:]) if told is None else told
+
+    @details.setter
+    def details(self, details: str) -> None:
+        self.__dict__["details"] = details
 
     def __str__(self) -> str:
         if self.message and self.details:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from retrysafe.drivers import answered, run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from retrysafe.config import IdempotencyConfig
     from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencySerializer
+
+
+_NEVER_CALLED: Final = (
+    "_get_function_response",
+    "_get_idempotency_record",
+    "_get_remaining_time_in_millis",
+    "_handle_for_status",
+    "_process_idempotency",
+)
+"""The steps of Powertools' handler, which frameworks override there."""
 
 
 class IdempotencyHandler:
@@ -33,8 +43,17 @@ class IdempotencyHandler:
         function_kwargs: Keyword arguments for it.
 
     Raises:
-        IdempotencyConfigError: The function, the layer and the options don't fit together.
+        IdempotencyConfigError: The function, the layer and the options don't fit together. When a subclass is defined:
+            it overrides what only Powertools calls.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        dead = [name for name in _NEVER_CALLED if name in vars(cls)]
+        if dead:
+            raise IdempotencyConfigError(
+                f"{cls.__qualname__} overrides {', '.join(dead)}, which only Powertools calls and retrysafe does not"
+            )
 
     def __init__(
         self,

@@ -40,6 +40,15 @@ def whole(payload: Any, all_through: bool = False) -> Any:
     return getattr(payload, "raw_event", payload)
 
 
+def selected_from(payload: Any, selected: Any) -> Any:
+    """What was selected, as it is judged whether it is a key: out of a dataclass, the dict that the peers select there.
+
+    One with nothing but None in it is no key.
+    """
+    is_dict = is_dataclass_instance(payload) and is_dataclass_instance(selected)
+    return _fields_of(selected) if is_dict else selected
+
+
 def json_form(value: Any) -> Any:
     """What stands in JSON for a value that JSON has no type for; it may hold such values in turn.
 

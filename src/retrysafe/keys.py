@@ -82,7 +82,10 @@ class PayloadKeys:
         data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload", selection)
         if selection is None:
             return self._digest(data, "payload") or None
-        return self._digest(selection.select(data), _EVENT_KEY) or None
+        selected = selection.select(data)
+        if data is not payload:
+            selected = _forms().selected_from(payload, selected)
+        return self._digest(selected, _EVENT_KEY) or None
 
     def hash_of(self, data: Any) -> str | None:
         """The same for what is selected already: the expressions take no part.

@@ -6,7 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from retrysafe.events import Waited
-from retrysafe.exceptions import IdempotencyAlreadyInProgressError
+from retrysafe.exceptions import (
+    IdempotencyAlreadyInProgressError,
+    IdempotencyBaseError,
+    IdempotencyInconsistentStateError,
+)
+from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.wishes import Fetch, Flow, Pause, Raised, StoreFailed
 
 if TYPE_CHECKING:
@@ -44,10 +49,10 @@ class Waiting:
         rules = self._call.plan.config
         left = rules.wait_timeout_seconds - self.waited
         if rules.on_in_progress == "raise" or self._call.is_inside(held.owner):
-            return Raised(in_progress(held, now_ms))
+            return Raised(_refusal(held, now_ms))
         if left <= 0:
             self._call.tell(Waited, held, waited_seconds=self.waited, answered=False)
-            return Raised(in_progress(held, now_ms, self.waited))
+            return Raised(_refusal(held, now_ms, self.waited))
         pause = self._next_pause(held, now_ms, left)
         reading = yield from pause
         if isinstance(reading, StoreFailed):
@@ -69,7 +74,7 @@ class Waiting:
         lease_end = held.in_progress_expiry_timestamp
         is_over = lease_end is not None and lease_end < now_ms
         if lease_end is not None and not is_over:
-            lease_left = (lease_end - now_ms + 1) / 1000
+            lease_left = seconds_until(lease_end, now_ms)
             seconds = min(seconds, lease_left)
             at_most = min(at_most, lease_left)
         # Owners tell. A peer's record has none, and a lease that the store is about to see end tells nobody.
@@ -83,8 +88,14 @@ def jittered(seconds: float) -> float:
     return seconds * (0.5 + os.urandom(1)[0] / 512)
 
 
-def in_progress(record: DataRecord, now_ms: int, waited: float = 0.0) -> IdempotencyAlreadyInProgressError:
+def _refusal(record: DataRecord, now_ms: int, waited: float = 0.0) -> IdempotencyBaseError:
     """What a duplicate gets that doesn't wait, or not any longer."""
+    if record.stored_status != INPROGRESS:
+        return IdempotencyInconsistentStateError(
+            "the store refuses the claim, though the window of what stands is over; nothing ran",
+            record.shown_key,
+            record=record,
+        )
     until = record.in_progress_expiry_timestamp
     if until is None:
         until = (record.expiry_timestamp or 0) * 1000 + 1000
@@ -98,8 +109,8 @@ def in_progress(record: DataRecord, now_ms: int, waited: float = 0.0) -> Idempot
 
 
 def seconds_until(end_ms: int, now_ms: int) -> float:
-    """For `retry_after`: until a lease or window is over, which still counts in its last millisecond."""
-    return max(0.001, (end_ms - now_ms + 1) / 1000)
+    """Until a lease or window is over, which still counts in its last millisecond; a layer may tell it as a Decimal."""
+    return max(0.001, float(end_ms - now_ms + 1) / 1000)
 
 
 class Trying:

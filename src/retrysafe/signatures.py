@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Arguments:
@@ -31,11 +32,12 @@ class Arguments:
         IdempotencyConfigError: The function has no such argument.
     """
 
-    __slots__ = ("_default", "_index", "_name", "_signature", "_skipped", "keyword")
+    __slots__ = ("_default", "_index", "_is_shown", "_name", "_signature", "_skipped", "keyword")
 
     def __init__(self, function: Callable[..., Any], data_keyword_argument: str | None = None) -> None:
-        self._signature = _signature(function)
+        self._signature = _signature_in_calls(function)
         parameters = self._signature.parameters
+        self._is_shown = hasattr(function, "__wrapped__")
         self._name = data_keyword_argument
         self._index: int | None = None
         self.keyword = data_keyword_argument
@@ -78,6 +80,9 @@ class Arguments:
         if self.keyword is not None and self.keyword in kwargs:
             return kwargs[self.keyword]
         if self._index is not None and len(args) > self._index:
+            if self._is_shown:
+                # A decorator below may put arguments of its own before these. Where one is missing then, it shows.
+                self._signature.bind(*args, **kwargs)
             return args[self._index]
         if self._default is not inspect.Parameter.empty:
             return self._default
@@ -198,6 +203,16 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(function)
     except (ValueError, TypeError):
         raise IdempotencyConfigError(f"{function!r} has no signature to find its arguments by") from None
+
+
+def _signature_in_calls(function: Callable[..., Any]) -> inspect.Signature:
+    """What the function is called with. One wrapped around another shows that one's arguments in place of its own."""
+    shown = _signature(function)
+    if not hasattr(function, "__wrapped__"):
+        return shown
+    own = inspect.signature(function, follow_wrapped=False)
+    takes_any = any(each.kind in _VARIABLE for each in own.parameters.values())
+    return shown if takes_any else own
 
 
 def _is_method(function: Any) -> bool:

@@ -76,7 +76,7 @@ def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # no
 
 def _replay(call: Call, record: DataRecord) -> Ending:
     try:
-        answer = call.plan.codec.decode(record.response_data, record.types)
+        answer = call.plan.codec.decode(record.response_data, record.types, record.owner is None)
         hook = call.plan.config.response_hook
         if hook is not None:
             # A copy, since the layer or the local cache may hold this very record, and the hook is the user's.

@@ -56,6 +56,17 @@ class Receipt:
     cents: int
 
 
+@dataclasses.dataclass
+class PricedReceipt:
+    """Makes of what a replay reads what the function returned."""
+
+    number: str
+    price: Decimal
+
+    def __post_init__(self):
+        self.price = Decimal(self.price)
+
+
 class ReceiptModel(pydantic.BaseModel):
     number: str
     cents: int
@@ -187,6 +198,12 @@ CASES = {
     ),
     "DataclassSerializer, given": Case(
         PLAIN, answer=Receipt(**RECEIPT), serializer=model_serializer("dataclass.DataclassSerializer", Receipt)
+    ),
+    "DataclassSerializer, made by its own code": Case(
+        PLAIN,
+        answer=PricedReceipt("r1", Decimal("42.00")),
+        returns=PricedReceipt,
+        serializer=model_serializer("dataclass.DataclassSerializer"),
     ),
     "PydanticSerializer, deduced": Case(
         PLAIN,

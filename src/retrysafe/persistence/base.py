@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from retrysafe.clock import SYSTEM_CLOCK, Clock
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence._peers_methods import overridden
 from retrysafe.persistence.datarecord import STATUS_CONSTANTS as STATUS_CONSTANTS  # noqa: PLC0414  # for peers' layers
 from retrysafe.persistence.datarecord import DataRecord as DataRecord  # noqa: PLC0414, TC001  # the same
 
@@ -77,17 +78,6 @@ _CO_COROUTINE: Final = 0x80  # as inspect.CO_COROUTINE, which takes long to impo
 
 _STEPS: Final = ("_get_record", "_put_record", "_update_record", "_delete_record", "_renew_record", "_for_each")
 
-_NEVER_CALLED: Final = (
-    "_generate_hash",
-    "_get_expiry_timestamp",
-    "_get_hashed_idempotency_key",
-    "_get_hashed_payload",
-    "is_missing_idempotency_key",
-    "save_inprogress",
-    "save_success",
-)
-"""Methods of Powertools' layers that nothing calls here: of the names that cannot well mean anything else."""
-
 
 class BasePersistenceLayer(_Layer):
     """A store of records, for synchronous callers.
@@ -97,6 +87,9 @@ class BasePersistenceLayer(_Layer):
             that has one of the methods as `async def`.
     """
 
+    _peers_own: ClassVar[frozenset[str]] = frozenset()
+    """What else the layer of this name has in Powertools for subclasses to override, and is not called here."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # Nobody would await them, so each claim would seem to get through.
@@ -105,8 +98,7 @@ class BasePersistenceLayer(_Layer):
             raise IdempotencyPersistenceConfigError(
                 f"{cls.__qualname__} has {', '.join(awaited)} as `async def`: inherit from AsyncBasePersistenceLayer"
             )
-        # What such a method did, another way of making keys above all, would be left undone without a word.
-        dead = [name for name in _NEVER_CALLED if name in vars(cls)]
+        dead = overridden(cls, cls._peers_own)
         if dead:
             raise IdempotencyPersistenceConfigError(
                 f"{cls.__qualname__} overrides {', '.join(dead)}, which only Powertools calls and retrysafe does not: "

@@ -103,6 +103,8 @@ class CachePersistenceLayer(BasePersistenceLayer):
         IdempotencyResponseUnavailableError: From storing an outcome: the server does not take one so large.
     """
 
+    _peers_own = frozenset({"_acquire_lock", "_get_expiry_second", "_item_to_data_record", "_put_in_progress_record"})
+
     def __init__(
         self,
         url: str = "",

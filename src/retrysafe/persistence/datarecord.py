@@ -165,7 +165,7 @@ class DataRecord:
             return None
         import datetime as dt  # noqa: PLC0415  # rarely asked for
 
-        return dt.datetime.fromtimestamp(self.expiry_timestamp, tz=dt.UTC)
+        return dt.datetime.fromtimestamp(int(self.expiry_timestamp), tz=dt.UTC)  # a layer may tell a Decimal
 
     def response_json_as_dict(self) -> Any:
         """The answer as plain JSON, without the types that `types` tells of; None while there is none."""
@@ -188,5 +188,5 @@ class DataRecord:
         return (
             f"DataRecord({self.idempotency_key!r}, status={self.stored_status!r}, owner={self.owner!r}, "
             f"attempt={self.attempt}, in_progress_expiry_timestamp={self.in_progress_expiry_timestamp}, "
-            f"expiry_timestamp={self.expiry_timestamp}, response_data=<{len(self.response_data)} characters>)"
+            f"expiry_timestamp={self.expiry_timestamp}, response_data=<{len(self.response_data or '')} characters>)"
         )

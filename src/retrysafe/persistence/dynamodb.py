@@ -72,6 +72,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         IdempotencyPersistenceLayerError: From a call: the table is throttled, or refuses the request.
     """
 
+    _peers_own = frozenset({"_get_key", "_item_to_data_record"})
+
     def __init__(
         self,
         table_name: str,

@@ -45,8 +45,7 @@ class BaseIdempotencyModelSerializer(BaseIdempotencySerializer):
         """The serializer for a function with this return annotation.
 
         Args:
-            model_type: The annotation: the model, or `model | None`. None or `inspect.Signature.empty` where
-                there is none.
+            model_type: The annotation: the model, or `model | None`. None where there is none, or it is None.
 
         Raises:
             IdempotencyNoSerializationModelError: There is no annotation.
@@ -70,24 +69,25 @@ def serializer_for(
     if given is None or isinstance(given, BaseIdempotencySerializer):
         return given
     if isinstance(given, type) and issubclass(given, BaseIdempotencyModelSerializer):
-        return given.instantiate(_return_annotation(function))
+        return given.instantiate(_model_named_by(function))
     raise IdempotencyConfigError(
         "output_serializer must be a serializer, or a class of model serializer such as PydanticSerializer; "
         f"got {given!r}"
     )
 
 
-def _return_annotation(function: Callable[..., Any]) -> Any:
-    from retrysafe.exact.annotations import return_annotation  # noqa: PLC0415  # only for a class
+def _model_named_by(function: Callable[..., Any]) -> Any:
+    from retrysafe.exact.annotations import NO_ANNOTATION, return_annotation  # noqa: PLC0415  # only for a class
 
     try:
-        return return_annotation(function)
+        annotation = return_annotation(function)
     except Exception as error:
         raise IdempotencyNoSerializationModelError(
             f"the return annotation of {getattr(function, '__qualname__', function)!r} cannot be resolved; "
             "hand output_serializer an instance made with the model",
             error,
         ) from error
+    return None if annotation is NO_ANNOTATION or annotation is type(None) else annotation
 
 
 def model_of(model_type: Any) -> Any:

@@ -6,8 +6,9 @@ import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, get_args, get_origin
 
-from retrysafe.exact.annotations import bare, class_hints, is_typed_dict, is_union
+from retrysafe.exact.annotations import bare, class_hints, is_typed_dict, is_union, named_by
 from retrysafe.exact.classes import kind_of, rebuild_dataclass
+from retrysafe.exact.encode import Encoder
 from retrysafe.exceptions import IdempotencyModelTypeError
 from retrysafe.serialization.base import BaseIdempotencyModelSerializer, model_of
 
@@ -20,10 +21,10 @@ class DataclassSerializer(BaseIdempotencyModelSerializer):
 
     Nested dataclasses come back, too, where an annotation that can be resolved names them: as a field, in a
     list, tuple or dict, in a union. Instances are rebuilt from their fields without `__init__` and
-    `__post_init__`, which have run before. What an instance holds beside its fields is not stored, nor is its
-    class: of a union it becomes the first member that has its fields, and where an annotation names a base
-    class, that class, or a dict if it has other fields. Without a serializer, the return annotation alone
-    brings a dataclass back as it was.
+    `__post_init__`, which have run before; but see `from_peers_dict`. What an instance holds beside its fields is
+    not stored, nor is its class: of a union it becomes the first member that has its fields, and where an
+    annotation names a base class, that class, or a dict if it has other fields. Without a serializer, the return
+    annotation alone brings a dataclass back as it was.
 
     Args:
         model: The dataclass; a generic one may have its parameters (`Page[Order]`).
@@ -61,6 +62,37 @@ class DataclassSerializer(BaseIdempotencyModelSerializer):
         if not _is_dict(data):  # whatever a record holds
             raise TypeError(f"the fields of {self.model!r} come as a dict, not as {type(data).__name__}")
         return _rebuilt(data, self.model, {})
+
+    def from_peers_dict(self, data: dict[str, Any]) -> Any:
+        """The same for fields as a peer stores them, in plain JSON, where nothing tells their types.
+
+        The peer hands them to the class, so that its `__post_init__` may make Decimals of strings again. So do we,
+        unless it makes other fields of them than were stored, such as a fee added again.
+
+        Raises:
+            TypeError: `data` is no dict.
+            ValueError: A field without a default has no value.
+        """
+        rebuilt = self.from_dict(data)
+        cls = _dataclass_in(self.model)
+        is_overridden = type(self).from_dict is not DataclassSerializer.from_dict
+        if is_overridden or cls is None or (cls.__dataclass_params__.init and not hasattr(cls, "__post_init__")):
+            return rebuilt
+        try:
+            made = cls(**data)
+            is_as_stored = self._json_of(dataclasses.asdict(made)) == self._json_of(data)
+        except Exception:  # noqa: BLE001  # the class is the user's, and may not take what it once made
+            return rebuilt
+        if not is_as_stored:
+            return rebuilt
+        for name, item in data.items():
+            if getattr(made, name, None) is item:  # nested dataclasses, where it leaves them as dicts
+                object.__setattr__(made, name, getattr(rebuilt, name))
+        return made
+
+    def _json_of(self, value: Any) -> Any:
+        plain, _ = Encoder(lambda: named_by([self.model])).encode(value)
+        return plain
 
 
 def _dataclass_in(hint: Any) -> type[Any] | None:

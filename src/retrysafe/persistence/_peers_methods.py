@@ -1,0 +1,50 @@
+"""Methods of Powertools' layers that nothing calls here, and how a subclass that overrides one is told.
+
+What such a method did, another way of making keys above all, would be left undone without a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_NEVER_CALLED: Final = frozenset(
+    {
+        "_generate_hash",
+        "_get_expiry_timestamp",
+        "_get_hashed_idempotency_key",
+        "_get_hashed_payload",
+        "is_missing_idempotency_key",
+        "save_inprogress",
+        "save_success",
+    }
+)
+"""Of the names that cannot well mean anything else."""
+
+_NEVER_CALLED_WITH: Final = {
+    "_validate_payload": "stored_data_record",
+    "configure": "function_name",
+    "delete_record": "exception",
+    "get_record": "data",
+}
+"""Of those that can: with the parameter that tells them, since Powertools hands it over by this name."""
+
+
+def overridden(cls: type, names: frozenset[str]) -> list[str]:
+    """Which of them a class overrides.
+
+    Args:
+        cls: A layer's class.
+        names: More names: those that only the layer that it inherits from has in Powertools.
+    """
+    return [name for name, method in vars(cls).items() if name in names or _is_peers(cls, name, method)]
+
+
+def _is_peers(cls: type, name: str, method: Any) -> bool:
+    if name in _NEVER_CALLED:
+        return True
+    code = getattr(method, "__code__", None)
+    if name not in _NEVER_CALLED_WITH or code is None:
+        return False
+    # Or it calls what it overrides, and there is no such thing.
+    calls_super = {"super", name} <= {*code.co_names} and not any(hasattr(base, name) for base in cls.__bases__)
+    return calls_super or _NEVER_CALLED_WITH[name] in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]

@@ -415,3 +415,46 @@ def test_calls_side_by_side_that_are_cancelled_end_when_the_last_has_ended():
         assert sorted(ended) == [0, 1, 2]
 
     asyncio.run(check())
+
+
+OUTLIVES_MAIN = """
+    import asyncio, sys, threading, time
+    from retrysafe import idempotent_function
+    from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+
+    store, runs = SQLitePersistenceLayer(sys.argv[1]), []
+
+    @idempotent_function(persistence_store=store, key_prefix="late")
+    async def charge(order):
+        runs.append(order)
+        while threading.main_thread().is_alive():
+            await asyncio.sleep(0.01)
+        return order
+
+    async def serve():
+        print([await charge(order) for order in (1, 1, 2, 2)], runs)
+
+    threading.Thread(target=asyncio.run, args=(serve(),)).start()
+    while sys.argv[2] == "under way" and not runs:
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("then", ["under way", "not begun"])
+def test_a_loop_that_outlives_the_main_thread_stores_its_answers(tmp_path, then):
+    assert outcome(start(OUTLIVES_MAIN, tmp_path / "records.db", then)) == "[1, 1, 2, 2] [1, 2]\n"
+
+
+def test_a_call_for_which_no_thread_can_be_started_is_made_all_the_same(monkeypatch):
+    layer = FourMethods()
+    threaded = ThreadedPersistenceLayer(layer)
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        asyncio.run(threaded._delete_record(claim()))
+    asyncio.run(threaded._delete_record(claim()))
+    names = [name for name, _ in layer.calls]
+    assert names == ["delete", "delete"], "the executor had kept the first one"

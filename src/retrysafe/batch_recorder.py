@@ -6,14 +6,16 @@ that claim more than once, on a layer that waits for a disk or a network.
 
 from __future__ import annotations
 
-from _queue import SimpleQueue
 from contextlib import suppress
 from contextvars import copy_context
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from retrysafe.queues import new_queue
+
 if TYPE_CHECKING:
+    from _queue import SimpleQueue
     from collections.abc import Callable
 
 
@@ -27,7 +29,7 @@ class Recorder:
     __slots__ = ("__weakref__", "_told", "_works")
 
     def __init__(self) -> None:
-        self._told: SimpleQueue[Any] = SimpleQueue()
+        self._told = new_queue()
         self._works = False
 
     def tell(self, record: Callable[[], None]) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from _queue import Empty, SimpleQueue
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -20,8 +19,11 @@ from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.execution import Execution
 from retrysafe.locks import new_rlock
+from retrysafe.queues import Empty, new_queue
 
 if TYPE_CHECKING:
+    from _queue import SimpleQueue
+
     from retrysafe.drivers import Running
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
@@ -89,8 +91,7 @@ class Heart:
         """Forget everything: also in a forked child, whose copies of the runs belong to the parent's calls."""
         self._runs: set[ref[Beating]] = set()
         self._busy: set[int] = set()
-        # What wakes the thread must be one step in C: an interruption inside a lock of Python's would leave it held.
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._wake: SimpleQueue[None]
         self._wakes_at = 0.0
         self._lively = False
         self._linger = 0.0
@@ -126,6 +127,7 @@ class Heart:
         with self._starting:
             if self._thread is None:
                 over: list[bool] = []
+                self._wake = new_queue()
                 thread = threading.Thread(target=self._beat, args=(over,), name="retrysafe-heartbeat", daemon=True)
                 thread.start()
                 self._thread = thread

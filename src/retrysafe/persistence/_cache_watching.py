@@ -10,11 +10,11 @@ import contextlib
 import os
 import threading
 import time
-from _queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from retrysafe.locks import new_lock
 from retrysafe.persistence._cache_watched import LINGER, Outage, Rounds, Silence, Watched, news_of
+from retrysafe.queues import Empty, new_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,8 +47,7 @@ class CacheWatch:
     def __init__(self, room: _Room, key: str) -> None:
         self.key = key
         self._room = room
-        # Waking and waiting must be one step in C: an interruption inside a lock of Python's would leave it held.
-        self._woken: SimpleQueue[float] = SimpleQueue()
+        self._woken = new_queue()
 
     def wake(self, delay: float) -> None:
         """End the wait, or the next one, after so many seconds."""

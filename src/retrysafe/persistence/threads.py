@@ -90,8 +90,20 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
 
         context = contextvars.copy_context()
         loop = asyncio.get_running_loop()
-        executor = self._workers.of(operation).executor()
-        return await _to_its_end(loop.run_in_executor(executor, lambda: context.run(method, *args, **kwargs)))
+        turn = [method]  # for whoever comes first: an executor may keep what it could start no thread for
+
+        def work() -> _T:
+            return context.run(turn.pop(), *args, **kwargs)
+
+        try:
+            started = loop.run_in_executor(self._workers.of(operation).executor(), work)
+        except RuntimeError:
+            if not turn:
+                raise  # another thread of theirs has it
+            # No thread is to be had, as in what goes on after the main thread's end. Better to hold up the loop than to
+            # lose the answer of a run.
+            return turn.pop()(*args, **kwargs)
+        return await _to_its_end(started)
 
 
 class _Workers:

@@ -202,6 +202,15 @@ def test_a_wrong_worker_does_not_run_what_is_done(worker, hours):
 
 
 @pytest.mark.parametrize("hours", [2, -2])
+def test_nor_does_the_first_call_of_one_in_lambda_which_does_not_ask_for_the_time(in_lambda, worker, service, hours):
+    right, wrong = worker(), worker(hours * HOUR_MS)
+    right(1)
+    del service.requests[:]
+    assert wrong(1) == 1
+    assert (wrong.body.runs, service.requests) == (0, ["PutItem"])
+
+
+@pytest.mark.parametrize("hours", [2, -2])
 def test_a_wrong_worker_neither_takes_over_nor_is_taken_over(worker, hours):
     right, wrong = worker(), worker(hours * HOUR_MS)
 

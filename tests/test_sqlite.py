@@ -91,6 +91,14 @@ class TestClaim:
         layer._put_record(new)
         assert layer._get_record("key") == new
 
+    def test_many_at_once_replace_all_of_what_is_gone(self, layer, clock):
+        layer._for_each("put", [claim("one", payload_hash="old", attempt=3), claim("two")])
+        layer._for_each("update", [completed("one", types="t"), completed("two")])
+        clock.ms = AFTER_WINDOW
+        anew = [claim(key, "b", now_ms=clock.ms, payload_hash="new", attempt=2) for key in ("one", "two")]
+        assert layer._for_each("put", anew) == [None, None]
+        assert [layer._get_record(key) for key in ("one", "two")] == anew
+
     def test_a_lease_that_is_over_is_not_enough(self, layer, clock):
         layer._put_record(claim())
         clock.ms = AFTER_LEASE
@@ -174,6 +182,13 @@ class TestCompletion:
         layer._put_record(claim())
         layer._update_record(completed(payload_hash="new"))
         assert layer._get_record("key").payload_hash == "new"
+
+    def test_many_at_once_keep_or_get_their_payload_hashes_too(self, layer):
+        layer._for_each("put", [claim("one", payload_hash="h"), claim("two")])
+        outcomes = [completed("one", types="t"), completed("two", payload_hash="new")]
+        assert layer._for_each("update", outcomes) == [None, None]
+        assert layer._get_record("one") == completed("one", types="t", payload_hash="h")
+        assert layer._get_record("two") == outcomes[1]
 
     @pytest.mark.parametrize("status", [FAILED, UNAVAILABLE])
     def test_other_outcomes_are_stored_too(self, layer, status):

@@ -296,8 +296,11 @@ def test_in_lambda_only_the_first_write_of_a_wrong_worker_takes_one_request_more
     assert service.requests[2:] == ["PutItem"]
 
 
-def test_a_lease_is_never_dated_by_a_clock_that_has_leapt(worker, service):
+@pytest.mark.parametrize("place", ["a server", "Lambda"])
+def test_a_lease_is_never_dated_by_a_clock_that_has_leapt(worker, service, place, request):
     """Not even for a moment, in which the worker may die and leave the key locked for so long."""
+    if place == "Lambda":
+        request.getfixturevalue("in_lambda")
     leaping = worker()
     leaping(0)
     leaping.clock.ahead_ms += 2 * HOUR_MS

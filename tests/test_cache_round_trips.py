@@ -714,6 +714,50 @@ def test_times_that_are_no_whole_numbers_hinder_no_takeover(valkey_81):
         assert {layer._get_record(each.idempotency_key).owner for each in takeovers} == {"owner-1"}
 
 
+# --- beside Powertools workers, which lock a key before they take it over ---------------------------------------------
+
+
+def abandoned(layer, *keys):
+    """Claims that take over what a worker left that died."""
+    now = SYSTEM_CLOCK.now_ms()
+    claims = [DataRecord(key, INPROGRESS, now // 1000 + 60, now - 1, owner="dead", made_at_ms=now) for key in keys]
+    assert layer._for_each("put", claims) == [None] * len(keys)
+    return [
+        claim.replaced(
+            owner="late", attempt=2, in_progress_expiry_timestamp=now + 30_000, replaces=layer._get_record(key)
+        )
+        for key, claim in zip(keys, claims, strict=True)
+    ]
+
+
+def test_a_takeover_keeps_them_out_for_ten_seconds(valkey_81):
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=client)
+        for takeover in abandoned(layer, "keeps-out-1", "keeps-out-2"):
+            layer._put_record(takeover)
+        outcomes = layer._for_each("put", abandoned(layer, "keeps-out-3", "keeps-out-4"))
+    assert outcomes == [None, None]
+    for number in range(1, 5):
+        assert 0 < valkey_81.command("PTTL", f"keeps-out-{number}:lock") <= 10_000
+
+
+def test_a_takeover_leaves_a_key_to_one_that_has_locked_it(valkey_81):
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=client)
+        keys = [f"locked-{number}" for number in range(4)]
+        takeovers = abandoned(layer, *keys)
+        for key in keys[1:3]:
+            valkey_81.command("SET", f"{key}:lock", "true", "PX", 10_000)
+        with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+            layer._put_record(takeovers[1])
+        assert refused.value.old_data_record.owner == "dead"
+        told = layer._for_each("put", takeovers)
+        assert [type(each) for each in told[1:3]] == [IdempotencyItemAlreadyExistsError] * 2
+        assert [told[0], told[3]] == [None, None]
+        assert [layer._get_record(key).owner for key in keys] == ["late", "dead", "dead", "late"]
+        assert [valkey_81.command("GET", f"{key}:lock") for key in keys[1:3]] == [b"true"] * 2
+
+
 # --- a takeover in two steps, which dies between them -----------------------------------------------------------------
 
 

@@ -783,6 +783,14 @@ def test_an_item_that_cannot_begin_is_a_failure_too_and_those_before_it_run(flav
     assert work.runs == [1]
 
 
+def test_a_failure_before_an_item_that_cannot_begin_leaves_out_those_between_them(flavour):
+    work = Work(2)
+    strict = IdempotencyConfig(event_key_jmespath="id", raise_on_no_idempotency_key=True)
+    result = over_many(flavour, work, flavour.layer(), strict, stop_at_failure=True)(orders(1, 2, 3, None, 4))
+    assert statuses(result) == ["returned", "raised", "not_run", "raised", "not_run"]
+    assert work.runs == [1, 2]
+
+
 @pytest.mark.parametrize("layer_class", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
 def test_so_many_async_items_as_asked_for_are_under_way_at_the_same_time(layer_class):
     async def main():

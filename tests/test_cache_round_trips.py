@@ -18,6 +18,7 @@ import redis
 import redis.asyncio
 
 from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import (
     IdempotencyItemAlreadyExistsError,
     IdempotencyPersistenceConfigError,
@@ -423,17 +424,29 @@ def test_what_is_no_record_is_refused_and_left_as_it_is(planted, decode, valkey_
     assert valkey_81.command("PTTL", key) == -1
 
 
-def test_an_outcome_does_not_overwrite_what_became_no_record(valkey_81):
+# One that JSON can read is no record either, and NaN is a number that Lua keeps in no table.
+BECAME = ["no record", "5", '["COMPLETED"]', '{"status": "INPROGRESS", "expiration": NaN, "attempt": NaN}']
+
+
+@pytest.mark.parametrize("became", BECAME)
+def test_nothing_overwrites_what_became_no_record(became, valkey_81):
     with connected(valkey_81) as client:
         layer = CachePersistenceLayer(client=client, clock=ManualClock())
-        claim = record("became-no-record")
-        layer._put_record(claim)
-        valkey_81.command("SET", claim.idempotency_key, "no record")
-        for step in (layer._update_record, layer._renew_record):
-            with pytest.raises(IdempotencyPersistenceLayerError):
-                step(claim.replaced(status=COMPLETED))
-        layer._delete_record(claim)
-        assert valkey_81.command("GET", claim.idempotency_key) == b"no record"
+        claims = [record(f"became-no-record-{BECAME.index(became)}-{number}") for number in range(3)]
+        assert layer._for_each("put", claims) == [None] * 3
+        takeovers = [claim.replaced(owner="owner-2", attempt=2, replaces=claim) for claim in claims]
+        outcomes = [claim.replaced(status=COMPLETED, in_progress_expiry_timestamp=None) for claim in claims]
+        for claim in claims:
+            valkey_81.command("SET", claim.idempotency_key, became)
+        for operation, records in (("put", takeovers), ("update", outcomes), ("renew", claims)):
+            with pytest.raises(IdempotencyPersistenceConsistencyError):
+                getattr(layer, f"_{operation}_record")(records[0])
+            told = layer._for_each(operation, records)
+            assert [type(each) for each in told] == [IdempotencyPersistenceConsistencyError] * 3
+        layer._delete_record(claims[0])
+        assert layer._for_each("delete", claims) == [None] * 3
+        for claim in claims:
+            assert valkey_81.command("GET", claim.idempotency_key) == became.encode()
 
 
 # --- the record's bytes -----------------------------------------------------------------------------------------------
@@ -548,7 +561,18 @@ def assert_outlasts(server, key):
     now_ms = int(seconds) * 1000 + int(microseconds) // 1000
     # A window counts until its last second has passed.
     last_ms = max((attributes["expiration"] + 1) * 1000, attributes.get("in_progress_expiration", 0))
-    assert last_ms <= now_ms + left_ms <= last_ms + 2000
+    assert last_ms < now_ms + left_ms <= last_ms + 2000
+
+
+@pytest.mark.parametrize("ahead_ms", [1, 500, 999, 1000, 7_100])
+def test_a_window_moved_to_the_servers_clock_is_never_shorter_than_asked(ahead_ms, valkey_81_clock):
+    asked = record(f"moved-{ahead_ms}")
+    valkey_81_clock.stop_clock_at(asked.made_at_ms + ahead_ms)
+    with connected(valkey_81_clock) as client:
+        layer = CachePersistenceLayer(client=client, clock=ManualClock())
+        layer._put_record(asked)
+        found = layer._get_record(asked.idempotency_key)
+    assert 0 <= found.expiry_timestamp * 1000 - (asked.expiry_timestamp * 1000 + ahead_ms) < 1000
 
 
 def test_a_record_whose_window_never_ends_has_no_time_to_live(valkey_81):
@@ -645,6 +669,93 @@ def test_an_asynchronous_client_is_known_also_where_a_subclass_traces_its_comman
             assert "EVALSHA" in client.seen
 
     asyncio.run(check())
+
+
+# --- between what a claim sees and what it replaces -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mark", ["owner", "expiration"])
+def test_what_is_over_gives_way_once(valkey_81, mark):
+    """Between the refusal that shows what is over and the claim that names it, another was quicker."""
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=client)
+        run = layer._settings.open().backend.run
+        now = SYSTEM_CLOCK.now_ms()
+        over = {"data": "1", "status": COMPLETED, "expiration": now // 1000 - 60}  # a Powertools worker's: no owner
+        key = f"over-{mark}"
+        valkey_81.command("SET", key, json.dumps(over))
+        claim = DataRecord(key, INPROGRESS, now // 1000 + 60, now + 30_000, owner="late", made_at_ms=now)
+        steps = layer._steps.put(claim)
+        locking = steps.send(run(next(steps)))
+        naming = steps.send(run(locking))
+        if mark == "owner":
+            layer._put_record(claim.replaced(owner="quick"))
+        else:  # nothing else tells the answer of another such worker from the one before
+            valkey_81.command("SET", key, json.dumps(over | {"data": "2", "expiration": now // 1000 + 60}))
+        with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+            steps.send(run(naming))
+        standing = refused.value.old_data_record
+        assert (standing.owner, standing.response_data) == (("quick", "") if mark == "owner" else (None, "2"))
+
+
+def test_times_that_are_no_whole_numbers_hinder_no_takeover(valkey_81):
+    """A worker that multiplies seconds by 1000 writes such ones."""
+    now = SYSTEM_CLOCK.now_ms()
+    dead = {"status": INPROGRESS, "expiration": now // 1000 + 3600.5, "in_progress_expiration": now - 1000.5}
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=client)
+        takeovers = []
+        for key in ("fractions-1", "fractions-2", "fractions-3"):
+            valkey_81.command("SET", key, json.dumps(dead))
+            seen = layer._get_record(key)
+            takeovers.append(record(key).replaced(attempt=2, replaces=seen))
+        layer._put_record(takeovers[0])
+        assert layer._for_each("put", takeovers[1:]) == [None, None]
+        assert {layer._get_record(each.idempotency_key).owner for each in takeovers} == {"owner-1"}
+
+
+# --- beside Powertools workers, which lock a key before they take it over ---------------------------------------------
+
+
+def abandoned(layer, *keys):
+    """Claims that take over what a worker left that died."""
+    now = SYSTEM_CLOCK.now_ms()
+    claims = [DataRecord(key, INPROGRESS, now // 1000 + 60, now - 1, owner="dead", made_at_ms=now) for key in keys]
+    assert layer._for_each("put", claims) == [None] * len(keys)
+    return [
+        claim.replaced(
+            owner="late", attempt=2, in_progress_expiry_timestamp=now + 30_000, replaces=layer._get_record(key)
+        )
+        for key, claim in zip(keys, claims, strict=True)
+    ]
+
+
+def test_a_takeover_keeps_them_out_for_ten_seconds(valkey_81):
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=client)
+        for takeover in abandoned(layer, "keeps-out-1", "keeps-out-2"):
+            layer._put_record(takeover)
+        outcomes = layer._for_each("put", abandoned(layer, "keeps-out-3", "keeps-out-4"))
+    assert outcomes == [None, None]
+    for number in range(1, 5):
+        assert 0 < valkey_81.command("PTTL", f"keeps-out-{number}:lock") <= 10_000
+
+
+def test_a_takeover_leaves_a_key_to_one_that_has_locked_it(valkey_81):
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=client)
+        keys = [f"locked-{number}" for number in range(4)]
+        takeovers = abandoned(layer, *keys)
+        for key in keys[1:3]:
+            valkey_81.command("SET", f"{key}:lock", "true", "PX", 10_000)
+        with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+            layer._put_record(takeovers[1])
+        assert refused.value.old_data_record.owner == "dead"
+        told = layer._for_each("put", takeovers)
+        assert [type(each) for each in told[1:3]] == [IdempotencyItemAlreadyExistsError] * 2
+        assert [told[0], told[3]] == [None, None]
+        assert [layer._get_record(key).owner for key in keys] == ["late", "dead", "dead", "late"]
+        assert [valkey_81.command("GET", f"{key}:lock") for key in keys[1:3]] == [b"true"] * 2
 
 
 # --- a takeover in two steps, which dies between them -----------------------------------------------------------------

@@ -14,10 +14,14 @@ import pytest
 import redis
 import redis.asyncio
 
+from retrysafe.clock import SYSTEM_CLOCK
+from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.persistence import _cache_watched, _cache_watching, _cache_watching_async
 from retrysafe.persistence._cache_channels import AsyncChannel, Channel, can_open
 from retrysafe.persistence._cache_watching import Watching
 from retrysafe.persistence._cache_watching_async import AsyncWatching
+from retrysafe.persistence.cache import CachePersistenceLayer
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from servers import RedisServer, programs, wait_until
 from support.cache_clients import CLIENTS, parts
 
@@ -103,6 +107,32 @@ def test_a_watch_is_woken_once_when_it_begins_to_be_told_and_by_each_change(clie
         tell(client, key, news)
         assert woken(watch)
     assert client.get("the client goes on") is None
+
+
+def test_a_layer_tells_of_outcomes_and_releases_and_of_nothing_else(server, plain):
+    layer, now = CachePersistenceLayer(client=plain), SYSTEM_CLOCK.now_ms()
+    claims = [DataRecord(f"order {n}", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me") for n in range(6)]
+    outcomes = [claim.replaced(status=COMPLETED, in_progress_expiry_timestamp=None) for claim in claims]
+    with plain.pubsub() as listener:
+        listener.psubscribe("*")
+        assert listener.get_message(timeout=LONG)["type"] == "psubscribe"
+        assert layer._for_each("put", claims) == [None] * 6
+        layer._renew_record(claims[0])
+        layer._delete_record(claims[0].replaced(owner="stranger"))
+        with pytest.raises(IdempotencyLeaseLostError):
+            layer._update_record(outcomes[0].replaced(owner="stranger"))
+        layer._update_record(outcomes[0])
+        layer._for_each("update", outcomes[1:3])
+        layer._delete_record(claims[3])
+        layer._for_each("delete", claims[4:])
+        plain.publish("end", "")
+        heard = []
+        while not heard or heard[-1][0] != b"end":
+            message = listener.get_message(timeout=LONG)
+            if message is not None:
+                heard.append((message["channel"], message["data"]))
+    news = [b"COMPLETED"] * 3 + [b"RELEASED"] * 3
+    assert heard[:-1] == [(f"retrysafe:order {number}".encode(), each) for number, each in enumerate(news)]
 
 
 @pytest.mark.parametrize("name", CLIENTS)

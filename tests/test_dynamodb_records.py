@@ -353,6 +353,22 @@ def test_what_is_over_gives_way_once(dynoxide, table, mark):
     assert refused.value.old_data_record.owner == ("quick" if mark == "owner" else "dead")
 
 
+def test_a_takeover_spares_the_run_of_a_powertools_worker_that_has_come_since(dynoxide, table):
+    """Its item has neither owner nor attempt, and none of older workers has a lease."""
+    clock, client = ManualClock(), client_at(dynoxide.url)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client, clock=clock)
+    now = clock.now_ms()
+    dead = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now - 1, owner="dead", made_at_ms=now)
+    layer._put_record(dead)
+    seen = layer._get_record("orders#1")
+    running = {"status": {"S": INPROGRESS}, "expiration": {"N": str(now // 1000 + 60)}}
+    client.put_item(TableName=table, Item={"id": {"S": "orders#1"}, **running})
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        layer._put_record(dead.replaced(owner="late", attempt=2, replaces=seen))
+    assert refused.value.old_data_record.owner is None
+    assert items_of(dynoxide, table) == [{"id": {"S": "orders#1"}, **running}]
+
+
 def test_a_look_sees_every_write_that_came_before(dynoxide, proxy_to):
     proxy = proxy_to(dynoxide)
     with sync_layer(proxy.server, new_table(dynoxide)) as layer, pytest.raises(IdempotencyItemNotFoundError):

@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
 from retrysafe.clock import SystemClock
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyItemAlreadyExistsError
-from retrysafe.persistence._dynamodb_steps import _moved
+from retrysafe.persistence._dynamodb_commands import REFUSED, Commands
+from retrysafe.persistence._dynamodb_items import Items
+from retrysafe.persistence._dynamodb_steps import RecordSteps, _moved
 from retrysafe.persistence._dynamodb_time import ServiceTime
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from retrysafe.persistence.wire import AttributeNames
 from retrysafe.testing.clock import ManualClock
 from servers import programs
 from support.bodies import counted
@@ -95,6 +98,47 @@ def test_by_a_right_clock_a_lease_is_over_no_later_than_by_as_much_as_its_reply_
     world = World()
     world.reply(there, back)
     assert 0 <= world.now_ms - world.time.judging_ms() <= back
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_claim_spares_what_is_over_by_this_machines_clock_alone(asks, monkeypatch):
+    """A request that was long on its way shows too little of how far that clock is ahead."""
+    if not asks:
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "orders")
+    world = World(ahead_ms=3500)
+    items = Items(AttributeNames(), "id", None, "")
+    now = world.time.caller_ms()
+    claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="late", made_at_ms=now)
+    steps = RecordSteps(Commands("orders", items), items, world.time).put(claim)
+    assert next(steps).operation == ("GetItem" if asks else "PutItem")
+    world.now_ms += 3000
+    second = world.now_ms // 1000
+    done = DataRecord("orders#1", COMPLETED, second + 1, response_data="1", owner="first")
+    headers = {"date": formatdate(second, usegmt=True)}
+    reply = {"Item": items.item(done), "ResponseMetadata": {"HTTPHeaders": headers}}
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        steps.send(reply if asks else reply | {"Error": {"Code": REFUSED}})
+    assert refused.value.old_data_record == done
+
+
+@pytest.mark.parametrize("operation", ["put", "renew"])
+@pytest.mark.parametrize("hours", [0, 2, -2])
+@pytest.mark.parametrize(("lease_ms", "late_ms"), [(30_000, 20_000), (HOUR_MS, 61_000)])
+def test_a_lease_that_took_long_to_get_through_begins_anew_by_the_services_clock(operation, hours, lease_ms, late_ms):
+    world = World(hours * HOUR_MS)
+    world.reply()
+    items = Items(AttributeNames(), "id", None, "")
+    now = world.time.caller_ms()
+    claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 7200, now + lease_ms, owner="me", made_at_ms=now)
+    steps = getattr(RecordSteps(Commands("orders", items), items, world.time), operation)(claim)
+    assert next(steps).operation == ("PutItem" if operation == "put" else "UpdateItem")
+    world.now_ms += late_ms
+    headers = {"date": formatdate(world.now_ms // 1000, usegmt=True)}
+    again = steps.send({"ResponseMetadata": {"HTTPHeaders": headers}})
+    assert again.operation == "UpdateItem"
+    values = again.parameters["ExpressionAttributeValues"]
+    assert abs(int(values[":lease"]["N"]) - (world.now_ms + lease_ms)) < 1100
+    assert abs(int(values[":expiry"]["N"]) * 1000 - (world.now_ms + 7_200_000)) < 2100
 
 
 @pytest.mark.parametrize("ahead_ms", [1500, -1500])
@@ -202,6 +246,15 @@ def test_a_wrong_worker_does_not_run_what_is_done(worker, hours):
 
 
 @pytest.mark.parametrize("hours", [2, -2])
+def test_nor_does_the_first_call_of_one_in_lambda_which_does_not_ask_for_the_time(in_lambda, worker, service, hours):
+    right, wrong = worker(), worker(hours * HOUR_MS)
+    right(1)
+    del service.requests[:]
+    assert wrong(1) == 1
+    assert (wrong.body.runs, service.requests) == (0, ["PutItem"])
+
+
+@pytest.mark.parametrize("hours", [2, -2])
 def test_a_wrong_worker_neither_takes_over_nor_is_taken_over(worker, hours):
     right, wrong = worker(), worker(hours * HOUR_MS)
 
@@ -243,14 +296,34 @@ def test_in_lambda_only_the_first_write_of_a_wrong_worker_takes_one_request_more
     assert service.requests[2:] == ["PutItem"]
 
 
-def test_a_lease_is_never_dated_by_a_clock_that_has_leapt(worker, service):
+@pytest.mark.parametrize("place", ["a server", "Lambda"])
+def test_a_lease_is_never_dated_by_a_clock_that_has_leapt(worker, service, place, request):
     """Not even for a moment, in which the worker may die and leave the key locked for so long."""
+    if place == "Lambda":
+        request.getfixturevalue("in_lambda")
     leaping = worker()
     leaping(0)
     leaping.clock.ahead_ms += 2 * HOUR_MS
     del service.requests[:]
     leaping(1)
     assert service.requests == ["GetItem", "PutItem", "outcome"]
+    claim = _claim(leaping.clock)
+    leaping.layer._put_record(claim)
+    leaping.clock.ahead_ms += 2 * HOUR_MS
+    del service.requests[:]
+    leaping.layer._renew_record(_claim(leaping.clock))
+    assert service.requests == ["GetItem", "UpdateItem"]
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_the_look_for_the_time_finds_is_claimed_all_the_same_where_it_is_over_or_named(worker, service, is_over):
+    before, after = worker(), worker()
+    before.layer._put_record(_claim(before.clock, lease_ms=-5000 if is_over else -1))
+    seen = None if is_over else before.layer._get_record("orders#1")
+    del service.requests[:]
+    after.layer._put_record(_claim(after.clock, owner="anew", replaces=seen))
+    assert service.requests == ["GetItem", "PutItem", *["PutItem"] * is_over]
+    assert after.layer._get_record("orders#1").owner == "anew"
 
 
 @pytest.mark.parametrize("hours", [0, 2, -2])
@@ -284,6 +357,24 @@ def test_a_clock_that_leaps_while_it_runs(worker, hours, dynoxide, table):
     ends = [int(item["expiration"]["N"]) - SystemClock().now_ms() // 1000 for item in items_of(dynoxide, table)]
     assert all(500 < end < 700 for end in ends)
     assert (right(2), right.body.runs) == (2, 1)
+
+
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_packed_answer_is_dated_by_the_service_too(worker, service, hours, dynoxide, table):
+    leaping, wrong, right = worker(), worker(hours * HOUR_MS), worker()
+
+    def leap():
+        leaping.clock.ahead_ms += hours * HOUR_MS
+
+    leaping(0)
+    wrong(0)
+    leaping.body.during, leaping.body.answer = leap, "x" * 500_000
+    assert leaping(1) == leaping.body.answer
+    service.refuse("outcome", "ValidationException", "Item size has exceeded the maximum allowed size")
+    assert wrong(2) == 1
+    ends = [int(item["expiration"]["N"]) - SystemClock().now_ms() // 1000 for item in items_of(dynoxide, table)]
+    assert all(500 < end < 700 for end in ends)
+    assert (right(1), right(2), right.body.runs) == (leaping.body.answer, 1, 0)
 
 
 def test_a_claim_whose_lease_was_wrong_for_a_moment_and_was_taken_over_then_does_not_run(in_lambda, worker):

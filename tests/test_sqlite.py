@@ -39,6 +39,15 @@ def layer(path, clock):
         yield made
 
 
+OTHER_CLAIMS = [
+    {"owner": "c"},
+    {"owner": None},
+    {"attempt": 2},
+    {"in_progress_expiry_timestamp": 1},
+    {"status": FAILED},
+]
+
+
 def found_by(layer, record):
     """The record that keeps this claim out."""
     with pytest.raises(IdempotencyItemAlreadyExistsError) as caught:
@@ -81,6 +90,14 @@ class TestClaim:
         new = claim(owner="b", now_ms=AFTER_WINDOW)
         layer._put_record(new)
         assert layer._get_record("key") == new
+
+    def test_many_at_once_replace_all_of_what_is_gone(self, layer, clock):
+        layer._for_each("put", [claim("one", payload_hash="old", attempt=3), claim("two")])
+        layer._for_each("update", [completed("one", types="t"), completed("two")])
+        clock.ms = AFTER_WINDOW
+        anew = [claim(key, "b", now_ms=clock.ms, payload_hash="new", attempt=2) for key in ("one", "two")]
+        assert layer._for_each("put", anew) == [None, None]
+        assert [layer._get_record(key) for key in ("one", "two")] == anew
 
     def test_a_lease_that_is_over_is_not_enough(self, layer, clock):
         layer._put_record(claim())
@@ -129,17 +146,7 @@ class TestTakeover:
         layer._put_record(new.replaced(replaces=seen))
         assert layer._get_record("key") == new
 
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"owner": "c"},
-            {"owner": None},
-            {"attempt": 2},
-            {"in_progress_expiry_timestamp": 1},
-            {"status": FAILED},
-        ],
-        ids=lambda change: next(iter(change)),
-    )
+    @pytest.mark.parametrize("change", OTHER_CLAIMS, ids=lambda change: next(iter(change)))
     def test_any_other_record_is_not(self, layer, clock, change):
         layer._put_record(claim())
         clock.ms = AFTER_LEASE
@@ -152,9 +159,10 @@ class TestTakeover:
         layer._put_record(claim(owner="b", attempt=2, replaces=peers))
         assert layer._get_record("key").owner == "b"
 
-    def test_the_statement_itself_compares_not_only_the_look_before_it(self, layer):
+    @pytest.mark.parametrize("change", OTHER_CLAIMS, ids=lambda change: next(iter(change)))
+    def test_the_statement_itself_compares_not_only_the_look_before_it(self, layer, change):
         layer._put_record(claim())
-        stale = claim(owner="b", replaces=claim(owner="c"))
+        stale = claim(owner="b", replaces=claim().replaced(**change))
         assert layer._write(layer._statements.claim(stale, AFTER_LEASE)) == 0
         assert layer._write(layer._statements.claim(claim(owner="b"), AFTER_LEASE)) == 0
         assert layer._write(layer._statements.claim(claim(owner="b", replaces=claim()), AFTER_LEASE)) == 1
@@ -174,6 +182,13 @@ class TestCompletion:
         layer._put_record(claim())
         layer._update_record(completed(payload_hash="new"))
         assert layer._get_record("key").payload_hash == "new"
+
+    def test_many_at_once_keep_or_get_their_payload_hashes_too(self, layer):
+        layer._for_each("put", [claim("one", payload_hash="h"), claim("two")])
+        outcomes = [completed("one", types="t"), completed("two", payload_hash="new")]
+        assert layer._for_each("update", outcomes) == [None, None]
+        assert layer._get_record("one") == completed("one", types="t", payload_hash="h")
+        assert layer._get_record("two") == outcomes[1]
 
     @pytest.mark.parametrize("status", [FAILED, UNAVAILABLE])
     def test_other_outcomes_are_stored_too(self, layer, status):
@@ -285,21 +300,23 @@ class TestClock:
 
     def test_a_write_that_comes_late_moves_the_times_by_as_much(self, layer, clock):
         """A claim may have waited for other writers for longer than its lease: it has all of it before it."""
+        clock.ms += 500
         for write, made in [
             (layer._put_record, claim),
             (layer._renew_record, claim),
             (layer._update_record, completed),
         ]:
             began = clock.ms
-            clock.ms += 2 * LEASE_MS + 5
+            clock.ms += 2 * LEASE_MS + 999  # a second more begins, too
             write(made(now_ms=began, made_at_ms=began))
             assert layer._get_record("key") == made(now_ms=clock.ms)
 
     def test_so_does_a_late_write_of_many_records(self, layer, clock):
         keys = ["one", "two"]
+        clock.ms += 500
         for operation, made in [("put", claim), ("renew", claim), ("update", completed)]:
             began = clock.ms
-            clock.ms += 2 * LEASE_MS + 5
+            clock.ms += 2 * LEASE_MS + 999  # a second more begins, too
             records = [made(key, now_ms=began, made_at_ms=began) for key in keys]
             assert layer._for_each(operation, records) == [None, None]
             assert [layer._get_record(key) for key in keys] == [made(key, now_ms=clock.ms) for key in keys]
@@ -361,11 +378,13 @@ class TestSweep:
         layer._put_record(completed("gone"))
         layer._put_record(claim("dead"))
         layer._put_record(claim("running", lease_ms=2 * WINDOW_S * 1000))
+        layer._put_record(claim("in its last millisecond", lease_ms=AFTER_WINDOW - START_MS))
+        layer._put_record(completed("of a later version", status="PAUSED"))
         layer._put_record(completed("kept", window_s=WINDOW_S + 1))
         layer._put_record(completed("eternal").replaced(expiry_timestamp=None))
         clock.ms = AFTER_WINDOW
         assert layer.sweep() == 2
-        for key in ("running", "kept", "eternal"):
+        for key in ("running", "in its last millisecond", "of a later version", "kept", "eternal"):
             layer._get_record(key)
         for key in ("gone", "dead"):
             with pytest.raises(IdempotencyItemNotFoundError):

@@ -8,7 +8,7 @@ local standing = redis.call('GET', KEYS[1])
 
 -- common
 
-if not standing or fields_of(standing).owner ~= ARGV[2] then
+if fields_of(standing).owner ~= ARGV[2] then
   return told(standing)
 end
 local answer = store(KEYS[1], ARGV[1], true)

@@ -8,7 +8,7 @@ local standing = redis.call('GET', KEYS[1])
 
 -- common
 
-local fields = standing and fields_of(standing) or {}
+local fields = fields_of(standing)
 if fields.owner ~= ARGV[2] or fields[ARGV[3]] ~= 'INPROGRESS' then
   return told(standing)
 end

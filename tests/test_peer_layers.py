@@ -8,7 +8,14 @@ from decimal import Decimal
 
 import pytest
 
-from retrysafe import BasePersistenceLayer, DataRecord, IdempotencyConfig, idempotent_batch, idempotent_function
+from retrysafe import (
+    BasePersistenceLayer,
+    DataRecord,
+    IdempotencyConfig,
+    current_execution,
+    idempotent_batch,
+    idempotent_function,
+)
 from retrysafe.exceptions import (
     IdempotencyAlreadyInProgressError,
     IdempotencyInconsistentStateError,
@@ -180,6 +187,34 @@ def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsis
 
     with pytest.raises(IdempotencyInconsistentStateError):
         idempotent_function(counted(), persistence_store=Contradicting())(1)
+
+
+def test_a_run_can_ask_whether_it_is_still_the_owner_by_its_lease_also_after_a_takeover(layer):
+    """Owner and attempt are nowhere in such a store."""
+    answers = []
+
+    def work(n):
+        (item,) = layer.items.values()
+        answers.append((current_execution().attempt, current_execution().still_owner()))
+        item["in_progress_expiration"] += 1
+        answers.append(current_execution().still_owner())
+        item["status"], item["in_progress_expiration"] = "INPROGRESS", 1
+        raise KeyboardInterrupt
+
+    def put(record):
+        """Refuses the first claim, as a store does whose clock is behind."""
+        if layer.items and refusals:
+            raise refusals.pop()
+        original(record)
+
+    original, layer._put_record = layer._put_record, put
+    refusals = [IdempotencyItemAlreadyExistsError()]
+    layer._delete_record = lambda record: None  # as where the process dies
+    call = idempotent_function(work, persistence_store=layer)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            call(1)
+    assert answers == [(1, True), False, (2, True), False]
 
 
 def leave(answer, record):

@@ -9,13 +9,19 @@ import textwrap
 
 import pytest
 
-from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
 from retrysafe.persistence.memory import SWEPT_AT_ONCE
 
 
 @pytest.fixture
 def layer(clock):
     return MemoryPersistenceLayer(clock=clock)
+
+
+@pytest.mark.parametrize("kind", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
+def test_an_empty_layer_is_a_layer_all_the_same(kind):
+    assert kind()
+    assert len(kind()) == 0
 
 
 def test_what_is_over_is_swept_by_later_writes_a_few_at_a_time(layer, clock):
@@ -82,7 +88,7 @@ def test_a_signal_handler_may_make_calls_of_its_own(item, cache):
 
 INTERRUPTED = """
     import signal, sys
-    from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+    from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.testing import ManualClock
 

@@ -180,13 +180,35 @@ def test_one_can_wait_on_such_a_layer(flavour):
     assert call(1) == 2
 
 
-def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsistent(layer):
-    class Contradicting(PeerLayer):
-        def _put_record(self, data_record):
-            raise IdempotencyItemAlreadyExistsError
+def refusing(times):
+    """A layer that refuses so many claims, with no record under their key when it is asked for that."""
 
+    class Refusing(PeerLayer):
+        refusals = times
+
+        def _put_record(self, data_record):
+            if self.refusals:
+                self.refusals -= 1
+                raise IdempotencyItemAlreadyExistsError
+            super()._put_record(data_record)
+
+    return Refusing()
+
+
+def test_a_claim_refused_for_a_record_that_is_gone_when_it_is_looked_at_is_made_again(flavour):
+    assert flavour.function(counted(), persistence_store=refusing(1))(1) == 1
+
+
+def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsistent(flavour):
+    work = counted()
     with pytest.raises(IdempotencyInconsistentStateError):
-        idempotent_function(counted(), persistence_store=Contradicting())(1)
+        flavour.function(work, persistence_store=refusing(99))(1)
+    assert work.body.runs == 0
+
+
+def test_what_stands_is_looked_at_where_the_layer_refuses_a_claim_without_telling(layer, flavour):
+    call = flavour.function(counted(), persistence_store=layer)
+    assert call(1) == call(1) == 1
 
 
 def test_a_run_can_ask_whether_it_is_still_the_owner_by_its_lease_also_after_a_takeover(layer):
@@ -343,6 +365,49 @@ def test_an_interrupted_claim_that_got_through_is_taken_back(layer, flavour, kin
     )
     assert layer.items == {}
     assert work.body.runs == 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "left"),
+    [([KeyboardInterrupt()] * 2, 0), ([KeyboardInterrupt()] * 3, 1), ([ConnectionError()], 1)],
+    ids=["interrupted-twice", "interrupted-thrice", "down"],
+)
+def test_it_is_looked_at_a_few_times_where_each_is_interrupted_and_left_where_the_store_fails(layer, looks, left):
+    def get(key):
+        if looks:
+            raise looks.pop(0)
+        return original(key)
+
+    original, layer._get_record = layer._get_record, get
+    interrupted_claim(layer, idempotent_function(counted(), persistence_store=layer))
+    assert len(layer.items) == left
+    assert looks == []
+
+
+def test_one_that_did_not_get_through_leaves_nothing_to_take_back(layer):
+    def put(record):
+        raise KeyboardInterrupt
+
+    layer._put_record, removed = put, []
+    layer._delete_record = removed.append
+    with pytest.raises(KeyboardInterrupt):
+        idempotent_function(counted(), persistence_store=layer)(1)
+    assert removed == []
+
+
+def test_the_claim_of_another_call_stays_where_the_layer_keeps_whole_records_though_it_is_of_the_same_millisecond():
+    class WholeRecords(PeerLayer):
+        def _put_record(self, data_record):
+            self.items.setdefault(data_record.idempotency_key, data_record.replaced(owner="other"))
+            raise KeyboardInterrupt
+
+        def _record(self, item):
+            return item
+
+    layer = WholeRecords()
+    with pytest.raises(KeyboardInterrupt):
+        idempotent_function(counted(), persistence_store=layer)(1)
+    assert [record.owner for record in layer.items.values()] == ["other"]
 
 
 def in_batch(flavour, work, options):

@@ -19,8 +19,11 @@ from retrysafe import (
     current_execution,
     idempotent_function,
 )
+from retrysafe.answers import AnswerCodec
 from retrysafe.exceptions import IdempotencyLeaseLostError
-from retrysafe.heartbeat import Heart
+from retrysafe.execution import Execution
+from retrysafe.heartbeat import Heart, renew
+from retrysafe.plan import Plan
 
 SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
 
@@ -86,7 +89,6 @@ def kind(request):
 def test_the_lease_moves_on_again_and_again_while_the_function_runs(kind):
     def during(layer):
         layer.counting.wait_for(3)
-        return current_execution().lease_end_ms if kind == "sync" else 0
 
     _, layer = run(kind, during)
     ends = [record.in_progress_expiry_timestamp for record in layer.counting.renewals]
@@ -103,6 +105,57 @@ def test_a_renewal_that_fails_is_tried_again_sooner(kind, caplog):
     _, layer = run(kind, during)
     assert len(layer.counting.renewals) >= 4
     assert "could not renew the lease" in caplog.text
+
+
+def a_run(clock, layer, payload=1):
+    """A run of half a minute's lease, by hand; and the clock by which it is renewed."""
+    plan = Plan(function_name="work", key_prefix="work", config=IdempotencyConfig(), codec=AnswerCodec(), clock=clock)
+    run = Execution()
+    run.call, run.store, run.lease_lost = plan.begin(payload), layer, False
+    run.claim = run.call.claim()
+    run.lease_end_ms = run.claim.in_progress_expiry_timestamp
+    layer._put_record(run.claim)
+    return run
+
+
+@pytest.fixture
+def now(monkeypatch):
+    monkeypatch.setattr("retrysafe.heartbeat.monotonic", lambda: 100.0)
+    return 100.0
+
+
+def test_a_run_knows_its_renewed_lease_of_which_a_third_passes_until_the_next_renewal(clock, now):
+    run = a_run(clock, MemoryPersistenceLayer(clock=clock))
+    end_ms = run.lease_end_ms
+    clock.advance(7)
+    assert renew([run]) == []
+    assert (run.lease_end_ms, run.renewal_due, run.lease_lost) == (end_ms + 7000, now + 10, False)
+    assert run.store._get_record(run.idempotency_key).in_progress_expiry_timestamp == end_ms + 7000
+
+
+def test_after_a_renewal_that_failed_a_quarter_of_that_time_passes_and_after_a_lost_lease_there_is_none(
+    clock, now, caplog
+):
+    class Down(MemoryPersistenceLayer):
+        def _renew_record(self, data_record):
+            raise ConnectionError("gone")
+
+    down, lost = a_run(clock, Down(clock=clock)), a_run(clock, MemoryPersistenceLayer(clock=clock))
+    end_ms = down.lease_end_ms
+    assert renew([down]) == []
+    assert (down.lease_end_ms, down.renewal_due, down.lease_lost) == (end_ms, now + 2.5, False)
+    assert caplog.messages == [f"could not renew the lease of {down.idempotency_key}, trying again: gone"]
+    lost.store._records.clear()
+    assert renew([lost]) == [lost]
+    assert (lost.lease_lost, len(lost.store)) == (True, 0)
+
+
+def test_of_several_runs_only_those_are_let_go_whose_lease_is_lost(clock, now):
+    layer = MemoryPersistenceLayer(clock=clock)
+    runs = [a_run(clock, layer, payload) for payload in range(3)]
+    del layer._records[runs[1].idempotency_key]
+    assert renew(runs) == [runs[1]]
+    assert [run.renewal_due for run in (runs[0], runs[2])] == [now + 10] * 2
 
 
 def test_a_lost_lease_is_known_to_the_function_and_not_renewed_any_more():

@@ -9,13 +9,37 @@ import textwrap
 
 import pytest
 
-from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    DataRecord,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    idempotent_function,
+)
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.memory import SWEPT_AT_ONCE
 
 
 @pytest.fixture
 def layer(clock):
     return MemoryPersistenceLayer(clock=clock)
+
+
+def test_what_is_not_over_though_its_window_is_stays_too(layer, clock):
+    """A run whose lease outlasts its window, what a later version wrote, and what has no window at all."""
+    long_ago_s, now_ms = clock.now_ms() // 1000 - 60, clock.now_ms()
+    standing = [
+        DataRecord("runs", INPROGRESS, long_ago_s, now_ms + 60_000, owner="own"),
+        DataRecord("of a later version", "PAUSED", long_ago_s),
+        DataRecord("for ever", COMPLETED),
+    ]
+    for record in (*standing, DataRecord("over", COMPLETED, long_ago_s)):
+        layer._put_record(record)
+    call = idempotent_function(lambda n: n, persistence_store=layer)
+    for n in range(100):
+        call(n)
+    assert [layer._get_record(record.idempotency_key) for record in standing] == standing
+    assert len(layer) == 103
 
 
 @pytest.mark.parametrize("kind", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
@@ -88,7 +112,7 @@ def test_a_signal_handler_may_make_calls_of_its_own(item, cache):
 
 INTERRUPTED = """
     import signal, sys
-    from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+    from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.testing import ManualClock
 

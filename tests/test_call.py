@@ -61,6 +61,7 @@ def test_renewals_and_outcomes_are_of_the_attempt_and_the_owner_of_the_claim(clo
     assert {each.owner for each in (claim, renewal, outcome)} == {call.owner}
     assert renewal.in_progress_expiry_timestamp == claim.in_progress_expiry_timestamp + 5000
     assert (renewal.response_data, outcome.in_progress_expiry_timestamp) == ("", None)
+    assert repr(outcome.expiry_timestamp) == str(clock.now_ms() // 1000 + 3600), "a whole number"
 
 
 def test_a_claim_is_short_once_less_than_half_of_its_lease_is_left(clock):

@@ -140,10 +140,10 @@ def test_a_duplicate_that_will_be_told_looks_seldom_and_any_other_at_each_pause(
 
 
 @pytest.mark.parametrize("owner", ["owner", None])
-def test_a_duplicate_looks_as_soon_as_the_lease_is_over(owner):
-    pause = first_pause(held_by(owner, lease_s=0.001))
-    assert pause.seconds == 0.002
-    assert pause.at_most == 0.002
+@pytest.mark.parametrize(("lease_s", "seconds"), [(0.001, 0.002), (0, 0.001)], ids=["soon", "now"])
+def test_a_duplicate_looks_as_soon_as_the_lease_is_over(owner, lease_s, seconds):
+    pause = first_pause(held_by(owner, lease_s=lease_s))
+    assert (pause.seconds, pause.at_most) == (seconds, seconds)
 
 
 def test_a_lease_that_the_store_has_not_seen_end_is_looked_at_soon_as_nobody_tells_of_it():

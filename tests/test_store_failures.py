@@ -305,6 +305,7 @@ def test_an_interruption_during_the_claim_leaves_no_claim_behind():
     with pytest.raises(KeyboardInterrupt):
         idempotent_function(charge, persistence_store=layer)({"id": 1})
     assert len(layer) == charge.body.runs == 0
+    assert layer.calls == ["_put_record", "_delete_record"]
 
 
 class Failing(LikeAStore):

@@ -145,9 +145,10 @@ def test_after_a_renewal_that_failed_a_quarter_of_that_time_passes_and_after_a_l
     assert renew([down]) == []
     assert (down.lease_end_ms, down.renewal_due, down.lease_lost) == (end_ms, now + 2.5, False)
     assert caplog.messages == [f"could not renew the lease of {down.idempotency_key}, trying again: gone"]
-    lost.store._records.clear()
+    lost.store._records[lost.idempotency_key] = theirs = lost.claim.replaced(owner="other")
     assert renew([lost]) == [lost]
-    assert (lost.lease_lost, len(lost.store)) == (True, 0)
+    assert lost.lease_lost is True
+    assert lost.store._get_record(lost.idempotency_key) is theirs
 
 
 def test_of_several_runs_only_those_are_let_go_whose_lease_is_lost(clock, now):

@@ -80,6 +80,21 @@ def test_records_that_live_stay_however_many_are_written(layer, clock):
     assert sum("short" not in key for key in layer._records) == 1
 
 
+def test_nor_do_they_keep_what_is_over_behind_them(layer, clock):
+    lasting = idempotent_function(lambda n: n, persistence_store=layer, key_prefix="lasting")
+    brief = idempotent_function(
+        lambda n: n, persistence_store=layer, key_prefix="brief", config=IdempotencyConfig(expires_after_seconds=10)
+    )
+    for n in range(2 * SWEPT_AT_ONCE):
+        lasting(n)
+    for n in range(100):
+        brief(n)
+    clock.advance(12)
+    for n in range(200):
+        lasting(-1 - n)
+    assert len(layer) == 2 * SWEPT_AT_ONCE + 200
+
+
 def test_failed_runs_leave_nothing_behind(layer):
     def failing(n):
         raise ValueError

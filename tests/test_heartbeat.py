@@ -151,6 +151,18 @@ def test_after_a_renewal_that_failed_a_quarter_of_that_time_passes_and_after_a_l
     assert lost.store._get_record(lost.idempotency_key) is theirs
 
 
+def test_the_thread_is_woken_for_a_run_that_is_due_before_it_would_wake_by_itself(clock, now):
+    heart = Heart()
+    heart._thread = threading.current_thread()  # so that none begins
+    for wakes_at, is_woken in ((now + 9, False), (now + 10, False), (now + 11, True)):
+        heart._wakes_at = wakes_at
+        run = a_run(clock, MemoryPersistenceLayer(clock=clock))
+        heart.start(run)
+        assert (run.renewal_due, heart._wake.empty()) == (now + 10, not is_woken)
+        heart.stop(run)
+        assert heart._alive() == []
+
+
 def test_of_several_runs_only_those_are_let_go_whose_lease_is_lost(clock, now):
     layer = MemoryPersistenceLayer(clock=clock)
     runs = [a_run(clock, layer, payload) for payload in range(3)]
@@ -175,8 +187,13 @@ def test_a_lost_lease_is_known_to_the_function_and_not_renewed_any_more():
 
 
 def test_after_the_function_nothing_is_renewed(kind):
-    _, layer = run(kind, lambda layer: layer.counting.wait_for(1))
+    def during(layer):
+        layer.counting.wait_for(1)
+        return current_execution()
+
+    kept, layer = run(kind, during)
     count = len(layer.counting.renewals)
+    assert kept.over
     run("sync", lambda layer: layer.counting.wait_for(3))
     assert len(layer.counting.renewals) == count, "the heart went on to beat for another call, but not for this one"
 

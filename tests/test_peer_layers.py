@@ -375,14 +375,15 @@ def test_an_interrupted_claim_that_got_through_is_taken_back(layer, flavour, kin
 )
 def test_it_is_looked_at_a_few_times_where_each_is_interrupted_and_left_where_the_store_fails(layer, looks, left):
     def get(key):
-        if looks:
-            raise looks.pop(0)
+        if errors:
+            raise errors.pop(0)
         return original(key)
 
     original, layer._get_record = layer._get_record, get
+    errors = [*looks]
     interrupted_claim(layer, idempotent_function(counted(), persistence_store=layer))
     assert len(layer.items) == left
-    assert looks == []
+    assert errors == []
 
 
 def test_one_that_did_not_get_through_leaves_nothing_to_take_back(layer):

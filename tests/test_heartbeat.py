@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from queue import SimpleQueue
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_after_a_renewal_that_failed_a_quarter_of_that_time_passes_and_after_a_l
 
 def test_the_thread_is_woken_for_a_run_that_is_due_before_it_would_wake_by_itself(clock, now):
     heart = Heart()
-    heart._thread = threading.current_thread()  # so that none begins
+    heart._thread, heart._wake = threading.current_thread(), SimpleQueue()  # so that none begins
     for wakes_at, is_woken in ((now + 9, False), (now + 10, False), (now + 11, True)):
         heart._wakes_at = wakes_at
         run = a_run(clock, MemoryPersistenceLayer(clock=clock))

@@ -35,10 +35,11 @@ from retrysafe.exceptions import (
     IdempotencyConfigError,
     IdempotencyKeyError,
     IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceConsistencyError,
     IdempotencyPersistenceLayerError,
     IdempotencyValidationError,
 )
-from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, UNAVAILABLE
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE
 from retrysafe.testing import AsyncFailingLayer, FailingLayer
 from support.flavours import FLAVOURS
 
@@ -66,6 +67,10 @@ class Work:
 
 def orders(*ids):
     return [{"id": each} for each in ids]
+
+
+def replaying(*errors, **options):
+    return IdempotencyConfig(event_key_jmespath="id", replay_exceptions=errors, **options)
 
 
 def over_many(flavour, work, layer, config=BY_ID, **options):
@@ -202,6 +207,23 @@ def test_hook_and_events_are_those_of_single_calls(flavour, events):
     assert [each.answer for each in result] == [{"paid": 1}, None, {"paid": 1, "replayed": 1}]
     kinds = [type(event) for event in events]
     assert sorted(kinds, key=lambda kind: kind.name) == [Claimed, Claimed, Completed, Released, Replayed]
+
+
+def test_a_hook_that_raises_and_a_failure_that_cannot_be_read_are_the_errors_of_their_items_alone(flavour):
+    def hook(answer, record):
+        if answer == {"paid": 1}:
+            raise LookupError
+        return answer
+
+    layer, work = flavour.layer(), Work(2)
+    over_many(flavour, work, layer, replaying(DeclinedError))(orders(1, 2, 3))
+    records = flavour.inner(layer)._records
+    (failed,) = (key for key, record in records.items() if record.stored_status == FAILED)
+    records[failed] = records[failed].replaced(response_data="{not json")
+    result = over_many(flavour, work, layer, replaying(DeclinedError, response_hook=hook))(orders(1, 2, 3, 4))
+    assert [type(each.error) for each in result[:2]] == [LookupError, IdempotencyPersistenceConsistencyError]
+    assert [each.answer for each in result[2:]] == [{"paid": 3}, {"paid": 4}]
+    assert work.runs == [1, 2, 3, 4]
 
 
 def test_an_answer_that_cannot_be_stored_is_given_once_and_does_not_run_again(flavour):

@@ -13,7 +13,8 @@ from retrysafe import (
     current_execution,
     idempotent_block,
 )
-from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError, IdempotencyLeaseLostError
+from support.bodies import plant
 
 
 def test_a_block_does_its_work_once_and_gives_the_same_answer_again(flavour):
@@ -53,6 +54,18 @@ def test_a_failure_that_is_an_answer_is_raised_again_where_the_block_begins(flav
         with pytest.raises(LookupError, match="51"):
             flavour.block(1, declined, key_prefix="charge", persistence_store=layer, config=config)
     assert len(runs) == 1
+
+
+def test_a_block_whose_key_has_passed_to_another_call_says_so_where_it_is_left(flavour):
+    layer = flavour.layer()
+
+    def work():
+        plant(flavour, layer, owner="other")
+        return "mine"
+
+    with pytest.raises(IdempotencyLeaseLostError) as lost:
+        flavour.block(1, work, key_prefix="charge", persistence_store=layer)
+    assert (lost.value.response, lost.value.record.owner) == ("mine", "other")
 
 
 def test_a_second_block_inside_the_first_is_refused():

@@ -11,7 +11,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceConsistencyError,
     IdempotencyValidationError,
 )
-from retrysafe.persistence.datarecord import INPROGRESS
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS
 from support.bodies import counted, only_record, plant
 
 
@@ -31,7 +31,8 @@ def test_a_running_call_refuses_its_duplicate_with_record_owner_and_when_to_retr
         call({"id": 1})
     assert refused.value.record == running
     assert (refused.value.owner, refused.value.idempotency_key) == ("other", running.idempotency_key)
-    assert refused.value.retry_after == pytest.approx(7.0, abs=0.01)
+    assert refused.value.retry_after == 7.001, "the lease counts in its last millisecond"
+    assert "waiting" not in str(refused.value)
 
 
 def test_a_run_that_died_is_taken_over_as_soon_as_its_lease_ends_not_its_window(flavour, clock, events):
@@ -87,9 +88,13 @@ def test_a_running_record_of_a_peer_without_a_lease_is_held_until_its_window_is_
     call({"id": 1})
     plant(flavour, layer, status=INPROGRESS, owner=None, in_progress_expiry_timestamp=None)
     clock.advance(3600)
+    with pytest.raises(IdempotencyAlreadyInProgressError) as refused:
+        call({"id": 1})
+    assert refused.value.retry_after == 1.001
+    clock.advance(0.999)
     with pytest.raises(IdempotencyAlreadyInProgressError):
         call({"id": 1})
-    clock.advance(1)
+    clock.advance(0.001)
     assert call({"id": 1}) == 2
 
 
@@ -170,6 +175,16 @@ def test_a_record_from_before_validation_was_switched_on_is_accepted(flavour):
     assert flavour.function(charge, config=config, **options)({"id": 1, "amount": 6}) == 1
 
 
+def test_so_is_one_from_before_it_was_switched_off(flavour):
+    layer = flavour.layer()
+    charge = counted()
+    options = {"data_keyword_argument": "order", "persistence_store": layer}
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
+    flavour.function(charge, config=config, **options)({"id": 1, "amount": 5})
+    config = IdempotencyConfig(event_key_jmespath="id")
+    assert flavour.function(charge, config=config, **options)({"id": 1, "amount": 6}) == 1
+
+
 def test_a_record_with_an_unknown_status_is_refused_and_left_as_it_is(flavour):
     layer = flavour.layer()
     charge = counted()
@@ -194,12 +209,13 @@ def test_it_is_left_as_it_is_though_its_window_is_over(flavour, clock):
     assert only_record(flavour, layer) == standing
 
 
-def test_an_answer_that_cannot_be_read_is_refused_and_not_run_again(flavour):
+@pytest.mark.parametrize("status", [COMPLETED, FAILED])
+def test_an_answer_that_cannot_be_read_is_refused_and_not_run_again(flavour, status):
     layer = flavour.layer()
     charge = counted()
     call = flavour.function(charge, persistence_store=layer)
     call({"id": 1})
-    plant(flavour, layer, response_data="{not json")
+    plant(flavour, layer, status=status, response_data="{not json")
     with pytest.raises(IdempotencyPersistenceConsistencyError):
         call({"id": 1})
     assert charge.body.runs == 1

@@ -75,6 +75,16 @@ def test_an_exception_that_is_an_answer_is_raised_again_and_not_run_again(flavou
     assert only_record(flavour, layer).stored_status == FAILED
 
 
+def test_so_is_one_of_a_class_derived_from_a_named_one(flavour):
+    charge = counted(error=KeyError("card"))
+    config = IdempotencyConfig(replay_exceptions=[LookupError])
+    call = flavour.function(charge, persistence_store=flavour.layer(), config=config)
+    for _ in range(2):
+        with pytest.raises(LookupError, match="card"):
+            call({"id": 1})
+    assert charge.body.runs == 1
+
+
 def test_an_error_of_our_own_inside_the_function_is_no_answer_unless_it_is_named(flavour):
     charge, layer = counted(error=IdempotencyPersistenceLayerError("inner store")), flavour.layer()
     config = IdempotencyConfig(replay_exceptions=[Exception])
@@ -83,6 +93,12 @@ def test_an_error_of_our_own_inside_the_function_is_no_answer_unless_it_is_named
         with pytest.raises(IdempotencyPersistenceLayerError):
             call({"id": 1})
         assert charge.body.runs == runs
+    config = IdempotencyConfig(replay_exceptions=[IdempotencyPersistenceLayerError])
+    call = flavour.function(charge, persistence_store=layer, config=config)
+    for _ in range(2):
+        with pytest.raises(IdempotencyPersistenceLayerError, match="inner store"):
+            call({"id": 1})
+        assert charge.body.runs == 3
 
 
 def test_a_stored_failure_is_refused_where_its_class_is_not_named_any_more(flavour):
@@ -93,9 +109,24 @@ def test_a_stored_failure_is_refused_where_its_class_is_not_named_any_more(flavo
     with pytest.raises(DeclinedError):
         call({"id": 1})
     call = flavour.function(charge, persistence_store=layer)
-    with pytest.raises(IdempotencyResponseUnavailableError):
+    with pytest.raises(IdempotencyResponseUnavailableError, match="its failure cannot be given again"):
         call({"id": 1})
     assert charge.body.runs == 1
+
+
+def test_a_failure_that_is_an_answer_and_cannot_be_stored_is_seen_once_and_never_run_again(flavour, events):
+    error = ValueError("no", object())
+    charge, layer = counted(error=error), flavour.layer()
+    config = IdempotencyConfig(replay_exceptions=[ValueError], event_hook=events.append)
+    call = flavour.function(charge, persistence_store=layer, config=config)
+    with pytest.raises(ValueError, match="no") as raised:
+        call({"id": 1})
+    assert raised.value is error
+    with pytest.raises(IdempotencyResponseUnavailableError, match="its answer cannot be given again"):
+        call({"id": 1})
+    assert charge.body.runs == 1
+    assert [event.name for event in events] == ["claimed", "answer unavailable"]
+    assert events[1].reason == 'failure["args"][1]: object cannot be stored'
 
 
 def test_an_answer_that_cannot_be_stored_is_given_once_and_never_run_again(flavour, events):
@@ -103,19 +134,23 @@ def test_an_answer_that_cannot_be_stored_is_given_once_and_never_run_again(flavo
     charge, layer = counted(answer=thing), flavour.layer()
     call = flavour.function(charge, persistence_store=layer, config=IdempotencyConfig(event_hook=events.append))
     assert call({"id": 1}) is thing
-    with pytest.raises(IdempotencyResponseUnavailableError) as refused:
+    with pytest.raises(IdempotencyResponseUnavailableError, match="its answer cannot be given again") as refused:
         call({"id": 1})
     assert charge.body.runs == 1
     assert refused.value.record.stored_status == UNAVAILABLE
     assert [event.name for event in events] == ["claimed", "answer unavailable"]
+    assert events[1].reason == "answer: object cannot be stored"
 
 
 def test_a_coroutine_or_generator_as_an_answer_is_refused_and_frees_the_key():
     async def later():
         return 1
 
+    async def numbers():
+        yield 1
+
     layer = MemoryPersistenceLayer()
-    for body in (lambda order: later(), lambda order: (n for n in [1])):
+    for body in (lambda order: later(), lambda order: (n for n in [1]), lambda order: numbers()):
         with pytest.raises(IdempotencyConfigError, match="has not run yet"):
             idempotent_function(body, persistence_store=layer, key_prefix="x")({"id": 1})
         assert len(layer) == 0

@@ -14,6 +14,7 @@ from retrysafe import (
     IdempotencyConfig,
     MemoryPersistenceLayer,
     current_execution,
+    idempotent_block,
     idempotent_function,
 )
 from retrysafe.exceptions import IdempotencyConfigError
@@ -30,6 +31,7 @@ def test_a_run_knows_its_key_attempt_owner_and_lease(flavour, clock):
         execution = current_execution()
         (record,) = flavour.inner(layer)._records.values()
         seen.append(execution.attempt)
+        assert execution.lease_lost is False
         assert (execution.idempotency_key, execution.owner) == (record.idempotency_key, record.owner)
         assert execution.lease_expires_at == dt.datetime.fromtimestamp(clock.now_ms() / 1000 + 30, tz=dt.UTC)
 
@@ -67,9 +69,26 @@ def test_an_async_run_can_ask_too(store):
         if store == "memory://":
             with pytest.raises(IdempotencyConfigError, match="still_owner_async"):
                 current_execution().still_owner()
-        return await current_execution().still_owner_async()
+        before = await current_execution().still_owner_async()
+        records = current_execution().store._layer._records
+        (key,) = records
+        mine = records.pop(key)
+        gone = await current_execution().still_owner_async()
+        records[key] = mine
+        return before, gone
 
-    assert asyncio.run(charge(1)) is True
+    assert asyncio.run(charge(1)) == (True, False)
+
+
+def test_so_can_a_coroutine_inside_a_sync_run():
+    store = MemoryPersistenceLayer()
+
+    async def charge():
+        with idempotent_block(1, key_prefix="charge", persistence_store=store) as block:
+            block.answer = await current_execution().still_owner_async()
+        return block.answer
+
+    assert asyncio.run(charge()) is True
 
 
 def test_keys_for_downstream_calls_are_the_same_in_every_attempt_and_differ_by_name_and_key(flavour, clock):
@@ -87,6 +106,17 @@ def test_keys_for_downstream_calls_are_the_same_in_every_attempt_and_differ_by_n
     assert keys[0] == keys[1]
     assert len({*keys[0], *keys[2]}) == 4
     assert all(len(key) == 64 for pair in keys for key in pair)
+
+
+def test_such_a_key_is_made_of_any_text_and_of_nothing_else():
+    @idempotent_function(persistence_store=MemoryPersistenceLayer())
+    def charge(order):
+        for name in (5, None, b"charge"):
+            with pytest.raises(IdempotencyConfigError, match=f"it was given a {type(name).__name__}"):
+                current_execution().key_for(name)
+        return current_execution().key_for("\ud800")
+
+    assert len(charge(1)) == 64
 
 
 def test_outside_of_a_run_there_is_none(flavour):

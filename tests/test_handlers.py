@@ -9,7 +9,8 @@ import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_block
 from retrysafe.base import AsyncIdempotencyHandler, IdempotencyHandler
-from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
+from support.bodies import counted
 
 
 def test_a_handler_refuses_a_function_of_the_other_kind_or_takes_its_answer():
@@ -50,3 +51,42 @@ def test_a_handler_and_a_block_refuse_what_is_no_serializer(serializer):
         IdempotencyHandler(time.time, 1, IdempotencyConfig(), layer, output_serializer=serializer, key_prefix="x")
     with pytest.raises(IdempotencyConfigError, match="output_serializer"):
         idempotent_block(1, key_prefix="x", persistence_store=layer, output_serializer=serializer)
+
+
+def test_a_payload_without_a_key_runs_unprotected_with_a_warning(flavour):
+    layer = flavour.layer()
+    for answer in (1, 2):
+        with pytest.warns(UserWarning, match="no idempotency key"):
+            assert flavour.handle(counted(answer=answer), None, IdempotencyConfig(), layer, function_args=[1]) == answer
+
+
+@pytest.mark.parametrize("kind", [IdempotencyHandler, AsyncIdempotencyHandler])
+def test_a_durable_execution_that_is_replayed_goes_on_under_its_own_name_alone(kind, events):
+    layer, runs = MemoryPersistenceLayer(), []
+
+    def work():
+        runs.append(1)
+        if len(runs) == 1:
+            raise SuspendExecution
+        return "done"
+
+    async def work_async():
+        return work()
+
+    def handle(**options):
+        is_async = kind is AsyncIdempotencyHandler
+        config = IdempotencyConfig(event_hook=events.append)
+        handler = kind(work_async if is_async else work, 1, config, layer, key_prefix="p")
+        return asyncio.run(handler.handle(**options)) if is_async else handler.handle(**options)
+
+    with pytest.raises(SuspendExecution):
+        handle(execution_id="arn:1")
+    for others in ({"execution_id": "arn:1"}, {"is_replay": True, "execution_id": "arn:2"}, {"is_replay": True}):
+        with pytest.raises(IdempotencyAlreadyInProgressError):
+            handle(**others)
+    assert handle(is_replay=True, execution_id="arn:1") == "done"
+    assert {event.owner for event in events} == {"durable:arn:1"}
+
+
+class SuspendExecution(BaseException):  # as the durable SDK names it
+    """How a durable execution ends an invocation that it will continue later."""

@@ -14,6 +14,7 @@ from weakref import ref
 import pytest
 
 from retrysafe import (
+    AsyncMemoryPersistenceLayer,
     IdempotencyConfig,
     MemoryPersistenceLayer,
     current_execution,
@@ -22,9 +23,10 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.execution import current
 from retrysafe.heartbeat import Heart, heart
 from retrysafe.heartbeat_async import _latest
-from retrysafe.persistence.datarecord import COMPLETED, FAILED
+from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS
 from support.bodies import counted
 
 SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
@@ -347,3 +349,49 @@ def test_a_block_object_can_be_entered_again_and_starts_anew(clock):
         assert (block.is_first, block.answer) == (True, None)
         with pytest.raises(IdempotencyConfigError, match="entered already"), block:
             pass
+
+
+class Step:
+    """An await that comes back to whoever drives the coroutine."""
+
+    def __await__(self):
+        yield
+
+
+@pytest.mark.parametrize("form", ["function", "block"])
+@pytest.mark.parametrize(("place", "stands"), [("claim", []), ("work", [INPROGRESS]), ("completion", [INPROGRESS])])
+def test_a_coroutine_that_is_closed_awaits_nothing_more_and_leaves_its_key_to_the_lease(form, place, stands):
+    class Layer(AsyncMemoryPersistenceLayer):
+        async def _put_record(self, data_record):
+            await step_at("claim")
+            await super()._put_record(data_record)
+
+        async def _update_record(self, data_record):
+            await step_at("completion")
+            await super()._update_record(data_record)
+
+        async def _delete_record(self, data_record):
+            removed.append(data_record)
+
+    async def step_at(here):
+        if here == place:
+            await Step()
+
+    async def work(n=1):
+        await step_at("work")
+        return n
+
+    async def in_block():
+        async with idempotent_block(1, key_prefix="charge", persistence_store=layer) as block:
+            block.answer = await work()
+
+    async def closed():
+        under_way = call()
+        under_way.send(None)
+        under_way.close()
+        return [record.stored_status for record in layer._layer._records.values()], current.get()
+
+    layer, removed = Layer(), []
+    call = idempotent_function(work, persistence_store=layer) if form == "function" else in_block
+    assert asyncio.run(closed()) == (stands, None)
+    assert removed == []

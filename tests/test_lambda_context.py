@@ -46,7 +46,8 @@ def test_the_lease_is_the_remaining_time_of_each_invocation(flavour, clock):
     handler = leases(flavour, layer, clock)
     call = flavour.handler(handler, persistence_store=layer)
     call_all(call, ({"id": 1}, context(3000)), ({"id": 1}, context(900)), ({"id": 1}, None), ({"id": 1}, context(0)))
-    assert handler.seen == [3000, 900, 30_000, 30_000]
+    call_all(call, ({"id": 1}, context(1)))
+    assert handler.seen == [3000, 900, 30_000, 30_000, 1]
 
 
 def test_a_lease_that_the_user_set_comes_before_the_remaining_time(flavour, clock):
@@ -137,7 +138,10 @@ def test_a_durable_execution_that_is_not_replayed_is_refused_its_own_running_rec
     assert charge.body.runs == 1
 
 
-def test_a_durable_execution_whose_lease_is_over_claims_its_record_anew_without_a_takeover(flavour, clock, events):
+@pytest.mark.parametrize("operations", [1, 2], ids=["begun-anew", "replayed"])
+def test_a_durable_execution_whose_lease_is_over_claims_its_record_anew_without_a_takeover(
+    flavour, clock, events, operations
+):
     layer = flavour.layer(clock=clock)
     charge = counted()
     config = IdempotencyConfig(on_abandoned="raise", event_hook=events.append)
@@ -145,9 +149,36 @@ def test_a_durable_execution_whose_lease_is_over_claims_its_record_anew_without_
     call({"id": 1}, durable(3000, "arn:1"))
     plant(flavour, layer, status=INPROGRESS, in_progress_expiry_timestamp=clock.now_ms() + 3000)
     clock.advance(60)
-    assert call({"id": 1}, durable(3000, "arn:1", operations=2)) == 2
+    assert call({"id": 1}, durable(3000, "arn:1", operations=operations)) == 2
     assert only_record(flavour, layer).attempt == 1
     assert "taken over" not in [event.name for event in events]
+
+
+def test_a_durable_execution_without_a_name_knows_no_record_as_its_own(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    call = flavour.handler(lambda event, context: 1, persistence_store=layer)
+    call({"id": 1}, durable(3000, None))
+    assert only_record(flavour, layer).owner != "durable:None"
+    plant(flavour, layer, status=INPROGRESS, in_progress_expiry_timestamp=clock.now_ms() + 2000)
+    with pytest.raises(IdempotencyAlreadyInProgressError):
+        call({"id": 1}, durable(3000, None, operations=2))
+
+
+def test_a_context_with_operations_that_holds_no_lambda_context_is_a_lambda_context_itself(flavour, clock):
+    layer = flavour.layer(clock=clock)
+    handler = leases(flavour, layer, clock)
+    plain = context(700)
+    plain.state = durable(0, "arn:1").state
+    call_all(flavour.handler(handler, persistence_store=layer), ({"id": 1}, plain))
+    assert handler.seen == [700]
+
+
+def test_a_durable_execution_that_fails_frees_its_key(flavour):
+    layer = flavour.layer()
+    call = flavour.handler(lambda event, context: 1 / 0, persistence_store=layer)
+    with pytest.raises(ZeroDivisionError):
+        call({"id": 1}, durable(3000, "arn:1"))
+    assert len(flavour.inner(layer)) == 0
 
 
 def test_an_invocation_that_ends_in_another_context_than_it_began_in_keeps_its_answer():

@@ -40,6 +40,14 @@ def test_a_replay_out_of_the_local_cache_takes_no_round_trip_and_one_from_the_st
     assert trips == ["_put_record", "_update_record", *["_put_record"] * from_the_store]
 
 
+def test_so_does_a_block(flavour):
+    layer = flavour.layer()
+    options = {"key_prefix": "charge", "persistence_store": layer, "config": cached()}
+    assert flavour.block(1, lambda: "done", **options) == "done"
+    flavour.inner(layer)._records.clear()
+    assert flavour.block(1, pytest.fail, **options) == "done"
+
+
 def test_it_is_off_by_default(flavour, monkeypatch):
     layer = flavour.layer()
     trips = counting(flavour, monkeypatch, layer)
@@ -160,6 +168,16 @@ def test_it_keeps_completed_records_only_and_the_most_recently_used():
     assert cache.get("a", 0)
     cache.put(record("c"))
     assert [bool(cache.get(key, 0)) for key in "abc"] == [True, False, True]
+    cache.put(record("a"))
+    cache.put(record("d"))
+    assert [bool(cache.get(key, 0)) for key in "acd"] == [True, False, True], "to be put again is to be used"
+
+
+def test_a_record_whose_window_is_over_leaves_it():
+    cache = LocalCache(2)
+    cache.put(record("a"))
+    assert cache.get("a", 2_000_000_001_000) is None
+    assert len(cache) == 0
 
 
 def test_it_is_safe_under_many_threads():

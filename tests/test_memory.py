@@ -9,13 +9,43 @@ import textwrap
 
 import pytest
 
-from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    DataRecord,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    idempotent_function,
+)
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.memory import SWEPT_AT_ONCE
 
 
 @pytest.fixture
 def layer(clock):
     return MemoryPersistenceLayer(clock=clock)
+
+
+def test_what_is_not_over_though_its_window_is_stays_too(layer, clock):
+    """A run whose lease outlasts its window, what a later version wrote, and what has no window at all."""
+    long_ago_s, now_ms = clock.now_ms() // 1000 - 60, clock.now_ms()
+    standing = [
+        DataRecord("runs", INPROGRESS, long_ago_s, now_ms + 60_000, owner="own"),
+        DataRecord("of a later version", "PAUSED", long_ago_s),
+        DataRecord("for ever", COMPLETED),
+    ]
+    for record in (*standing, DataRecord("over", COMPLETED, long_ago_s)):
+        layer._put_record(record)
+    call = idempotent_function(lambda n: n, persistence_store=layer)
+    for n in range(100):
+        call(n)
+    assert [layer._get_record(record.idempotency_key) for record in standing] == standing
+    assert len(layer) == 103
+
+
+@pytest.mark.parametrize("kind", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
+def test_an_empty_layer_is_a_layer_all_the_same(kind):
+    assert kind()
+    assert len(kind()) == 0
 
 
 def test_what_is_over_is_swept_by_later_writes_a_few_at_a_time(layer, clock):
@@ -48,6 +78,21 @@ def test_records_that_live_stay_however_many_are_written(layer, clock):
     assert len(layer) < 20
     assert kept(0) == 0
     assert sum("short" not in key for key in layer._records) == 1
+
+
+def test_nor_do_they_keep_what_is_over_behind_them(layer, clock):
+    lasting = idempotent_function(lambda n: n, persistence_store=layer, key_prefix="lasting")
+    brief = idempotent_function(
+        lambda n: n, persistence_store=layer, key_prefix="brief", config=IdempotencyConfig(expires_after_seconds=10)
+    )
+    for n in range(2 * SWEPT_AT_ONCE):
+        lasting(n)
+    for n in range(100):
+        brief(n)
+    clock.advance(12)
+    for n in range(200):
+        lasting(-1 - n)
+    assert len(layer) == 2 * SWEPT_AT_ONCE + 200
 
 
 def test_failed_runs_leave_nothing_behind(layer):

@@ -7,7 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from retrysafe import IdempotencyConfig
-from retrysafe.pauses import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_STORE_PAUSE, LONGEST_TOLD_PAUSE, Trying, Waiting
+from retrysafe.pauses import (
+    FIRST_PAUSE,
+    INTERRUPTED_TRIES,
+    LONGEST_PAUSE,
+    LONGEST_STORE_PAUSE,
+    LONGEST_TOLD_PAUSE,
+    Trying,
+    Waiting,
+    seconds_until,
+)
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from retrysafe.testing import ManualClock
 from retrysafe.wishes import Fetch, Raised, StoreFailed
@@ -17,13 +26,13 @@ WAIT_S = 20.0
 NOW_MS = 1_800_000_000_000
 
 
-def a_call(clock):
+def a_call(clock, told=None):
     config = IdempotencyConfig(on_in_progress="wait", wait_timeout_seconds=WAIT_S)
     return SimpleNamespace(
         plan=SimpleNamespace(config=config, clock=clock),
         idempotency_key="key",
         is_inside=lambda owner: False,
-        tell=lambda *event, **what: None,
+        tell=lambda *event, **what: told.append(what),
     )
 
 
@@ -65,6 +74,23 @@ def test_an_outcome_is_not_tried_past_a_lease_that_the_clock_says_is_over():
     assert pauses == [0.02, 0.04][: len(pauses)]
 
 
+@pytest.mark.parametrize("where", ["while it was stored", "in a pause"])
+def test_an_outcome_that_was_interrupted_is_tried_a_few_times_at_once_whatever_comes_then(where):
+    trying, first = Trying(a_call(ManualClock()), NOW_MS), KeyboardInterrupt("first")
+    tried = 1
+    if where == "in a pause":
+        trying = Trying(a_call(clock := ManualClock()), clock.now_ms() + LEASE_S * 1000)
+        flow = trying.once_more(OSError(), None)
+        step(flow)
+        assert step(flow, StoreFailed(first)) == (True, False)
+    else:
+        assert step(trying.once_more(first, None)) == (True, False)
+    while step(trying.once_more(KeyboardInterrupt("second") if tried == 1 else OSError(), None)) == (True, False):
+        tried += 1
+    assert tried == INTERRUPTED_TRIES - 1, "with the one that was interrupted, or comes after the pause"
+    assert trying.interrupted is first
+
+
 def held_by(owner=None, *, lease_s=3600):
     """A running call's claim; without an owner that of a peer, which tells nobody when it ends."""
     return DataRecord("key", INPROGRESS, NOW_MS // 1000 + 3600, NOW_MS + int(lease_s * 1000), owner=owner)
@@ -72,13 +98,14 @@ def held_by(owner=None, *, lease_s=3600):
 
 def looks(found):
     """The pauses of a duplicate whose looks find this, until it is told what came of it."""
-    now_ms, moment, pauses = NOW_MS, 100.0, []
+    now_ms, moment, pauses, told = NOW_MS, 100.0, [], []
     held = held_by()
-    waiting = Waiting(a_call(ManualClock()))
+    waiting = Waiting(a_call(ManualClock(), told))
     while True:
         flow = waiting.look_again(held, now_ms)
         got, waits = step(flow)
         if not waits:
+            assert told == [{"waited_seconds": waiting.waited, "answered": False}]
             return pauses, got
         pauses.append(got.seconds)
         moment += got.seconds
@@ -113,15 +140,19 @@ def test_a_duplicate_that_will_be_told_looks_seldom_and_any_other_at_each_pause(
 
 
 @pytest.mark.parametrize("owner", ["owner", None])
-def test_a_duplicate_looks_as_soon_as_the_lease_is_over(owner):
-    pause = first_pause(held_by(owner, lease_s=0.001))
-    assert pause.seconds == 0.002
-    assert pause.at_most == 0.002
+@pytest.mark.parametrize(("lease_s", "seconds"), [(0.001, 0.002), (0, 0.001)], ids=["soon", "now"])
+def test_a_duplicate_looks_as_soon_as_the_lease_is_over(owner, lease_s, seconds):
+    pause = first_pause(held_by(owner, lease_s=lease_s))
+    assert (pause.seconds, pause.at_most) == (seconds, seconds)
 
 
 def test_a_lease_that_the_store_has_not_seen_end_is_looked_at_soon_as_nobody_tells_of_it():
     pause = first_pause(held_by("owner", lease_s=-1))
     assert FIRST_PAUSE / 2 <= pause.at_most == pause.seconds <= FIRST_PAUSE
+
+
+def test_a_lease_that_the_store_has_not_seen_end_is_said_to_be_over_in_a_moment():
+    assert seconds_until(NOW_MS - 1000, NOW_MS) == 0.001
 
 
 def test_a_store_that_fails_costs_a_duplicate_a_look_and_at_the_end_its_error_is_told():

@@ -8,7 +8,14 @@ from decimal import Decimal
 
 import pytest
 
-from retrysafe import BasePersistenceLayer, DataRecord, IdempotencyConfig, idempotent_batch, idempotent_function
+from retrysafe import (
+    BasePersistenceLayer,
+    DataRecord,
+    IdempotencyConfig,
+    current_execution,
+    idempotent_batch,
+    idempotent_function,
+)
 from retrysafe.exceptions import (
     IdempotencyAlreadyInProgressError,
     IdempotencyInconsistentStateError,
@@ -173,13 +180,64 @@ def test_one_can_wait_on_such_a_layer(flavour):
     assert call(1) == 2
 
 
-def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsistent(layer):
-    class Contradicting(PeerLayer):
-        def _put_record(self, data_record):
-            raise IdempotencyItemAlreadyExistsError
+def refusing(times):
+    """A layer that refuses so many claims, with no record under their key when it is asked for that."""
 
+    class Refusing(PeerLayer):
+        refusals = times
+
+        def _put_record(self, data_record):
+            if self.refusals:
+                self.refusals -= 1
+                raise IdempotencyItemAlreadyExistsError
+            super()._put_record(data_record)
+
+    return Refusing()
+
+
+def test_claims_refused_for_a_record_that_is_gone_when_it_is_looked_at_are_made_again(flavour):
+    """As among waiters for one run after the other that fails."""
+    assert flavour.function(counted(), persistence_store=refusing(3))(1) == 1
+
+
+def test_a_layer_that_refuses_a_claim_and_then_has_no_record_is_told_as_inconsistent(flavour):
+    work = counted()
     with pytest.raises(IdempotencyInconsistentStateError):
-        idempotent_function(counted(), persistence_store=Contradicting())(1)
+        flavour.function(work, persistence_store=refusing(99))(1)
+    assert work.body.runs == 0
+
+
+def test_what_stands_is_looked_at_where_the_layer_refuses_a_claim_without_telling(layer, flavour):
+    call = flavour.function(counted(), persistence_store=layer)
+    assert call(1) == call(1) == 1
+
+
+def test_a_run_can_ask_whether_it_is_still_the_owner_by_its_lease_also_after_a_takeover(layer):
+    """Owner and attempt are nowhere in such a store."""
+    answers = []
+
+    def work(n):
+        (item,) = layer.items.values()
+        answers.append((current_execution().attempt, current_execution().still_owner()))
+        item["in_progress_expiration"] += 1
+        answers.append(current_execution().still_owner())
+        item["status"], item["in_progress_expiration"] = "INPROGRESS", 1
+        raise KeyboardInterrupt
+
+    def put(record):
+        """Refuses the first claim, as a store does whose clock is behind."""
+        if layer.items and refusals:
+            raise refusals.pop()
+        original(record)
+
+    original, layer._put_record = layer._put_record, put
+    refusals = [IdempotencyItemAlreadyExistsError()]
+    layer._delete_record = lambda record: None  # as where the process dies
+    call = idempotent_function(work, persistence_store=layer)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            call(1)
+    assert answers == [(1, True), False, (2, True), False]
 
 
 def leave(answer, record):
@@ -308,6 +366,51 @@ def test_an_interrupted_claim_that_got_through_is_taken_back(layer, flavour, kin
     )
     assert layer.items == {}
     assert work.body.runs == 0
+
+
+@pytest.mark.parametrize(
+    ("looks", "left"),
+    [([KeyboardInterrupt()] * 2, 0), ([KeyboardInterrupt()] * 3, 1), ([ConnectionError()], 1)],
+    ids=["interrupted-twice", "interrupted-thrice", "down"],
+)
+def test_it_is_looked_at_a_few_times_where_each_is_interrupted_and_left_where_the_store_fails(layer, looks, left):
+    def get(key):
+        if errors:
+            raise errors.pop(0)
+        return original(key)
+
+    original, layer._get_record = layer._get_record, get
+    errors = [*looks]
+    interrupted_claim(layer, idempotent_function(counted(), persistence_store=layer))
+    assert len(layer.items) == left
+    assert errors == []
+
+
+def test_one_that_did_not_get_through_leaves_nothing_to_take_back(layer):
+    def put(record):
+        raise KeyboardInterrupt
+
+    layer._put_record, removed = put, []
+    layer._delete_record = removed.append
+    with pytest.raises(KeyboardInterrupt):
+        idempotent_function(counted(), persistence_store=layer)(1)
+    assert removed == []
+
+
+@pytest.mark.parametrize(("changes", "left"), [({"owner": "other"}, 1), ({}, 0)], ids=["another's", "own"])
+def test_where_the_layer_keeps_whole_records_it_is_the_owner_that_tells_though_the_leases_are_the_same(changes, left):
+    class WholeRecords(PeerLayer):
+        def _put_record(self, data_record):
+            self.items[data_record.idempotency_key] = data_record.replaced(**changes)
+            raise KeyboardInterrupt
+
+        def _record(self, item):
+            return item
+
+    layer = WholeRecords()
+    with pytest.raises(KeyboardInterrupt):
+        idempotent_function(counted(), persistence_store=layer)(1)
+    assert len(layer.items) == left
 
 
 def in_batch(flavour, work, options):

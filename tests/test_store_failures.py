@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from types import SimpleNamespace
 
 import pytest
 
-from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_function
+from retrysafe import (
+    AsyncMemoryPersistenceLayer,
+    DataRecord,
+    IdempotencyConfig,
+    current_execution,
+    idempotent_function,
+)
 from retrysafe.exceptions import (
     IdempotencyInvalidStatusError,
     IdempotencyItemNotFoundError,
@@ -159,6 +166,26 @@ def test_a_late_owner_is_told_what_stands_also_where_the_layer_did_not_say(flavo
     assert lost.value.response == 1
 
 
+def test_and_without_a_look_at_the_store_where_the_layer_did_say(flavour):
+    standing = DataRecord("key", INPROGRESS, owner="other", shown_as="table key")
+    layer = FlakyLayer("_update_record", 1, error=IdempotencyLeaseLostError("lost", record=standing))
+    with pytest.raises(IdempotencyLeaseLostError, match="table key") as lost:
+        flavour.function(counted(), persistence_store=layer)({"id": 1})
+    assert lost.value.record is standing
+    assert layer.calls == ["_put_record", "_update_record"]
+
+
+def test_a_late_owner_has_its_response_also_where_the_store_cannot_tell_what_stands(flavour):
+    class DownThen(FlakyLayer):
+        def _get_record(self, idempotency_key):
+            raise ConnectionError
+
+    layer = DownThen("_update_record", 1, error=IdempotencyLeaseLostError("lost"))
+    with pytest.raises(IdempotencyLeaseLostError) as lost:
+        flavour.function(counted(), persistence_store=layer)({"id": 1})
+    assert (lost.value.record, lost.value.response) == (None, 1)
+
+
 def test_an_outcome_is_tried_for_half_a_minute_where_the_lease_is_the_whole_window():
     clock = ManualClock()
 
@@ -174,6 +201,48 @@ def test_an_outcome_is_tried_for_half_a_minute_where_the_lease_is_the_whole_wind
     with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored"):
         idempotent_function(counted(), persistence_store=layer)({"id": 1})
     assert layer.calls.count("_update_record") == 3, "the first, and those after 20 and 40 seconds"
+
+
+LONG_LEASE_S = 100
+
+
+def renewed_meanwhile():
+    """As a heartbeat does."""
+    current_execution().lease_end_ms += (LONG_LEASE_S - 30) * 1000
+
+
+@pytest.mark.parametrize(
+    ("options", "during"),
+    [
+        ({"in_progress_expires_after_seconds": LONG_LEASE_S}, None),
+        ({}, renewed_meanwhile),
+        ({"lambda_context": SimpleNamespace(get_remaining_time_in_millis=lambda: LONG_LEASE_S * 1000)}, None),
+    ],
+    ids=["long", "renewed", "invocation"],
+)
+def test_and_as_long_as_the_lease_where_that_is_another(options, during):
+    clock = ManualClock()
+
+    class SlowLayer(FlakyLayer):
+        def _update_record(self, data_record):
+            clock.advance(20)
+            super()._update_record(data_record)
+
+    layer = SlowLayer("_update_record", 99)
+    layer.clock = clock
+    with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored"):
+        idempotent_function(counted(during=during), persistence_store=layer, config=IdempotencyConfig(**options))(
+            {"id": 1}
+        )
+    assert layer.calls.count("_update_record") == LONG_LEASE_S / 20
+
+
+def test_a_store_that_takes_no_outcome_at_all_ends_with_the_response_in_the_error(flavour):
+    layer = FlakyLayer("_update_record", 10**6, error=IdempotencyResponseUnavailableError("read-only"))
+    charge = counted()
+    with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored") as failed:
+        flavour.function(charge, persistence_store=layer, config=LEASE)({"id": 1})
+    assert (failed.value.response, charge.body.runs) == (1, 1)
 
 
 def test_an_answer_too_large_for_the_store_is_given_once_and_never_run_again(flavour):
@@ -194,6 +263,15 @@ def test_the_users_own_exception_is_what_the_caller_sees_though_the_release_fail
     with pytest.raises(ValueError, match="mine"):
         flavour.function(counted(error=ValueError("mine")), persistence_store=layer, config=config)({"id": 1})
     assert (events[-1].name, events[-1].stored, events[-1].error) == ("released", False, "ValueError")
+
+
+def test_so_is_the_users_own_interruption_though_another_strikes_the_release():
+    own = SystemExit(3)
+    layer = FlakyLayer("_delete_record", 1, error=KeyboardInterrupt())
+    with pytest.raises(SystemExit) as left:
+        idempotent_function(counted(error=own), persistence_store=layer)({"id": 1})
+    assert left.value is own
+    assert len(layer) == 0
 
 
 @pytest.mark.parametrize(("interruptions", "is_freed"), [(2, True), (99, False)])
@@ -227,6 +305,7 @@ def test_an_interruption_during_the_claim_leaves_no_claim_behind():
     with pytest.raises(KeyboardInterrupt):
         idempotent_function(charge, persistence_store=layer)({"id": 1})
     assert len(layer) == charge.body.runs == 0
+    assert layer.calls == ["_put_record", "_delete_record"]
 
 
 class Failing(LikeAStore):

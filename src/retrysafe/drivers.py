@@ -216,9 +216,8 @@ def invoke(
 def _refuse_unstarted(call: Call, value: Any) -> Raised:
     """A coroutine or generator as an answer has not run yet, so the key must not count as done."""
     kind: str = type(value).__name__
-    if kind != "async_generator":
-        with contextlib.suppress(Exception):  # one that had begun may refuse
-            value.close()
+    with contextlib.suppress(Exception):  # one that had begun may refuse; an asynchronous generator cannot be closed so
+        value.close()
     return Raised(
         IdempotencyConfigError(f"{call.plan.function_name} returned a {kind}, which has not run yet; nothing is stored")
     )

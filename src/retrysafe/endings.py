@@ -6,7 +6,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.answers import UnstorableAnswerError
-from retrysafe.events import DEBUG, WARNING, AnswerUnavailable, Completed, LeaseLost, Released
+from retrysafe.events import AnswerUnavailable, Completed, LeaseLost, Released
 from retrysafe.exceptions import (
     IdempotencyBaseError,
     IdempotencyInvalidStatusError,
@@ -119,10 +119,7 @@ def complete(
 ) -> Flow[Ending]:
     """Store the outcome; `plain` as for `completed`."""
     refused = yield from Complete(record)
-    if refused is not None:
-        return (yield from complete_after_all(call, claim, end, record, plain, refused))
-    completed(call, record, plain)
-    return end
+    return (yield from complete_after_all(call, claim, end, record, plain, refused))
 
 
 def complete_after_all(
@@ -133,7 +130,7 @@ def complete_after_all(
     plain: tuple[str, ...] | None,
     refused: StoreFailed | Lost | Unstorable | None,
 ) -> Flow[Ending]:
-    """Store the outcome that the store did not take: again, with growing pauses, while the lease runs."""
+    """Store the outcome if the store did not take it: again, with growing pauses, while the lease runs."""
     trying = Trying(call, _store_deadline(call, claim, end))
     ending = end
     while refused is not None:
@@ -169,9 +166,7 @@ def completed(call: Call, record: DataRecord, plain: tuple[str, ...] | None) -> 
     """
     if plain is None:
         return
-    level = WARNING if plain else DEBUG
-    if call.plan.listener.hears(level):
-        call.tell(Completed, record, status=record.stored_status, plain_classes=plain)
+    call.tell(Completed, record, status=record.stored_status, plain_classes=plain)
     if call.plan.cache is not None:
         call.plan.cache.put(record)
 

@@ -164,8 +164,8 @@ class Execution:
         return False
 
     def _owns(self, record: DataRecord) -> bool:
-        if record.owner is None and record.attempt == self.attempt:
-            return record.in_progress_expiry_timestamp == self.lease_end_ms  # a layer without owners
+        if record.owner is None:  # a layer without owners, nor attempts
+            return record.in_progress_expiry_timestamp == self.lease_end_ms
         return record.owner == self.owner
 
 

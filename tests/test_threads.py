@@ -387,6 +387,26 @@ def test_what_is_handed_to_threads_is_carried_out_though_they_are_closed_meanwhi
         assert threads.outcomes(closing, range(20)) == list(range(20))
 
 
+@pytest.mark.parametrize("most", range(4))
+def test_what_no_thread_can_be_started_for_is_carried_out_by_those_that_there_are_and_the_caller(monkeypatch, most):
+    threads, start_thread, began = Threads(8), threading.Thread.start, []
+
+    def start_a_few(thread):
+        if len(began) == most:
+            raise RuntimeError("can't start new thread")
+        began.append(thread)
+        start_thread(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_a_few)
+    for _ in range(20):
+        asked = []
+        assert threads.outcomes(lambda number, asked=asked: asked.append(number) or 2 * number, range(6)) == [
+            *range(0, 12, 2)
+        ]
+        assert sorted(asked) == [*range(6)]
+        began.clear()
+
+
 def test_calls_side_by_side_that_are_cancelled_end_when_the_last_has_ended():
     async def check():
         ended = []

@@ -96,14 +96,15 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
             return context.run(turn.pop(), *args, **kwargs)
 
         try:
-            started = loop.run_in_executor(self._workers.of(operation).executor(), work)
+            # Nothing here holds the future, which would hold the error that is raised here from it, and so this frame.
+            ended = _to_its_end(loop.run_in_executor(self._workers.of(operation).executor(), work))
         except RuntimeError:
             if not turn:
                 raise  # another thread of theirs has it
             # No thread is to be had, as in what goes on after the main thread's end. Better to hold up the loop than to
             # lose the answer of a run.
             return turn.pop()(*args, **kwargs)
-        return await _to_its_end(started)
+        return await ended
 
 
 class _Workers:

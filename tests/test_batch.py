@@ -813,12 +813,14 @@ def test_a_failure_before_an_item_that_cannot_begin_leaves_out_those_between_the
     assert work.runs == [1, 2]
 
 
+@pytest.mark.parametrize("keeps_order", [False, True])
 @pytest.mark.parametrize("layer_class", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
-def test_so_many_async_items_as_asked_for_are_under_way_at_the_same_time(layer_class):
+def test_so_many_async_items_as_asked_for_are_under_way_at_the_same_time(layer_class, keeps_order):
     async def main():
         under_way, most = 0, 0
+        options = {"concurrency": 3, "stop_at_failure": keeps_order}
 
-        @idempotent_batch(persistence_store=layer_class(), config=BY_ID, key_prefix="charge", concurrency=3)
+        @idempotent_batch(persistence_store=layer_class(), config=BY_ID, key_prefix="charge", **options)
         async def charge(order):
             nonlocal under_way, most
             under_way += 1

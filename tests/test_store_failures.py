@@ -186,21 +186,30 @@ def test_a_late_owner_has_its_response_also_where_the_store_cannot_tell_what_sta
     assert (lost.value.record, lost.value.response) == (None, 1)
 
 
-def test_an_outcome_is_tried_for_half_a_minute_where_the_lease_is_the_whole_window():
-    clock = ManualClock()
+class SlowLayer(FlakyLayer):
+    """Takes no outcome, and 20 seconds for each try."""
 
-    class FourMethods(FlakyLayer):
+    def __init__(self, times=99):
+        super().__init__("_update_record", times)
+        self.clock = ManualClock()
+
+    def _update_record(self, data_record):
+        self.clock.advance(20)
+        super()._update_record(data_record)
+
+    def tries_of_an_outcome(self, *, during=None, **options):
+        """How often the outcome of a call is tried to be stored."""
+        call = idempotent_function(counted(during=during), persistence_store=self, config=IdempotencyConfig(**options))
+        with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored"):
+            call({"id": 1})
+        return self.calls.count("_update_record")
+
+
+def test_an_outcome_is_tried_for_half_a_minute_where_the_lease_is_the_whole_window():
+    class FourMethods(SlowLayer):
         can_renew = False
 
-        def _update_record(self, data_record):
-            clock.advance(20)
-            super()._update_record(data_record)
-
-    layer = FourMethods("_update_record", 5)
-    layer.clock = clock
-    with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored"):
-        idempotent_function(counted(), persistence_store=layer)({"id": 1})
-    assert layer.calls.count("_update_record") == 3, "the first, and those after 20 and 40 seconds"
+    assert FourMethods(5).tries_of_an_outcome() == 3, "the first, and those after 20 and 40 seconds"
 
 
 LONG_LEASE_S = 100
@@ -221,20 +230,7 @@ def renewed_meanwhile():
     ids=["long", "renewed", "invocation"],
 )
 def test_and_as_long_as_the_lease_where_that_is_another(options, during):
-    clock = ManualClock()
-
-    class SlowLayer(FlakyLayer):
-        def _update_record(self, data_record):
-            clock.advance(20)
-            super()._update_record(data_record)
-
-    layer = SlowLayer("_update_record", 99)
-    layer.clock = clock
-    with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored"):
-        idempotent_function(counted(during=during), persistence_store=layer, config=IdempotencyConfig(**options))(
-            {"id": 1}
-        )
-    assert layer.calls.count("_update_record") == LONG_LEASE_S / 20
+    assert SlowLayer().tries_of_an_outcome(during=during, **options) == LONG_LEASE_S / 20
 
 
 def test_a_store_that_takes_no_outcome_at_all_ends_with_the_response_in_the_error(flavour):

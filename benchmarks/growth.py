@@ -30,7 +30,7 @@ from benchmarks.waiters import resident_bytes
 from rich.console import Console
 
 from retrysafe import DataRecord, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
-from retrysafe.persistence._dynamodb_items import Items
+from retrysafe.persistence._dynamodb.items import Items
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames

@@ -23,7 +23,7 @@ from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from retrysafe.persistence._sqlite_opening import Synchronous
+    from retrysafe.persistence._sqlite.opening import Synchronous
 
 SECTION = "SQLite"
 CALLS = 100

@@ -21,7 +21,7 @@ from benchmarks.pairs import Batch, compare
 from benchmarks.servers import Disk
 from benchmarks.sqlite import records_of
 
-from retrysafe.persistence._sqlite_groups import WriteGroups
+from retrysafe.persistence._sqlite.groups import WriteGroups
 from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer, SQLitePersistenceLayer
 
 if TYPE_CHECKING:

@@ -21,13 +21,13 @@ from retrysafe import (
     AsyncMemoryPersistenceLayer,
     IdempotencyConfig,
     MemoryPersistenceLayer,
-    batch_recorder,
     current_execution,
     idempotent_batch,
     idempotent_function,
 )
-from retrysafe.batch_drivers import BatchRun
-from retrysafe.batch_keeping import Keeper
+from retrysafe._batch import recorder
+from retrysafe._batch.drivers import BatchRun
+from retrysafe._batch.keeping import Keeper
 from retrysafe.events import Claimed, Completed, Released, Replayed, TakenOver
 from retrysafe.exceptions import (
     IdempotencyAbandonedError,
@@ -658,7 +658,7 @@ def test_where_no_thread_is_to_be_had_outcomes_are_recorded_before_the_next_keys
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(batch_recorder.Thread, "start", refuse)
+    monkeypatch.setattr(recorder.Thread, "start", refuse)
     layer = MemoryPersistenceLayer()
     layer.blocking = True
     seen = []

@@ -12,8 +12,8 @@ import redis.asyncio
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_batch
 from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError, IdempotencyPersistenceConsistencyError
-from retrysafe.persistence._cache_commands import READ, Command
-from retrysafe.persistence._cache_pipelines import sending
+from retrysafe.persistence._cache.commands import READ, Command
+from retrysafe.persistence._cache.pipelines import sending
 from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
@@ -22,7 +22,7 @@ from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.persistence.many import AT_ONCE, form_for_many, one_by_one
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from retrysafe.persistence.threads import ThreadedPersistenceLayer
-from retrysafe.testing._driving import settled
+from retrysafe.testing._contract.driving import settled
 from servers import RedisCluster, RedisServer, programs
 from support.any_client import Glide, RedisPy
 from support.dynamodb_support import client_at, new_table

@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from retrysafe import idempotent_batch, idempotent_function
-from retrysafe.batch_item import Item
-from retrysafe.batch_pauses import LOOKS_PER_SECOND, Pauses
+from retrysafe._batch.item import Item
+from retrysafe._batch.pauses import LOOKS_PER_SECOND, Pauses
 from retrysafe.persistence import async_layer_from_url, layer_from_url
 from retrysafe.persistence.datarecord import DataRecord
-from retrysafe.testing._driving import settled
+from retrysafe.testing._contract.driving import settled
 from retrysafe.wishes import Pause
 from support.flavours import FLAVOURS, LikeAnAsyncStore, LikeAStore
 

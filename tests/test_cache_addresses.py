@@ -9,7 +9,7 @@ import pytest
 
 from retrysafe import async_layer_from_url, idempotent_function, layer_from_url
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
-from retrysafe.persistence._cache_addresses import address_of, parse_url
+from retrysafe.persistence._cache.addresses import address_of, parse_url
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CacheConnection, CachePersistenceLayer
 
 SECRET = "pa55-w0rd"  # noqa: S105 - of nothing

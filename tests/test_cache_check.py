@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
-from retrysafe.persistence._cache_check import fields, judged
+from retrysafe.persistence._cache.check import fields, judged
 from retrysafe.persistence.cache import CacheFinding, CachePersistenceLayer
 from servers import RedisCluster, RedisServer, programs, wait_until
 from support.replicated import Caller, Cluster, Pair, Sentinels

@@ -13,8 +13,8 @@ import valkey.asyncio
 
 from retrysafe import idempotent_function
 from retrysafe.exceptions import IdempotencyItemNotFoundError, IdempotencyPersistenceConsistencyError
-from retrysafe.persistence._cache_commands import READ, Command
-from retrysafe.persistence._cache_gathering import Gathering
+from retrysafe.persistence._cache.commands import READ, Command
+from retrysafe.persistence._cache.gathering import Gathering
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer
 from servers import RedisServer, programs
 
@@ -87,8 +87,8 @@ def test_where_the_server_forgot_the_scripts_an_error_is_of_its_own_caller_alone
 SHUTS_DOWN = """
 import asyncio
 
-from retrysafe.persistence._cache_commands import READ, Command
-from retrysafe.persistence._cache_gathering import Gathering
+from retrysafe.persistence._cache.commands import READ, Command
+from retrysafe.persistence._cache.gathering import Gathering
 
 
 async def alone(command):

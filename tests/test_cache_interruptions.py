@@ -16,7 +16,7 @@ import valkey
 
 from retrysafe import layer_from_url
 from retrysafe.exceptions import IdempotencyBaseError, IdempotencyPersistenceLayerError
-from retrysafe.persistence._cache_interruptions import close_if_interrupted
+from retrysafe.persistence._cache.interruptions import close_if_interrupted
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from support.cache_clients import CLIENTS, parts

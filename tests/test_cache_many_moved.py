@@ -10,8 +10,8 @@ import valkey
 
 from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyItemAlreadyExistsError, IdempotencyPersistenceConnectionError
-from retrysafe.persistence._cache_commands import READ, Command
-from retrysafe.persistence._cache_pipelines import sending
+from retrysafe.persistence._cache.commands import READ, Command
+from retrysafe.persistence._cache.pipelines import sending
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from servers import RedisCluster, RedisSentinel, programs

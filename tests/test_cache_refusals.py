@@ -19,7 +19,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
 )
-from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
 from servers import RedisServer, ReplyError, programs, wait_until
 from support.cache_callers import SECRET, WAYS, Caller

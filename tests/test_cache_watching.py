@@ -16,10 +16,11 @@ import redis.asyncio
 
 from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyLeaseLostError
-from retrysafe.persistence import _cache_watched, _cache_watching, _cache_watching_async
-from retrysafe.persistence._cache_channels import AsyncChannel, Channel, can_open
-from retrysafe.persistence._cache_watching import Watching
-from retrysafe.persistence._cache_watching_async import AsyncWatching
+from retrysafe.persistence._cache import watched, watching_async
+from retrysafe.persistence._cache import watching as watching_module
+from retrysafe.persistence._cache.channels import AsyncChannel, Channel, can_open
+from retrysafe.persistence._cache.watching import Watching
+from retrysafe.persistence._cache.watching_async import AsyncWatching
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from servers import RedisServer, programs, wait_until
@@ -200,7 +201,7 @@ def test_a_watch_that_was_torn_out_of_its_call_is_not_kept(server, watches):
 
 
 def test_the_thread_and_its_connection_end_when_nobody_has_watched_for_a_while(server, watches, monkeypatch):
-    monkeypatch.setattr(_cache_watching, "LINGER", 0.05)
+    monkeypatch.setattr(watching_module, "LINGER", 0.05)
     for _ in range(2):
         watch = watches.watch("order")
         assert woken(watch)
@@ -249,7 +250,7 @@ def test_who_watches_looks_now_and_then_while_the_server_is_gone(server, watches
 
 
 def test_a_connection_that_has_gone_silent_counts_as_lost(server, proxy_to, monkeypatch):
-    monkeypatch.setattr(_cache_watched, "SILENCE", 0.1)
+    monkeypatch.setattr(watched, "SILENCE", 0.1)
     proxy = proxy_to(server)
     client = redis.Redis(host=proxy.host, port=proxy.port, socket_timeout=0.2)
     watching = Watching(lambda: Channel(client))
@@ -286,8 +287,8 @@ def test_a_task_begins_anew_likewise(server):
 
 
 def test_the_task_ends_when_nobody_has_watched_for_a_while_and_with_its_loop(server, monkeypatch):
-    monkeypatch.setattr(_cache_watching_async, "LINGER", 0.05)
-    monkeypatch.setattr(_cache_watching_async, "SILENCE", 0.05)
+    monkeypatch.setattr(watching_async, "LINGER", 0.05)
+    monkeypatch.setattr(watching_async, "SILENCE", 0.05)
     client = redis.asyncio.Redis(host=server.host, port=server.port)
     watching = AsyncWatching(lambda: AsyncChannel(client))
 
@@ -328,8 +329,8 @@ def test_a_task_that_was_cancelled_before_it_began_is_replaced(server):
 
 FORKED = """
 import os, redis, sys, time
-from retrysafe.persistence._cache_channels import Channel
-from retrysafe.persistence._cache_watching import Watching
+from retrysafe.persistence._cache.channels import Channel
+from retrysafe.persistence._cache.watching import Watching
 
 client = redis.Redis(port=int(sys.argv[1]))
 watching = Watching(lambda: Channel(client))
@@ -363,8 +364,8 @@ def test_a_forked_child_watches_for_itself_and_leaves_its_parents_watches_alone(
 
 ENDING = """
 import redis, sys, threading
-from retrysafe.persistence._cache_channels import Channel
-from retrysafe.persistence._cache_watching import Watching
+from retrysafe.persistence._cache.channels import Channel
+from retrysafe.persistence._cache.watching import Watching
 
 watching = Watching(lambda: Channel(redis.Redis(port=int(sys.argv[1]))))
 watch = watching.watch("order")

@@ -18,8 +18,8 @@ from support.honest_layers import HonestLayer, PeekingLayer, TellingLayer
 @pytest.fixture(scope="module", autouse=True)
 def _waiters_give_up_sooner():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("retrysafe.testing._checks_calls.WAIT_SECONDS", 2.0)
-        patch.setattr("retrysafe.testing._checks_watches.WAIT_SECONDS", 0.2)
+        patch.setattr("retrysafe.testing._contract.checks_calls.WAIT_SECONDS", 2.0)
+        patch.setattr("retrysafe.testing._contract.checks_watches.WAIT_SECONDS", 0.2)
         yield
 
 

@@ -143,7 +143,7 @@ def test_a_layer_without_renewals_must_declare_it():
 
 
 def test_rivals_that_never_come_back_fail_the_check(monkeypatch):
-    monkeypatch.setattr("retrysafe.testing._driving.STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("retrysafe.testing._contract.driving.STUCK_SECONDS", 0.2)
     let_go = threading.Event()
 
     class Deadlocked(MemoryPersistenceLayer):
@@ -164,7 +164,7 @@ def test_rivals_that_never_come_back_fail_the_check(monkeypatch):
 
 
 def test_asynchronous_rivals_that_never_come_back_fail_the_check(monkeypatch):
-    monkeypatch.setattr("retrysafe.testing._driving.STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("retrysafe.testing._contract.driving.STUCK_SECONDS", 0.2)
 
     class Deadlocked(AsyncMemoryPersistenceLayer):
         async def _put_record(self, data_record):

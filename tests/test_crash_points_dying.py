@@ -25,8 +25,8 @@ from retrysafe.base import IdempotencyHandler
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from retrysafe.testing import FailingLayer, ManualClock, crash_points
-from retrysafe.testing._crash_layers import LifeLayer
-from retrysafe.testing._crash_life import Killed, Life
+from retrysafe.testing._crash.layers import LifeLayer
+from retrysafe.testing._crash.life import Killed, Life
 from support.crashes import found, lines, protected, untouchable
 
 AROUND_A_CALL = [
@@ -164,7 +164,7 @@ def test_every_front_door_leads_to_the_test_s_store_and_back_to_its_own_afterwar
     crash_points(send, "o1", effects=lambda: len(inside))
     assert before == roads()
     assert {name for name, _ in before} >= {"retrysafe.drivers", "retrysafe.idempotency", "retrysafe.handler"}
-    assert {name for name, _ in inside[0]} == {"retrysafe.testing._crash_detour"}
+    assert {name for name, _ in inside[0]} == {"retrysafe.testing._crash.detour"}
 
 
 def test_the_doors_are_given_back_where_the_test_fails():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retrysafe import idempotent_batch
-from retrysafe.persistence._dynamodb_statements import LARGEST_TOGETHER
+from retrysafe.persistence._dynamodb.statements import LARGEST_TOGETHER
 from retrysafe.persistence.datarecord import FAILED, UNAVAILABLE
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.testing.clock import ManualClock

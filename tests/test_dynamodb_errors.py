@@ -16,14 +16,14 @@ from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError
 from botocore.session import get_session as plain_session
 
-import retrysafe.persistence._dynamodb_errors as table_of_errors
+import retrysafe.persistence._dynamodb.errors as table_of_errors
 from retrysafe import DataRecord, IdempotencyConfig, async_layer_from_url, idempotent_function, layer_from_url
 from retrysafe.exceptions import (
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceLayerError,
 )
-from retrysafe.persistence._dynamodb_errors import explained
+from retrysafe.persistence._dynamodb.errors import explained
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer, DynamoDBPersistenceLayer
 from support.bodies import counted

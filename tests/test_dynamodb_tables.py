@@ -13,7 +13,7 @@ import retrysafe
 from retrysafe import async_layer_from_url, idempotent_function, layer_from_url
 from retrysafe.exceptions import IdempotencyPersistenceConfigError, IdempotencyPersistenceLayerError
 from retrysafe.persistence import dynamodb
-from retrysafe.persistence._dynamodb_cli import main
+from retrysafe.persistence._dynamodb.cli import main
 from retrysafe.persistence.dynamodb import (
     AsyncDynamoDBPersistenceLayer,
     DynamoDBFinding,
@@ -126,7 +126,7 @@ def test_a_strongly_consistent_global_table_is_left_without_the_time_to_live_tha
 
 
 def test_a_table_takes_a_moment_to_come_up(service, monkeypatch):
-    monkeypatch.setattr("retrysafe.persistence._dynamodb_tables._PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("retrysafe.persistence._dynamodb.tables._PAUSE_SECONDS", 0.001)
     service.refuse("DescribeTable", "ResourceNotFoundException", times=3)
     layer = layer_on(service, "made-slowly")
     layer.create_table()

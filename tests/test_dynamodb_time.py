@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from retrysafe import DataRecord, IdempotencyConfig, idempotent_function
 from retrysafe.clock import SystemClock
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyItemAlreadyExistsError
-from retrysafe.persistence._dynamodb_commands import REFUSED, Commands
-from retrysafe.persistence._dynamodb_items import Items
-from retrysafe.persistence._dynamodb_steps import RecordSteps, _moved
-from retrysafe.persistence._dynamodb_time import ServiceTime
+from retrysafe.persistence._dynamodb.commands import REFUSED, Commands
+from retrysafe.persistence._dynamodb.items import Items
+from retrysafe.persistence._dynamodb.service_time import ServiceTime
+from retrysafe.persistence._dynamodb.steps import RecordSteps, _moved
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
 from retrysafe.persistence.wire import AttributeNames

@@ -302,7 +302,7 @@ def test_a_layer_knows_no_function_no_config_and_no_policy():
 
 def test_only_their_own_modules_import_client_libraries():
     at_home = {
-        "jmespath": {"retrysafe.key_selection", "retrysafe.jmespath_functions"},
+        "jmespath": {"retrysafe._keys.selection", "retrysafe.jmespath_functions"},
         "pydantic": {"retrysafe.exact.models", "retrysafe.serialization.pydantic"},
         "pydantic_core": {"retrysafe.exact.models"},
         "pytest": {"retrysafe.testing.pytest_plugin"},

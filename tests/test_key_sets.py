@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import pydantic
 import pytest
 
-from retrysafe.key_forms import json_form, whole
+from retrysafe._keys.forms import json_form, whole
 from retrysafe.keys import PayloadKeys
 
 WORDS = frozenset({"a", "b", "c", "d", "e", "f", "g"})

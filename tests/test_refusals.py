@@ -24,7 +24,7 @@ from retrysafe import (
 )
 from retrysafe.base import AsyncIdempotencyHandler, IdempotencyHandler
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyPersistenceConfigError
-from retrysafe.persistence._cache_errors import explained
+from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer, DynamoDBPersistenceLayer
 from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer, SQLitePersistenceLayer

@@ -21,7 +21,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceConsistencyError,
     IdempotencyPersistenceLayerError,
 )
-from retrysafe.persistence._sqlite_errors import explained
+from retrysafe.persistence._sqlite.errors import explained
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from support.sqlite_support import START_MS, SetClock, claim, completed, outcome, start
 
@@ -69,7 +69,7 @@ class TestLocked:
             if len(pauses) == 200:
                 by_hand.execute("ROLLBACK")
 
-        monkeypatch.setattr("retrysafe.persistence._sqlite_connections.sleep", look_later)
+        monkeypatch.setattr("retrysafe.persistence._sqlite.connections.sleep", look_later)
         return pauses
 
     def test_a_write_gives_up_after_the_busy_timeout(self, layer, by_hand, path):

@@ -19,7 +19,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
     IdempotencyResponseUnavailableError,
 )
-from retrysafe.persistence import _sqlite_groups
+from retrysafe.persistence._sqlite import groups
 from retrysafe.persistence.datarecord import COMPLETED
 from retrysafe.persistence.sqlite import AsyncSQLitePersistenceLayer, SQLitePersistenceLayer
 from support.slow_disk import Disk
@@ -186,7 +186,7 @@ class TestOneCommit:
         assert isinstance(renewed, IdempotencyLeaseLostError)  # as the one before it completed the record
 
     def test_a_group_is_bounded(self, layer, disk, monkeypatch):
-        monkeypatch.setattr(_sqlite_groups, "_LARGEST_GROUP", 4)
+        monkeypatch.setattr(groups, "_LARGEST_GROUP", 4)
         assert Together(layer, disk, claims(layer, 10)).ends == ["stored"] * 10
         assert disk.syncs == 1 + 3
 
@@ -369,8 +369,8 @@ class TestInterruptions:
             assert len(stored(other, *(f"key{number}" for number in range(4)))) == 4
 
     def test_those_whom_nobody_wakes_look_for_themselves(self, layer, disk, monkeypatch):
-        monkeypatch.setattr(_sqlite_groups, "_PATIENCE", 0.01)
-        monkeypatch.setattr(_sqlite_groups, "_wake", lambda group: None)
+        monkeypatch.setattr(groups, "_PATIENCE", 0.01)
+        monkeypatch.setattr(groups, "_wake", lambda group: None)
         assert Together(layer, disk, claims(layer, 4)).ends == ["stored"] * 4
 
     def test_a_write_inside_a_threads_own_write_is_refused(self, layer, disk):

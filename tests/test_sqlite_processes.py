@@ -230,14 +230,14 @@ class TestFork:
                 import ctypes, os, sys
                 from support.sqlite_support import *
                 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
-                from retrysafe.persistence import _sqlite_forks
+                from retrysafe.persistence._sqlite import forks
                 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
                 unused = SQLitePersistenceLayer(sys.argv[1], table="unused", clock=SetClock())
                 layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())
                 layer._put_record(claim())
                 pid = ctypes.PyDLL(None).fork()  # as servers written in C do; Python is told only afterwards
                 if pid == 0:
-                    _sqlite_forks._after_fork_in_child()
+                    forks._after_fork_in_child()
                     unused._put_record(claim())
                     for _ in range(2):
                         try:

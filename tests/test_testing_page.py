@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retrysafe.testing._hooks import Hooks
+from retrysafe.testing._contract.hooks import Hooks
 
 PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
 

@@ -6,8 +6,20 @@ import gc
 
 import pytest
 
-from retrysafe.persistence import _cache_watched
-from retrysafe.persistence._cache_watched import SUBSCRIBED, Outage, Rounds, Silence, Watched, channel_of, news_of
+from retrysafe.persistence._cache.watched import (
+    FIRST_AFTER_RELEASE,
+    FIRST_PAUSE,
+    LAST_AFTER_RELEASE,
+    LONGEST_PAUSE,
+    STEP,
+    SUBSCRIBED,
+    Outage,
+    Rounds,
+    Silence,
+    Watched,
+    channel_of,
+    news_of,
+)
 
 
 class Watch:
@@ -132,14 +144,14 @@ def test_a_release_wakes_one_at_once_and_the_others_when_it_has_claimed(watched)
     watched.hear("order", "RELEASED")
     delays = sorted(watch.wakes[0] for watch in watches)
     assert delays[0] == 0.0
-    assert _cache_watched.FIRST_AFTER_RELEASE <= delays[1] < delays[-1] <= _cache_watched.LAST_AFTER_RELEASE
+    assert FIRST_AFTER_RELEASE <= delays[1] < delays[-1] <= LAST_AFTER_RELEASE
 
 
 def test_those_of_one_process_look_at_the_same_moments():
     rounds = Rounds()
     looks = {round(now + rounds.until(now, at_most), 6) for now in (100.0, 100.3, 101.1) for at_most in (3.0, 4.9)}
     assert len(looks) <= 3
-    step = _cache_watched.STEP
+    step = STEP
     assert all(abs((look - min(looks)) / step - round((look - min(looks)) / step)) < 1e-6 for look in looks)
 
 
@@ -163,12 +175,12 @@ def test_a_connection_that_is_silent_is_asked_once_and_given_up_when_it_stays_so
 def test_an_outage_is_told_once_and_its_pauses_grow_up_to_a_limit(caplog):
     outage = Outage()
     pauses = [outage.pause_after(ConnectionError("refused")) for _ in range(20)]
-    assert pauses[0] <= _cache_watched.FIRST_PAUSE
-    assert _cache_watched.LONGEST_PAUSE / 2 <= pauses[-1] <= _cache_watched.LONGEST_PAUSE
+    assert pauses[0] <= FIRST_PAUSE
+    assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
     assert len(caplog.records) == 1
     assert "refused" in caplog.text
     outage.is_over()
-    assert outage.pause_after(ConnectionError("again")) <= _cache_watched.FIRST_PAUSE
+    assert outage.pause_after(ConnectionError("again")) <= FIRST_PAUSE
     assert len(caplog.records) == 2
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
 
-from retrysafe.batch_door import BatchDoor
-from retrysafe.batch_results import BatchResult, ItemResult
+from retrysafe._batch.door import BatchDoor
+from retrysafe._batch.results import BatchResult, ItemResult
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer, opened_layer
 from retrysafe.plan import plan_for

@@ -19,7 +19,7 @@ from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from retrysafe.key_selection import Selection
+    from retrysafe._keys.selection import Selection
 
 _EVENT_KEY: Final = "event_key_jmespath"
 _VALIDATION: Final = "payload_validation_jmespath"
@@ -62,7 +62,7 @@ class PayloadKeys:
         self._validation_selection: Selection | None = None
         self.validates = payload_validation_jmespath != ""
         if event_key_jmespath or payload_validation_jmespath or jmespath_options is not None:
-            from retrysafe.key_selection import Selection, checked_options  # noqa: PLC0415  # loads jmespath
+            from retrysafe._keys.selection import Selection, checked_options  # noqa: PLC0415  # loads jmespath
 
             options = checked_options(jmespath_options)
             if event_key_jmespath:
@@ -143,7 +143,7 @@ def _whole(payload: Any, origin: str, selection: Selection | None = None) -> Any
 
 
 def _refusal(data: Any, origin: str, error: Exception) -> IdempotencyKeyError:
-    from retrysafe.key_places import explain  # noqa: PLC0415  # only a refused payload needs it
+    from retrysafe._keys.places import explain  # noqa: PLC0415  # only a refused payload needs it
 
     if origin not in (_EVENT_KEY, _VALIDATION):
         return IdempotencyKeyError(f"{explain(data, origin, error)} into an idempotency key")
@@ -184,9 +184,9 @@ def _json_form(value: Any) -> Any:
 
 @functools.cache  # an import statement, even of what is loaded, takes a microsecond
 def _forms() -> Any:
-    from retrysafe import key_forms  # noqa: PLC0415  # a payload of JSON types never needs it
+    from retrysafe._keys import forms  # noqa: PLC0415  # a payload of JSON types never needs it
 
-    return key_forms
+    return forms
 
 
 def _made_encoder() -> Callable[[Any, int], Iterable[str]]:

@@ -15,7 +15,7 @@ import pytest
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 from retrysafe.persistence.threads import ThreadedPersistenceLayer
 from retrysafe.testing import PersistenceLayerContract
-from retrysafe.testing._driving import settled
+from retrysafe.testing._contract.driving import settled
 from servers import RedisCluster, RedisSentinel
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
-from retrysafe.persistence._cache_addresses import SCHEMES as CACHE_SCHEMES
+from retrysafe.persistence._cache.addresses import SCHEMES as CACHE_SCHEMES
 from retrysafe.persistence._urls import decoded, shown_url, split_url
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _of_cache(url: str, _: SplitResult) -> dict[str, Any]:
 
 
 def _of_dynamodb(url: str, _: SplitResult) -> dict[str, Any]:
-    from retrysafe.persistence._dynamodb_urls import arguments_of as of_dynamodb  # noqa: PLC0415  # comes when named
+    from retrysafe.persistence._dynamodb.urls import arguments_of as of_dynamodb  # noqa: PLC0415  # comes when named
 
     return of_dynamodb(url)
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
 from retrysafe.locks import new_lock
-from retrysafe.persistence._cache_asking import Asker, ask
-from retrysafe.persistence._cache_async import AsyncCachePersistenceLayer
-from retrysafe.persistence._cache_check import CacheFinding
-from retrysafe.persistence._cache_connection import CacheConnection, connection_of
-from retrysafe.persistence._cache_settings import Settings
-from retrysafe.persistence._cache_steps import for_each
+from retrysafe.persistence._cache.asking import Asker, ask
+from retrysafe.persistence._cache.async_layer import AsyncCachePersistenceLayer
+from retrysafe.persistence._cache.check import CacheFinding
+from retrysafe.persistence._cache.connection import CacheConnection, connection_of
+from retrysafe.persistence._cache.settings import Settings
+from retrysafe.persistence._cache.steps import for_each
 from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence._shared_reads import SharedReads
 from retrysafe.persistence.base import BasePersistenceLayer
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrysafe.clock import Clock
-    from retrysafe.persistence._cache_addresses import Mode
-    from retrysafe.persistence._cache_settings import Opened
-    from retrysafe.persistence._cache_steps import Steps
+    from retrysafe.persistence._cache.addresses import Mode
+    from retrysafe.persistence._cache.settings import Opened
+    from retrysafe.persistence._cache.steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.many import Operation, Outcome
     from retrysafe.persistence.watch import Watch

@@ -14,9 +14,9 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrysafe.locks import new_lock
-from retrysafe.persistence._dynamodb_async import AsyncDynamoDBPersistenceLayer
-from retrysafe.persistence._dynamodb_settings import Settings
-from retrysafe.persistence._dynamodb_tables import DynamoDBFinding
+from retrysafe.persistence._dynamodb.async_layer import AsyncDynamoDBPersistenceLayer
+from retrysafe.persistence._dynamodb.settings import Settings
+from retrysafe.persistence._dynamodb.tables import DynamoDBFinding
 from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from botocore.config import Config
 
     from retrysafe.clock import Clock
-    from retrysafe.persistence._dynamodb_clients import Backend
-    from retrysafe.persistence._dynamodb_steps import Steps
+    from retrysafe.persistence._dynamodb.clients import Backend
+    from retrysafe.persistence._dynamodb.steps import Steps
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.many import Operation, Outcome
 
@@ -223,6 +223,6 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
 
 
 if __name__ == "__main__":
-    from retrysafe.persistence._dynamodb_cli import main
+    from retrysafe.persistence._dynamodb.cli import main
 
     sys.exit(main(DynamoDBPersistenceLayer))

@@ -31,12 +31,12 @@ from retrysafe.exceptions import (
     IdempotencyResponseUnavailableError,
 )
 from retrysafe.persistence._shared_reads import AsyncSharedReads
-from retrysafe.persistence._sqlite_batches import for_each
-from retrysafe.persistence._sqlite_connections import Connections
-from retrysafe.persistence._sqlite_errors import UnstorableValueError
-from retrysafe.persistence._sqlite_opening import Synchronous, check_library
-from retrysafe.persistence._sqlite_schema import check_table_name, prepare_table
-from retrysafe.persistence._sqlite_statements import Statements, record_of
+from retrysafe.persistence._sqlite.batches import for_each
+from retrysafe.persistence._sqlite.connections import Connections
+from retrysafe.persistence._sqlite.errors import UnstorableValueError
+from retrysafe.persistence._sqlite.opening import Synchronous, check_library
+from retrysafe.persistence._sqlite.schema import check_table_name, prepare_table
+from retrysafe.persistence._sqlite.statements import Statements, record_of
 from retrysafe.persistence._urls import looks_like_url, shown_in_place_of
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.threads import ThreadedPersistenceLayer
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from retrysafe.clock import Clock
-    from retrysafe.persistence._sqlite_statements import Command
+    from retrysafe.persistence._sqlite.statements import Command
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.many import Operation, Outcome
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from retrysafe.testing._checks_calls import CallChecks
-from retrysafe.testing._checks_claims import ClaimChecks
-from retrysafe.testing._checks_endings import CompletionChecks, ReleaseChecks, RenewalChecks
-from retrysafe.testing._checks_many import ManyChecks
-from retrysafe.testing._checks_races import RaceChecks
-from retrysafe.testing._checks_records import RecordChecks
-from retrysafe.testing._checks_takeovers import TakeoverChecks
-from retrysafe.testing._checks_watches import WatchChecks
+from retrysafe.testing._contract.checks_calls import CallChecks
+from retrysafe.testing._contract.checks_claims import ClaimChecks
+from retrysafe.testing._contract.checks_endings import CompletionChecks, ReleaseChecks, RenewalChecks
+from retrysafe.testing._contract.checks_many import ManyChecks
+from retrysafe.testing._contract.checks_races import RaceChecks
+from retrysafe.testing._contract.checks_records import RecordChecks
+from retrysafe.testing._contract.checks_takeovers import TakeoverChecks
+from retrysafe.testing._contract.checks_watches import WatchChecks
 
 
 class PersistenceLayerContract(

@@ -7,7 +7,7 @@ import os
 import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
-from retrysafe.testing._crash_effects import ANY, differences
+from retrysafe.testing._crash.effects import ANY, differences
 from retrysafe.wishes import Value
 
 if TYPE_CHECKING:

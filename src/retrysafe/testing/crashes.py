@@ -9,17 +9,17 @@ import tempfile
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrysafe.persistence.memory import MemoryPersistenceLayer
-from retrysafe.testing._crash_calls import in_its_own_process, in_this_process
-from retrysafe.testing._crash_code import code_of
-from retrysafe.testing._crash_detour import detours
-from retrysafe.testing._crash_trial import Trial
+from retrysafe.testing._crash.calls import in_its_own_process, in_this_process
+from retrysafe.testing._crash.detour import detours
+from retrysafe.testing._crash.trial import Trial
+from retrysafe.testing._crash.user_code import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from retrysafe.testing._crash_calls import Lived
-    from retrysafe.testing._crash_effects import Effects
-    from retrysafe.testing._crash_life import AnyLayer
+    from retrysafe.testing._crash.calls import Lived
+    from retrysafe.testing._crash.effects import Effects
+    from retrysafe.testing._crash.life import AnyLayer
     from retrysafe.testing.clock import ManualClock
     from retrysafe.testing.crash_report import CrashReport
 

@@ -1,0 +1,1 @@
+"""The rooms of batches, behind `retrysafe.batch`: many calls side by side."""

@@ -1,0 +1,301 @@
+"""What goes on beside the functions of a batch: leases are renewed, and outcomes recorded that have waited long enough.
+
+All leases of a batch are renewed together, also those of items that have not run yet. A sync batch has both done by the
+heartbeat's thread, since its own is in a function of the user's; and outcomes also by a `Recorder`, while it goes on to
+its next keys. These threads carry wishes out and nothing else: what follows from the answers, listeners and hooks
+included, is for the batch's own thread.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from retrysafe._batch.ports import AsyncBatchPorts, BatchPorts
+from retrysafe._batch.recorder import Recorder
+from retrysafe.events import logger
+from retrysafe.exceptions import IdempotencyLeaseLostError
+from retrysafe.heartbeat import SOONER_AFTER_FAILURE, heart
+from retrysafe.locks import new_lock
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from retrysafe._batch.item import Item
+    from retrysafe._batch.state import Batch
+    from retrysafe.drivers import Running
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+    from retrysafe.persistence.datarecord import DataRecord
+
+
+Held: TypeAlias = "tuple[Item, DataRecord]"
+"""An item, and the claim by which it holds its key."""
+
+
+class Leases:
+    """The leases of a batch, and when they are to be renewed. No I/O.
+
+    Args:
+        batch: The batch.
+
+    Attributes:
+        due: When, on the monotonic clock, in seconds.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._running: dict[str, Running] = {}
+        self.due = inf
+
+    def claimed(self) -> None:
+        """Keys were claimed: see that their leases are renewed, where they can be."""
+        self.due = min(self.due, monotonic() + self._interval())
+
+    def start(self, execution: Running) -> Leases:
+        """A run is to be told of its lease."""
+        self._running[execution.claim.owner or ""] = execution
+        return self
+
+    def stop(self, execution: Running) -> None:
+        """Or no longer."""
+        self._running.pop(execution.claim.owner or "", None)
+
+    def renewals(self) -> tuple[list[Held], list[DataRecord]]:
+        """The items that hold a key, each with its claim, and what renews it."""
+        held: list[Held] = []
+        records: list[DataRecord] = []
+        for item in list(self._batch.claimed.values()):
+            call, claim = item.call, item.claim
+            if call is not None and claim is not None and call.lease.renews and not item.is_lost:
+                held.append((item, claim))
+                records.append(call.renewal(claim))
+        return held, records
+
+    def renewed(self, held: list[Held], records: list[DataRecord], outcomes: list[Any]) -> None:
+        """What became of the renewals."""
+        failure: BaseException | None = None
+        for (item, claim), record, outcome in zip(held, records, outcomes, strict=True):
+            if item.claim is not claim:
+                continue  # it was claimed anew while the store took its time, and this tells nothing of that claim
+            running = self._running.get(record.owner or "")
+            if outcome is None:
+                item.lease_end_ms = record.in_progress_expiry_timestamp
+                if running is not None:
+                    running.lease_end_ms = record.in_progress_expiry_timestamp or 0
+            elif isinstance(outcome, IdempotencyLeaseLostError):
+                item.lost = claim  # or it has been recorded meanwhile, and nobody asks any more
+                if running is not None:
+                    running.lease_lost = True
+            else:
+                failure = outcome
+        interval = self._interval()
+        self.due = monotonic() + (interval if failure is None else interval / SOONER_AFTER_FAILURE)
+        if failure is not None:
+            # The log's handlers and filters are the user's; all renewals depend on this thread, or this task.
+            with suppress(BaseException):
+                logger().warning("could not renew the leases of a batch, trying again: %s", failure)
+
+    def _interval(self) -> float:
+        """Seconds between renewals; without end where nothing is to be renewed."""
+        leases = [item.call.lease for item in list(self._batch.claimed.values()) if item.call is not None]
+        return min([lease.renewal_seconds for lease in leases if lease.renews], default=inf)
+
+
+class Keeper:
+    """Carries out what a sync batch wishes for, partly in the heartbeat's thread.
+
+    Args:
+        batch: The batch.
+        store: The layer.
+        record_after_seconds: How long an outcome may wait to be recorded.
+
+    Attributes:
+        leases: The leases of its runs.
+        answered: The items whose wishes were carried out, by either thread, each with its answer.
+    """
+
+    def __init__(self, batch: Batch, store: BasePersistenceLayer, record_after_seconds: float) -> None:
+        self._batch = batch
+        self.store = store
+        self._ports = BatchPorts(store)
+        self._record_after = record_after_seconds
+        self.leases = Leases(batch)
+        self._record_due = inf
+        self._recording = new_lock()
+        self._recorder = Recorder() if store.blocking and record_after_seconds else None
+        self.answered: deque[tuple[Item, Any]] = deque()
+
+    # --- in the batch's thread -------------------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Carry out the claims and looks that are wanted."""
+        items, self._batch.asking = self._batch.asking, []
+        self._batch.answer_all(self._carried_out(items))
+        self.leases.claimed()
+        if self.leases.due < inf:
+            heart.look_after(self)
+
+    def ended(self) -> None:
+        """A function has ended: see that its outcome is recorded in time."""
+        if self._record_due == inf and self._batch.writing:
+            self._record_due = monotonic() + self._record_after
+            if self._record_after:
+                heart.look_after(self)
+
+    def is_recording_due(self) -> bool:
+        """Whether an outcome has waited long enough."""
+        return bool(self._batch.writing) and (self._batch.is_urgent or self._record_due <= monotonic())
+
+    def is_recording(self) -> bool:
+        """Whether the heartbeat's thread is recording."""
+        return self._recording.locked() or bool(self.answered)
+
+    def record(self) -> None:
+        """Record what has ended, and wait for what is being recorded."""
+        self._record()
+        self.take_answers()
+
+    def record_beside(self) -> bool:
+        """Let a thread record what has ended; False where none does that."""
+        return self._recorder is not None and self._recorder.tell(self._record)
+
+    def take_answers(self) -> None:
+        """Go on with the items whose wishes were carried out."""
+        while self.answered:
+            self._batch.answer(*self.answered.popleft())
+
+    def settle(self) -> None:
+        """Wait for what is being recorded, and let each item know."""
+        with self._recording:
+            pass
+        self.take_answers()
+
+    def end(self) -> None:
+        """The batch is over."""
+        heart.stop(self)
+        if self._recorder is not None:
+            self._recorder.end()
+
+    # --- in either -------------------------------------------------------------------------------------------------
+
+    @property
+    def renewal_due(self) -> float:
+        """When the heartbeat's thread is needed, on the monotonic clock, in seconds."""
+        return min(self.leases.due, self._record_due)
+
+    def beat(self) -> bool:
+        """Renew and record what is due, in the heartbeat's thread."""
+        if self.leases.due <= monotonic():
+            held, records = self.leases.renewals()
+            outcomes = self._ports.for_each("renew", records) if records else []
+            self.leases.renewed(held, records, outcomes)
+        if self._record_due <= monotonic():
+            self._record()
+        return True
+
+    def _record(self) -> None:
+        with self._recording:
+            # Before they are taken, so that one that comes meanwhile says so anew.
+            self._record_due, self._batch.is_urgent = inf, False
+            items: list[Item] = []
+            while self._batch.writing:
+                items.append(self._batch.writing.popleft())
+            try:
+                self.answered.extend(self._carried_out(items))
+            except BaseException:
+                self._batch.writing.extendleft(reversed(items))  # to write an outcome twice is harmless
+                raise
+
+    def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
+        wishes = [item.op for item in items if item.op is not None]
+        return list(zip(items, self._ports.carry_out(wishes), strict=True)) if wishes else []
+
+
+class AsyncKeeper:
+    """Carries out what an async batch wishes for; leases are renewed by a timer of the event loop.
+
+    Args:
+        batch: The batch.
+        store: The layer.
+        record_after_seconds: How long an outcome may wait to be recorded.
+
+    Attributes:
+        leases: The leases of its runs.
+        record_due: When an outcome has waited long enough, on the monotonic clock, in seconds.
+    """
+
+    def __init__(self, batch: Batch, store: AsyncBasePersistenceLayer, record_after_seconds: float) -> None:
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        self._batch = batch
+        self.store = store
+        self._ports = AsyncBatchPorts(store)
+        self._record_after = record_after_seconds
+        self.leases = Leases(batch)
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self.record_due = inf
+
+    async def ask(self) -> list[tuple[Item, Any]]:
+        """Carry out the claims and looks that are wanted; each item with its answer."""
+        items, self._batch.asking = self._batch.asking, []
+        return await self._carried_out(items)
+
+    async def record(self) -> list[tuple[Item, Any]]:
+        """Record what has ended; each item with its answer."""
+        self.record_due, self._batch.is_urgent = inf, False
+        items = list(self._batch.writing)
+        self._batch.writing.clear()
+        return await self._carried_out(items)
+
+    async def record_and_ask(self) -> list[tuple[Item, Any]]:
+        """Both at the same time; they are of different keys."""
+        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
+
+        recorded, asked = await asyncio.gather(self.record(), self.ask())
+        return recorded + asked
+
+    def claimed(self) -> None:
+        """Keys were claimed: see that their leases are renewed, where they can be."""
+        self.leases.claimed()
+        self._set_timer()
+
+    def ended(self) -> None:
+        """A function has ended: see that its outcome is recorded in time."""
+        if self._batch.writing and (self.record_due == inf or self._batch.is_urgent):
+            self.record_due = monotonic() + (0.0 if self._batch.is_urgent else self._record_after)
+
+    def end(self) -> None:
+        """The batch is over. A renewal under way ends by itself: it can do no harm to a record that is not running."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.leases.due = inf
+
+    def _set_timer(self) -> None:
+        if self.leases.due < inf and (self._renewing is None or self._renewing.done()):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(max(0.0, self.leases.due - monotonic()), self._fire)
+
+    def _fire(self) -> None:
+        self._renewing = self._loop.create_task(self._renew())  # held, so that it isn't collected
+        self._renewing.add_done_callback(self._is_renewed)
+
+    async def _renew(self) -> None:
+        held, records = self.leases.renewals()
+        outcomes = await self._ports.for_each("renew", records) if records else []
+        if not self._batch.is_over:
+            self.leases.renewed(held, records, outcomes)
+
+    def _is_renewed(self, _: object) -> None:
+        """Also a task that was cancelled before it began, as by a program that cancels all of its loop's."""
+        if not self._batch.is_over:
+            self._set_timer()
+
+    async def _carried_out(self, items: list[Item]) -> list[tuple[Item, Any]]:
+        wishes = [item.op for item in items if item.op is not None]
+        return list(zip(items, await self._ports.carry_out(wishes), strict=True)) if wishes else []

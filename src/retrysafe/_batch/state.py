@@ -1,0 +1,348 @@
+"""The calls of a batch side by side: one flow of the protocol for each item, and what each of them waits for. No I/O.
+
+No rule of idempotency stands here. Each item is a whole call of its own, `idempotent_call`; what is decided here is the
+order in which their wishes are carried out, and which of them go to the store together:
+
+- Items begin in their order, `most_claimed` at a time. Their claims go together, and so do their outcomes.
+- An item with the key of one before it begins when that one has ended. What is then known to stand answers its claim.
+- Where an order is to be kept, none runs before all that are before it have run, or ended.
+- While an outcome could not be stored and is to be tried again, no further item runs.
+- At an interruption what has run is still recorded, and what has not is freed.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from retrysafe._batch.item import UNANSWERED, Item
+from retrysafe._batch.order import Order
+from retrysafe._batch.pauses import Pauses
+from retrysafe.call import UNDECIDED
+from retrysafe.endings import interrupted
+from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from retrysafe.protocol import idempotent_call, known_answer
+from retrysafe.wishes import Claim, Complete, Ending, Fetch, Invoke, Op, Pause, Raised, StoreFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Batch:
+    """The items, by what they wait for.
+
+    Args:
+        items: All items. Those that have an ending already take no part.
+        most_claimed: How many begin at a time.
+        stop_at_failure: Whether those after one that failed are left out, and so none runs ahead of one that waits.
+        own_errors: What an item may end with by itself; anything else interrupts the batch.
+
+    Attributes:
+        asking: Those that have a claim, or a look, for the store.
+        writing: Those that have an outcome or a release for it. Whoever carries them out takes them from here.
+        ready: Those whose function is to run, in the order of the batch.
+        paused: Those that wait; to be asked for whether there is any.
+        is_urgent: Whether one of them was tried before, or follows a claim that was.
+        claimed: All whose claim stands, by index: to be renewed until they are over.
+        interruption: What ends the batch early.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        *,
+        most_claimed: int,
+        stop_at_failure: bool = False,
+        own_errors: tuple[type[BaseException], ...] = (Exception,),
+    ) -> None:
+        self._most_claimed = most_claimed
+        self._order = Order(items) if stop_at_failure else None
+        self._own_errors = own_errors
+        self._coming: deque[Item] = deque()
+        # Only of keys that come more than once: those behind the first one.
+        self._same_key: dict[str, deque[Item]] = {}
+        self._succeeded: deque[Item] = deque()
+        self._live: dict[int, Item] = {}
+        self.asking: list[Item] = []
+        self.writing: deque[Item] = deque()
+        self.is_urgent = False
+        self.ready: list[Item] = []
+        self._pauses = Pauses()
+        self.paused = self._pauses.by_due
+        self.claimed: dict[int, Item] = {}
+        self.interruption: BaseException | None = None
+        keys: set[str] = set()
+        for item in items:
+            if item.ending is not None:
+                self._note_failure(item, item.ending)
+            elif item.call is None:
+                self._coming.append(item)
+            elif (key := item.call.idempotency_key) in keys:
+                self._same_key.setdefault(key, deque()).append(item)
+            else:
+                keys.add(key)
+                self._coming.append(item)
+
+    # --- what is to be done ----------------------------------------------------------------------------------------
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether there are items that are to begin next."""
+        return bool(self._coming) and not self.ready
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a function may run now."""
+        return bool(self.ready) and (self._order is None or self._order.is_turn_of(self.ready[0]))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every item has its ending."""
+        return not self._live and not self._coming
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether an outcome could not be stored, and is to be tried again."""
+        return bool(self.paused) and self._pauses.is_held_up
+
+    @property
+    def next_due(self) -> float:
+        """When the first pause is over, on the monotonic clock, in seconds."""
+        return self._pauses.next_due
+
+    def is_waiting_for_its_turn(self, owner: str | None) -> bool:
+        """Whether an item of that owner is claimed, and its function is still to begin."""
+        return any(
+            item.call is not None and item.call.owner == owner and not (item.is_running or item.has_run)
+            for item in list(self.claimed.values())
+        )
+
+    def begin(self) -> None:
+        """Begin with the next items."""
+        begun = self._most_claimed if self.ready else 0  # what is ready, and may have to wait, is claimed ahead already
+        while self._coming and begun < self._most_claimed:
+            item = self._coming.popleft()
+            if self._order is not None and self._order.leaves_out(item):
+                continue
+            begun += 1
+            self._begin(item)
+        self._begin_successors()
+
+    def take_ready(self) -> Item | None:
+        """The next item whose function is to run. None where those next in line must claim anew: their leases ended."""
+        ready, order = self.ready, self._order
+        while ready and (order is None or order.is_turn_of(ready[0])):
+            item = ready.pop(0)
+            if order is not None and order.leaves_out(item):
+                self._free(item)
+            elif item.may_run():
+                return item
+            else:
+                for each in (item, *(each for each in ready if not each.may_run())):
+                    self._begin_again(each)
+                return None
+        return None
+
+    def take_due(self, now: float) -> None:
+        """End the pauses that are over.
+
+        Args:
+            now: The reading of the monotonic clock, in seconds.
+        """
+        for item in self._pauses.over(now):
+            self.answer(item, now)
+
+    # --- what was done ---------------------------------------------------------------------------------------------
+
+    def answer_all(self, answers: Sequence[tuple[Item, Any]]) -> None:
+        """`answer` for each of several items: all have their answers before a hook of one can interrupt the others."""
+        for item, answer in answers:
+            item.answer = answer
+        for item, answer in answers:
+            self.answer(item, answer)
+
+    def answer(self, item: Item, answer: Any) -> None:
+        """What the item wished for was carried out: go on to its next wish, or to its end.
+
+        Raises:
+            BaseException: An interruption ended it.
+        """
+        if item.call is None:
+            item.is_running, item.has_run = False, True
+            self._ended(item, answer)
+            return
+        op = item.op
+        ending: Ending | None = None
+        if type(op) is Invoke:
+            ending = answer
+            item.is_running, item.has_run = False, True
+            if self._order is not None:
+                self._note_failure(item, ending)
+        elif answer is None:
+            item.stands = op.record if type(op) is Complete else None
+        elif isinstance(answer, DataRecord):
+            item.stands = answer
+        self._step(item, answer)
+        if self._succeeded:
+            self._begin_successors()
+        if type(ending) is Raised:
+            self._let_through(ending)
+
+    def interrupt(self, error: BaseException) -> None:
+        """An interruption, which `stop` follows: from now on no item's ending raises it once more.
+
+        One that struck while many outcomes were recorded is the ending of each of them.
+        """
+        if self.interruption is None:
+            self.interruption = error
+
+    def stop(self, error: BaseException) -> None:
+        """Nothing more begins; each item that has begun goes on to what it owes to the store.
+
+        Items whose function is still under way are to be ended by whoever runs them.
+        """
+        self.interrupt(error)
+        self._coming.clear()
+        self._same_key.clear()
+        self._succeeded.clear()
+        self.asking, self.ready, self._pauses = [], [], Pauses()
+        self.paused = self._pauses.by_due
+        self.writing.clear()
+        for item in list(self._live.values()):
+            if not item.is_running:
+                self._stop(item, error)
+
+    # --- one item --------------------------------------------------------------------------------------------------
+
+    def _begin(self, item: Item, standing: DataRecord | None = None) -> None:
+        self._live[item.index] = item
+        call = item.call
+        if call is None:
+            self._is_ready(item)
+            return
+        known = known_answer(call)
+        if known is not None:
+            self._ended(item, known)
+            return
+        item.flow = idempotent_call(call)
+        self._step(item, None)
+        if standing is not None and isinstance(item.op, Claim):
+            self.asking.remove(item)
+            item.stands = standing
+            self._step(item, standing)
+
+    def _begin_again(self, item: Item) -> None:
+        if item in self.ready:
+            self.ready.remove(item)
+        self.claimed.pop(item.index, None)
+        item.is_anew = True
+        if item.call is not None:
+            item.call.lease = UNDECIDED
+            item.flow.close()
+            item.flow = idempotent_call(item.call)
+            self._step(item, None)
+
+    def _begin_successors(self) -> None:
+        """Begin with those that waited for an item of the same key to end: one of each key."""
+        while self._succeeded:
+            ended = self._succeeded.popleft()
+            stands, ended.stands = ended.stands, None
+            waiting = self._same_key.get(ended.call.idempotency_key) if ended.call is not None else None
+            while waiting:
+                item = waiting.popleft()
+                if self._order is None or not self._order.leaves_out(item):
+                    is_outcome = stands is not None and stands.stored_status != INPROGRESS
+                    self._begin(item, stands if is_outcome else None)
+                    break
+
+    def _step(self, item: Item, answer: Any) -> None:
+        item.answer = answer  # until the next wish is known: by this a flow shows that was torn apart meanwhile
+        try:
+            op = item.flow.send(answer)
+        except StopIteration as stop:
+            self._ended(item, stop.value)
+            return
+        before, item.op = item.op, op
+        item.answer = UNANSWERED
+        self._enqueue(item, op, before)
+
+    def _enqueue(self, item: Item, op: Op[Any], before: Op[Any] | None) -> None:
+        kind = type(op)  # looked at once; three of each item's wishes come by here
+        if kind is Invoke:
+            invoke: Any = op
+            claim = invoke.claim
+            item.claim = claim
+            item.lease_end_ms = claim.in_progress_expiry_timestamp
+            self.claimed[item.index] = item
+            self._is_ready(item)
+        elif kind is Claim or kind is Fetch:
+            self.asking.append(item)
+        elif isinstance(op, Pause):
+            self._pauses.add(item, op, monotonic())
+        else:
+            if type(before) is not Invoke:  # a store that failed, or an interruption that waits for this
+                self.is_urgent = True
+            self.writing.append(item)
+
+    def _is_ready(self, item: Item) -> None:
+        if self.ready and self.ready[-1].index > item.index:
+            insort(self.ready, item, key=_place)
+        else:  # as it mostly comes
+            self.ready.append(item)
+
+    def _ended(self, item: Item, ending: Ending | None) -> None:
+        item.ending = ending
+        item.answer = UNANSWERED
+        self.claimed.pop(item.index, None)
+        self._live.pop(item.index, None)
+        # Of what was sent to the store nothing is kept: many answers would be held twice until the batch is over.
+        item.op = item.claim = None
+        if self._same_key:
+            self._succeeded.append(item)
+        else:
+            item.stands = None
+        if type(ending) is Raised:
+            self._note_failure(item, ending)
+            self._let_through(ending)
+
+    def _let_through(self, ending: Ending | None) -> None:
+        """Raise what is no item's own, but an interruption of them all."""
+        if isinstance(ending, Raised) and self.interruption is None and not isinstance(ending.error, self._own_errors):
+            raise ending.error
+
+    def _stop(self, item: Item, error: BaseException) -> None:
+        op, torn = item.op, item.answer is not UNANSWERED
+        if item.call is None or op is None:
+            self._ended(item, None)
+        elif torn or isinstance(op, Claim | Invoke):
+            item.flow = interrupted(item.call, op, item.answer if torn else None)
+            self._step(item, None)
+        elif isinstance(op, Pause | Fetch):
+            self._step(item, StoreFailed(error))
+        else:
+            self._enqueue(item, op, op)
+
+    # --- items after a failure -------------------------------------------------------------------------------------
+
+    def _note_failure(self, item: Item, ending: Ending | None) -> None:
+        order = self._order
+        if order is None or not isinstance(ending, Raised):
+            return
+        order.failed(item)
+        for waiting in self._pauses.left_out(order):
+            waiting.flow.close()
+            self._ended(waiting, None)
+
+    def _free(self, item: Item) -> None:
+        """Give up its claim: it is left out."""
+        if item.call is None:
+            self._ended(item, None)
+        else:
+            item.flow = interrupted(item.call, item.op, None)
+            self._step(item, None)
+
+
+def _place(item: Item) -> int:
+    return item.index

@@ -1,0 +1,1 @@
+"""The rooms of key derivation, behind `retrysafe.keys`."""

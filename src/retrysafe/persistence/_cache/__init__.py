@@ -1,0 +1,1 @@
+"""The rooms of the cache layer, behind `retrysafe.persistence.cache`."""

@@ -1,0 +1,1 @@
+"""The rooms of the DynamoDB layer, behind `retrysafe.persistence.dynamodb`."""

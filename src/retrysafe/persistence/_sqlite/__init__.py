@@ -1,0 +1,1 @@
+"""The rooms of the SQLite layer, behind `retrysafe.persistence.sqlite`."""

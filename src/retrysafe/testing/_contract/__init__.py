@@ -1,0 +1,1 @@
+"""The rooms of the conformance suite, behind `retrysafe.testing.PersistenceLayerContract`."""

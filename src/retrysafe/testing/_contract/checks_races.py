@@ -1,0 +1,120 @@
+"""Checks of rivals at the same moment, in threads or in tasks: of any number exactly one wins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from retrysafe.testing._contract.suite import Suite, check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from retrysafe.persistence.datarecord import DataRecord
+    from retrysafe.testing._contract.store import Store
+
+    T = TypeVar("T")
+    Rival: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
+    Attempt: TypeAlias = tuple[DataRecord, DataRecord | None]
+
+
+class RaceChecks(Suite):
+    """Each method is one atomic step of the store."""
+
+    @check()
+    async def test_one_of_many_rivals_claims_a_free_key(self, store: Store) -> None:
+        """Of many simultaneous claims of a free key exactly one wins, and all others are told the winner."""
+        for number in range(self.rounds):
+            await self._one_wins(store, _claiming(f"order {number}"))
+
+    @check()
+    async def test_one_of_many_rivals_claims_a_key_whose_window_is_over(self, store: Store) -> None:
+        """Of many simultaneous claims of a key whose window is over exactly one wins."""
+        outcomes: list[DataRecord] = []
+        for number in range(self.rounds):
+            claim = store.claim(f"order {number}")
+            await store.wins(claim)
+            outcomes.append(store.outcome(claim))
+            await store.completes(outcomes[-1])
+        await store.outlive_window(outcomes[-1])
+        for number in range(self.rounds):
+            await self._one_wins(store, _claiming(f"order {number}"))
+
+    @check()
+    async def test_one_of_many_rivals_takes_over(self, store: Store) -> None:
+        """Of many simultaneous takeovers of one record exactly one wins."""
+        claims = [store.claim(f"order {number}") for number in range(self.rounds)]
+        for claim in claims:
+            await store.wins(claim)
+        await store.outlive_lease(claims[-1])
+        for claim in claims:
+            seen = await store.stands(claim)
+            await self._one_wins(store, _taking_over(seen), also_told=None if self.compares_in_one_step else seen)
+
+    @check("fenced", "compares_takeovers", "compares_in_one_step")
+    async def test_a_completion_and_a_takeover_never_both_win(self, store: Store) -> None:
+        """When an owner completes while others take over, exactly one of them succeeds."""
+        claims = [store.claim(f"order {number}") for number in range(2 * self.rounds)]
+        for claim in claims:
+            await store.wins(claim)
+        await store.outlive_lease(claims[-1])
+        for number, claim in enumerate(claims):
+            seen = await store.stands(claim)
+            outcome = store.outcome(claim)
+            rivals = [_succeeds(store.put, store.takeover(seen, f"rival-{rival}")) for rival in range(3)]
+            rivals.insert(number % 4, _succeeds(store.complete, outcome))
+            winners = (await store.together(*rivals)).count(True)
+            store.check(winners == 1, f"{winners} of one completion and three takeovers succeeded")
+
+    @check()
+    async def test_rivals_of_different_keys_do_not_hinder_each_other(self, store: Store) -> None:
+        """Any number of calls of different keys, at the same time, each claim, complete and read their own."""
+
+        def call(number: int) -> Rival[None]:
+            async def one() -> None:
+                claim = store.claim(f"order {number}", f"owner-{number}", payload_hash=f"{number:04}")
+                await store.wins(claim)
+                await store.stands(claim)
+                outcome = store.outcome(claim, str(number))
+                await store.completes(outcome)
+                await store.stands(outcome)
+
+            return one
+
+        await store.together(*(call(number) for number in range(self.rivals)))
+
+    async def _one_wins(
+        self, store: Store, make: Callable[[Store, str], DataRecord], *, also_told: DataRecord | None = None
+    ) -> None:
+        """Let rivals on two layer objects claim at the same moment; losers are told the winner, or what else may be."""
+        layers = (store, await store.second())
+
+        def rival(number: int) -> Rival[Attempt]:
+            async def claim() -> Attempt:
+                at = layers[number % 2]
+                record = make(at, f"rival-{number}")
+                return record, await at.put(record)
+
+            return claim
+
+        attempts = await store.together(*(rival(number) for number in range(self.rivals)))
+        winners = [record for record, standing in attempts if standing is None]
+        store.check(len(winners) == 1, f"{len(winners)} of {self.rivals} simultaneous claims won")
+        for _, standing in attempts:
+            if standing is not None and not (also_told is not None and standing.owner == also_told.owner):
+                store.check_equal(standing, winners[0], "the record that a loser was told")
+        await store.stands(winners[0])
+
+
+def _claiming(name: str) -> Callable[[Store, str], DataRecord]:
+    return lambda at, owner: at.claim(name, owner)
+
+
+def _taking_over(seen: DataRecord) -> Callable[[Store, str], DataRecord]:
+    return lambda at, owner: at.takeover(seen, owner)
+
+
+def _succeeds(step: Callable[[DataRecord], Coroutine[Any, Any, object]], record: DataRecord) -> Rival[bool]:
+    async def one() -> bool:
+        return await step(record) is None
+
+    return one

@@ -1,0 +1,1 @@
+"""The rooms of the crash test, behind `retrysafe.testing.crash_points`."""

@@ -15,28 +15,27 @@ from typing import TYPE_CHECKING
 
 from retrysafe import DataRecord, MemoryPersistenceLayer
 from retrysafe.answers import _is_plain, _json_pieces
-from retrysafe.call import Call, Lease
+from retrysafe.call import Call
 from retrysafe.drivers import Running
-from retrysafe.execution import current
 from retrysafe.heartbeat import heart
 from retrysafe.keys import _encoded, _hash_constructor
+from retrysafe.lease import Lease
+from retrysafe.nesting import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from benchmarks.memory import Payload, Protected
-
 LEASE = Lease(30_000, renews=True)
 WINDOW_SECONDS = 3600
 
 
-def first_calls(function: Callable[[Payload], Any]) -> Protected:
+def first_calls(function: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, Any]], Any]:
     """First calls of the function on an empty store; the whole payload makes the key."""
     records: dict[str, DataRecord] = {}
     lock, store, digest = threading.Lock(), MemoryPersistenceLayer(), _hash_constructor("md5")
 
-    def charge(payload: Payload) -> Any:
+    def charge(payload: dict[str, Any]) -> Any:
         key = "benchmarks.by_hand#" + digest("".join(_encoded(payload, 0)).encode()).hexdigest()
         owner = os.urandom(16).hex()
         now = time.time_ns() // 1_000_000

@@ -8,7 +8,8 @@ import pytest
 
 from retrysafe import IdempotencyConfig
 from retrysafe.answers import AnswerCodec
-from retrysafe.call import Lease
+from retrysafe.call import begin_call
+from retrysafe.lease import Lease
 from retrysafe.persistence.datarecord import COMPLETED
 from retrysafe.plan import Plan
 
@@ -17,7 +18,7 @@ def a_call(clock, **options):
     plan = Plan(
         function_name="work", key_prefix="work", config=IdempotencyConfig(**options), codec=AnswerCodec(), clock=clock
     )
-    return plan.begin(1)
+    return begin_call(plan, 1)
 
 
 def test_a_lease_is_renewed_after_a_third_and_half_of_it_must_be_left_to_begin():

@@ -18,7 +18,7 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.exceptions import IdempotencyConfigError
-from retrysafe.execution import current
+from retrysafe.nesting import current
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import plant
 

@@ -233,15 +233,13 @@ def module_name(path):
 FILES = {module_name(path): path for path in sorted(SOURCE.rglob("*.py"))}
 
 
-def imported(name, *, lazy):
-    """What a module imports when it runs: all of it, or without what stands inside of functions (`lazy=False`)."""
+def imported(name, *, types=False):
+    """What a module imports, sooner or later; for type checkers too, where asked for."""
     found = set()
 
     def visit(node):
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-                continue
-            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not lazy:
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test) and not types:
                 continue
             if isinstance(child, ast.Import):
                 found.update(each.name for each in child.names)
@@ -260,34 +258,31 @@ def reached(name):
     """All modules of ours that a module can bring about, at import or later."""
     seen, pending = set(), [name]
     while pending:
-        pending += [each for each in imported(pending.pop(), lazy=True) & FILES.keys() if each not in seen]
+        pending += [each for each in imported(pending.pop()) & FILES.keys() if each not in seen]
         seen.update(pending)
     return seen
 
 
 def test_imports_run_downwards():
-    """No module imports, however indirectly, one that imports it."""
-    graph = {name: (imported(name, lazy=False) & FILES.keys()) - {"retrysafe"} for name in FILES}
+    """No module imports, however indirectly, one that imports it: not later, and not for type checkers either.
+
+    But for the record, which raises an error, and the errors, which are typed to carry a record.
+    """
+    carried = ("retrysafe.exceptions", "retrysafe.persistence.datarecord")
+    graph = {
+        name: {each for each in imported(name, types=True) & FILES.keys() if (name, each) != carried} - {"retrysafe"}
+        for name in FILES
+    }
+    assert carried[1] in imported(carried[0], types=True)
     assert len(list(TopologicalSorter(graph).static_order())) >= len(FILES) - 1  # raises CycleError
 
 
-def test_imports_inside_functions_run_downwards_too():
-    """But for pydantic's models, whose module is a part of the coder that most answers never need."""
-    later = {("retrysafe.exact.encode", "retrysafe.exact.models"), ("retrysafe.exact.decode", "retrysafe.exact.models")}
-    graph = {
-        name: {each for each in imported(name, lazy=True) & FILES.keys() if (name, each) not in later} - {"retrysafe"}
-        for name in FILES
-    }
-    list(TopologicalSorter(graph).static_order())  # raises CycleError
-
-
 def test_the_protocol_knows_no_layer_and_no_library():
-    known = {name for name in imported("retrysafe.protocol", lazy=True) if name.startswith("retrysafe.persistence")}
+    known = {name for name in imported("retrysafe.protocol") if name.startswith("retrysafe.persistence")}
     assert known == {"retrysafe.persistence.datarecord"}
-    contract = {"retrysafe.persistence.base", "retrysafe.persistence.threads"}  # a run can ask its layer, of any kind
     behind = {name for name in reached("retrysafe.protocol") if name.startswith("retrysafe.persistence")}
-    assert behind <= known | contract
-    outside = {name.partition(".")[0] for name in imported("retrysafe.protocol", lazy=True)} - {"retrysafe"}
+    assert behind == known
+    outside = {name.partition(".")[0] for name in imported("retrysafe.protocol")} - {"retrysafe"}
     assert outside <= set(sys.stdlib_module_names)
     assert outside & {"time", "random", "socket", "asyncio", "threading"} == set(), "no clock, no I/O, no driver"
 
@@ -309,7 +304,7 @@ def test_only_their_own_modules_import_client_libraries():
     }
     found = {}
     for name in FILES:
-        for library in {each.partition(".")[0] for each in imported(name, lazy=True)}:
+        for library in {each.partition(".")[0] for each in imported(name)}:
             if library != "retrysafe" and library not in sys.stdlib_module_names:
                 found.setdefault(library, set()).add(name)
     assert found == at_home

@@ -21,6 +21,7 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.answers import AnswerCodec
+from retrysafe.call import begin_call
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.execution import Execution
 from retrysafe.heartbeat import Heart, renew
@@ -112,7 +113,7 @@ def a_run(clock, layer, payload=1):
     """A run of half a minute's lease, by hand; and the clock by which it is renewed."""
     plan = Plan(function_name="work", key_prefix="work", config=IdempotencyConfig(), codec=AnswerCodec(), clock=clock)
     run = Execution()
-    run.call, run.store, run.lease_lost = plan.begin(payload), layer, False
+    run.call, run.store, run.lease_lost = begin_call(plan, payload), layer, False
     run.claim = run.call.claim()
     run.lease_end_ms = run.claim.in_progress_expiry_timestamp
     layer._put_record(run.claim)

@@ -23,9 +23,9 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.exceptions import IdempotencyConfigError
-from retrysafe.execution import current
 from retrysafe.heartbeat import Heart, heart
 from retrysafe.heartbeat_async import _latest
+from retrysafe.nesting import current
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS
 from support.bodies import counted
 

@@ -6,6 +6,7 @@ import pytest
 
 from retrysafe import IdempotencyConfig
 from retrysafe.answers import AnswerCodec
+from retrysafe.call import begin_call
 from retrysafe.endings import interrupted
 from retrysafe.pauses import INTERRUPTED_TRIES
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, UNAVAILABLE
@@ -18,7 +19,7 @@ CONFIG = IdempotencyConfig(replay_exceptions=(ValueError,))
 
 def a_call(execution_id=None):
     plan = Plan(function_name="work", key_prefix="work", config=CONFIG, codec=AnswerCodec(), clock=ManualClock())
-    return plan.begin(1, execution_id=execution_id)
+    return begin_call(plan, 1, execution_id=execution_id)
 
 
 def torn(call, op, answer=None, told=()):

@@ -31,7 +31,6 @@ def a_call(clock, told=None):
     return SimpleNamespace(
         plan=SimpleNamespace(config=config, clock=clock),
         idempotency_key="key",
-        is_inside=lambda owner: False,
         tell=lambda *event, **what: told.append(what),
     )
 

@@ -17,9 +17,9 @@ from retrysafe.call import Call
 from retrysafe.drivers import Running
 from retrysafe.events import AnswerUnavailable, Claimed
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyResponseUnavailableError
-from retrysafe.execution import current
 from retrysafe.heartbeat import Heart, heart
 from retrysafe.heartbeat_async import AsyncHeart
+from retrysafe.nesting import current
 from retrysafe.persistence.datarecord import COMPLETED, UNAVAILABLE
 from retrysafe.ports import AsyncPorts, SyncPorts
 from support.bodies import only_record

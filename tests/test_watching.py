@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe.call import begin_call
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError
 from retrysafe.pauses import LONGEST_PAUSE, LONGEST_TOLD_PAUSE, Waiting
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
@@ -272,7 +273,7 @@ def test_an_outcome_that_is_tried_again_opens_no_watch(shop, monkeypatch):
 def first_pause(clock, *, wait_limit=60.0, **changes):
     """The pause of a call that meets this record."""
     config = IdempotencyConfig(on_in_progress="wait", wait_timeout_seconds=wait_limit)
-    call = plan_for(lambda order: order, ToldLayer(clock=clock), key_prefix="charge", config=config).begin(1)
+    call = begin_call(plan_for(lambda order: order, ToldLayer(clock=clock), key_prefix="charge", config=config), 1)
     now = clock.now_ms()
     fields = {"owner": "other", "in_progress_expiry_timestamp": now + 60_000, **changes}
     held = DataRecord(call.idempotency_key, INPROGRESS, now // 1000 + 60, **fields)
@@ -313,7 +314,7 @@ def test_a_peer_tells_nobody(clock):
 
 def test_waiting_counts_from_its_beginning(clock):
     config = IdempotencyConfig(on_in_progress="wait", wait_timeout_seconds=10)
-    call = plan_for(lambda order: order, ToldLayer(clock=clock), key_prefix="charge", config=config).begin(1)
+    call = begin_call(plan_for(lambda order: order, ToldLayer(clock=clock), key_prefix="charge", config=config), 1)
     now = clock.now_ms()
     held = DataRecord(call.idempotency_key, INPROGRESS, now // 1000 + 60, now + 60_000, owner="other")
     waiting = Waiting(call)

@@ -7,6 +7,7 @@ from weakref import ref
 
 from retrysafe import switch
 from retrysafe.answers import AnswerCodec
+from retrysafe.call import begin_call
 from retrysafe.drivers import Running, conclude, drive, drive_async
 from retrysafe.endings import interrupted
 from retrysafe.exceptions import IdempotencyConfigError
@@ -192,7 +193,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
         if self._run is not None:
             raise IdempotencyConfigError(f"this block {self._plan.key_prefix!r} is entered already; make another one")
         self._is_first, self._is_entered, self._answer = True, True, None
-        return None if switch.is_off() else self._plan.begin(self._payload)
+        return None if switch.is_off() else begin_call(self._plan, self._payload)
 
     def _entered(
         self, step: Any, flow: Flow[Ending], ports: Any, store: AnyLayer, start_beat: Callable[[Running], Beat]

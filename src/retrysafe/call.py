@@ -10,45 +10,20 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.events import WARNING
-from retrysafe.execution import current
+from retrysafe.lease import UNDECIDED
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 
 if TYPE_CHECKING:
     from retrysafe.events import IdempotencyEvent
+    from retrysafe.lease import Lease
     from retrysafe.plan import Plan
 
 
-RENEWALS_PER_LEASE = 3
-
-
-class Lease:
-    """How long a run may be silent before its key can be taken over.
-
-    Args:
-        length_ms: In milliseconds.
-        renews: Whether a heartbeat renews it.
-        end_ms: When it ends in any case, however late the claim is made: the end of a Lambda invocation.
-
-    Attributes:
-        renewal_seconds: How long after a renewal the next one is due: a third of the lease.
-        least_ms: How much of it must be left when the run begins, so that the first renewal comes in time.
-    """
-
-    __slots__ = ("end_ms", "least_ms", "length_ms", "renewal_seconds", "renews")
-
-    def __init__(self, length_ms: int, *, renews: bool, end_ms: int | None = None) -> None:
-        self.length_ms = length_ms
-        self.renews = renews
-        self.end_ms = end_ms
-        self.renewal_seconds = length_ms / 1000 / RENEWALS_PER_LEASE
-        self.least_ms = length_ms // 2 if renews else 0
-
-
-UNDECIDED = Lease(0, renews=False)
+UNSET: Any = object()
 
 
 class Call:
-    """One call of one function. `Plan.begin` makes it and fills it in, since `__init__` costs a replay a fiftieth.
+    """One call of one function. `begin_call` makes it and fills it in, since `__init__` costs a replay a fiftieth.
 
     Attributes:
         plan: What was decided when decorating.
@@ -71,15 +46,6 @@ class Call:
     is_durable: bool
     resumes: bool
     lease: Lease
-
-    def is_inside(self, owner: str | None) -> bool:
-        """Whether this call is made inside the run of that owner, or of one that it holds up: it would wait in vain."""
-        outer = current.get()
-        while outer is not None:
-            if not outer.over and outer.holds_up(owner):
-                return True
-            outer = outer.outer
-        return False
 
     def claim(self, replaces: DataRecord | None = None, attempt: int = 1) -> DataRecord:
         """The record that claims the key for this call, from now on."""
@@ -145,3 +111,35 @@ class Call:
         level = WARNING if details.get("plain_classes") else kind.level
         if self.plan.listener.hears(level):
             self.plan.listener.tell(kind, record, level, **details)
+
+
+def begin_call(
+    plan: Plan, payload: Any, execution_id: str | None = None, is_replay: bool = False, *, key: Any = UNSET
+) -> Call | None:
+    """Make the call for one payload, or None for a payload that has no key.
+
+    Args:
+        plan: What was decided when decorating.
+        payload: What the payload hash is made of, and the key too where `key` is not given.
+        execution_id: The name of the durable execution that the call belongs to.
+        is_replay: Whether that is being replayed.
+        key: A value that makes the key, instead of what `event_key_jmespath` selects.
+
+    Raises:
+        IdempotencyKeyError: The payload cannot be hashed; or it has no key, under
+            `raise_on_no_idempotency_key`.
+    """
+    keys = plan.keys
+    digest = keys.key_hash(payload) if key is UNSET else keys.hash_of(key)
+    if digest is None:
+        plan.no_key(is_given=key is not UNSET)
+        return None
+    call = Call()
+    call.plan = plan
+    call.idempotency_key = plan.key_stem + digest
+    call.payload_hash = keys.payload_hash(payload) if keys.validates else ""
+    call.owner = None if execution_id is None else f"durable:{execution_id}"
+    call.is_durable = execution_id is not None
+    call.resumes = is_replay and call.is_durable
+    call.lease = UNDECIDED
+    return call

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe.endings import UNSTARTED, interrupted
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyLeaseLostError
-from retrysafe.execution import Execution, alive, current, forks
+from retrysafe.execution import Execution, forks
 from retrysafe.heartbeat import heart
 from retrysafe.heartbeat_async import start_async
+from retrysafe.nesting import alive, current
 from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Ending, Flow, Invoke, Op, Raised, Returned

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyItemNotFoundError
+from retrysafe.nesting import Run, alive, current
 from retrysafe.persistence.base import BasePersistenceLayer
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from retrysafe.call import Call
     from retrysafe.persistence.base import AsyncBasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
-
-current: ContextVar[Execution | None] = ContextVar("retrysafe_execution", default=None)
 
 
 class Forks:
@@ -40,7 +38,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
     os.register_at_fork(after_in_child=forks.one_more)
 
 
-class Execution:
+class Execution(Run):
     """One run of an idempotent function, as `current_execution()` gives it. Its driver fills it in.
 
     Attributes:
@@ -48,8 +46,6 @@ class Execution:
         claim: The record that claims its key.
         lease_end_ms: End of the lease as last renewed, in milliseconds since the epoch.
         store: Where the record is kept.
-        outer: The run inside which this one began, in the same thread or task.
-        over: Whether the function has ended.
         renewal_due: When a heartbeat renews the run next, in seconds: on the monotonic clock, or on its event loop's.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
         began_after: How many forks there had been when it began.
@@ -62,8 +58,6 @@ class Execution:
         "claim",
         "lease_end_ms",
         "lease_lost",
-        "outer",
-        "over",
         "renewal_due",
         "store",
     )
@@ -74,8 +68,6 @@ class Execution:
     lease_end_ms: int
     lease_lost: bool
     began_after: int
-    outer: Execution | None
-    over: bool
     renewal_due: float
 
     @property
@@ -152,7 +144,7 @@ class Execution:
             return False
 
     def holds_up(self, owner: str | None) -> bool:
-        """Whether a call of that owner can't end before this run has ended, so that the run must not wait for it."""
+        """See `Run.holds_up`."""
         return self.claim.owner == owner
 
     def is_copy(self) -> bool:
@@ -169,13 +161,6 @@ class Execution:
         return record.owner == self.owner
 
 
-def alive(execution: Execution | None) -> Execution | None:
-    """The innermost run that is not over, of this one and those around it."""
-    while execution is not None and execution.over:
-        execution = execution.outer
-    return execution
-
-
 def current_execution() -> Execution:
     """The run of the innermost idempotent function under way in this thread or task.
 
@@ -186,7 +171,7 @@ def current_execution() -> Execution:
         IdempotencyConfigError: None is.
     """
     execution = alive(current.get())  # one that is over was left behind in a context that outlived it
-    if execution is None:
+    if not isinstance(execution, Execution):
         raise IdempotencyConfigError(
             "current_execution() was called outside of an idempotent function, or in one that runs unprotected: "
             "switched off, or with a payload that has no key"

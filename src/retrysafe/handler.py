@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from retrysafe.call import begin_call
 from retrysafe.drivers import answered, run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.persistence import async_layer_from_url, layer_from_url
@@ -94,7 +95,7 @@ class IdempotencyHandler:
         Raises:
             IdempotencyBaseError: See `retrysafe.exceptions`; else whatever the function raises.
         """
-        call = self._plan.begin(self._payload, execution_id=execution_id, is_replay=is_replay)
+        call = begin_call(self._plan, self._payload, execution_id=execution_id, is_replay=is_replay)
         if call is None:
             return self._function(*self._args, **self._kwargs)
         return run(call, self._store, self._function, self._args, self._kwargs)
@@ -127,7 +128,7 @@ class AsyncIdempotencyHandler:
 
     async def handle(self, is_replay: bool = False, *, execution_id: str | None = None) -> Any:
         """See `IdempotencyHandler.handle`."""
-        call = self._plan.begin(self._payload, execution_id=execution_id, is_replay=is_replay)
+        call = begin_call(self._plan, self._payload, execution_id=execution_id, is_replay=is_replay)
         if call is None:
             return await answered(self._function(*self._args, **self._kwargs))
         return await run_async(call, self._store, self._function, self._args, self._kwargs)

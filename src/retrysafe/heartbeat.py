@@ -24,7 +24,6 @@ from retrysafe.queues import Empty, new_queue
 if TYPE_CHECKING:
     from _queue import SimpleQueue
 
-    from retrysafe.drivers import Running
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
 
@@ -34,7 +33,7 @@ SOONER_AFTER_FAILURE = 4
 class Beat(Protocol):
     """A heartbeat that was started for a run."""
 
-    def stop(self, execution: Running) -> None:
+    def stop(self, execution: Execution) -> None:
         """No more renewals for this run."""
         ...
 
@@ -98,7 +97,7 @@ class Heart:
         self._thread: threading.Thread | None = None
         self._starting = new_rlock()  # a signal handler may call a function while its thread is in here
 
-    def start(self, execution: Running) -> Heart:
+    def start(self, execution: Execution) -> Heart:
         """Renew the lease of a run until `stop`."""
         interval = execution.call.lease.renewal_seconds
         execution.renewal_due = due = monotonic() + interval

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from retrysafe.drivers import Running
     from retrysafe.execution import Execution
     from retrysafe.persistence.base import AsyncBasePersistenceLayer
 
@@ -44,13 +43,13 @@ class AsyncHeart:
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = inf
 
-    def start(self, execution: Running) -> AsyncHeart:
+    def start(self, execution: Execution) -> AsyncHeart:
         """Renew the lease of a run until `stop`."""
         self._runs[execution] = copy_context()
         self._is_due(execution, execution.call.lease.renewal_seconds)
         return self
 
-    def stop(self, execution: Running) -> None:
+    def stop(self, execution: Execution) -> None:
         """No more renewals. One under way ends by itself: it can do no harm to a record that is not running."""
         self._runs.pop(execution, None)
 
@@ -115,7 +114,7 @@ def _running_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.get_running_loop
 
 
-def start_async(execution: Running) -> AsyncHeart:
+def start_async(execution: Execution) -> AsyncHeart:
     """Renew the lease of an async run, by its event loop, until `stop`.
 
     Raises:

@@ -9,6 +9,7 @@ import functools
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overload
 
 from retrysafe import lambda_context, switch
+from retrysafe.call import begin_call
 from retrysafe.config import IdempotencyConfig as IdempotencyConfig  # noqa: PLC0414, TC001  # as in Powertools' module
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
@@ -103,6 +104,7 @@ def idempotent(
     store = opened_layer(persistence_store, handler)
     plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
     arguments = HandlerArguments(handler)
+    event_of = arguments.event
     if is_async(handler):
         async_store = awaitable_layer(store)
 
@@ -111,7 +113,7 @@ def idempotent(
             context, execution_id, is_replay = lambda_context.unwrap(arguments.context(args, kwargs))
             token = lambda_context.register(context)
             try:
-                call = None if switch.is_off() else plan.begin(arguments.event(args, kwargs), execution_id, is_replay)
+                call = None if switch.is_off() else begin_call(plan, event_of(args, kwargs), execution_id, is_replay)
                 if call is None:
                     return await handler(*args, **kwargs)
                 return await run_async(call, async_store, handler, args, kwargs)
@@ -127,7 +129,7 @@ def idempotent(
         context, execution_id, is_replay = lambda_context.unwrap(arguments.context(args, kwargs))
         token = lambda_context.register(context)
         try:
-            call = None if switch.is_off() else plan.begin(arguments.event(args, kwargs), execution_id, is_replay)
+            call = None if switch.is_off() else begin_call(plan, event_of(args, kwargs), execution_id, is_replay)
             return handler(*args, **kwargs) if call is None else run(call, sync_store, handler, args, kwargs)
         finally:
             lambda_context.unregister(token)
@@ -237,7 +239,11 @@ def idempotent_function(
         if switch.is_off():
             return None
         payload = kwargs[name] if name in kwargs else arguments.payload(args, kwargs)
-        return plan.begin(payload) if key is None else plan.begin(payload, key=key(arguments.bound(args, kwargs)))
+        return (
+            begin_call(plan, payload)
+            if key is None
+            else begin_call(plan, payload, key=key(arguments.bound(args, kwargs)))
+        )
 
     if is_async(function):
         async_store = awaitable_layer(store)

@@ -11,6 +11,7 @@ from retrysafe.exceptions import (
     IdempotencyBaseError,
     IdempotencyInconsistentStateError,
 )
+from retrysafe.nesting import is_inside
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.wishes import Fetch, Flow, Pause, Raised, StoreFailed
 
@@ -48,7 +49,7 @@ class Waiting:
         """Pause once and fetch the record; `Raised` for a call that does not wait, or not any longer."""
         rules = self._call.plan.config
         left = rules.wait_timeout_seconds - self.waited
-        if rules.on_in_progress == "raise" or self._call.is_inside(held.owner):
+        if rules.on_in_progress == "raise" or is_inside(held.owner):
             return Raised(_refusal(held, now_ms))
         if left <= 0:
             self._call.tell(Waited, held, waited_seconds=self.waited, answered=False)

@@ -1,6 +1,6 @@
 """What is decided when a function is decorated: its name, key prefix, store and rules, and what is wrong with them.
 
-A wrong use is refused here, before anything runs. `begin` then makes the `Call` that one call is.
+A wrong use is refused here, before anything runs.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe import lambda_context
 from retrysafe.answers import AnswerCodec
-from retrysafe.call import UNDECIDED, Call, Lease
 from retrysafe.config import IdempotencyConfig
 from retrysafe.events import Listener
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
+from retrysafe.lease import Lease
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.warn import warn
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LEASE_MS = 30_000
 UNRESOLVED_SECONDS = 10 * 365 * 24 * 3600
-UNSET: Any = object()
 
 
 class Plan:
@@ -47,14 +46,14 @@ class Plan:
 
     Attributes:
         claim_seconds: For how long a claim stands, unless its call ends before.
+        key_stem: What its keys begin with.
+        keys: What makes them of payloads.
         knows_owners: Whether the store is sure to; one that cannot renew may have been written without an idea of them.
     """
 
     __slots__ = (
         "_default_lease",
         "_given_context",
-        "_key_stem",
-        "_keys",
         "_own_lease",
         "cache",
         "claim_seconds",
@@ -63,6 +62,8 @@ class Plan:
         "config",
         "function_name",
         "key_prefix",
+        "key_stem",
+        "keys",
         "knows_owners",
         "listener",
         "peek",
@@ -82,9 +83,9 @@ class Plan:
     ) -> None:
         self.function_name = function_name
         self.key_prefix = key_prefix
-        self._key_stem = f"{key_prefix}#"
+        self.key_stem = f"{key_prefix}#"
         self.config = config
-        self._keys = config.keys
+        self.keys = config.keys
         self.codec = codec
         self.clock = clock
         self.cache = cache
@@ -100,36 +101,6 @@ class Plan:
         unrenewed_ms = max(DEFAULT_LEASE_MS, config.expires_after_seconds * 1000)
         self._default_lease = Lease(DEFAULT_LEASE_MS if can_renew else unrenewed_ms, renews=can_renew)
 
-    def begin(
-        self, payload: Any, execution_id: str | None = None, is_replay: bool = False, *, key: Any = UNSET
-    ) -> Call | None:
-        """Make the call for one payload, or None for a payload that has no key.
-
-        Args:
-            payload: What the payload hash is made of, and the key too where `key` is not given.
-            execution_id: The name of the durable execution that the call belongs to.
-            is_replay: Whether that is being replayed.
-            key: A value that makes the key, instead of what `event_key_jmespath` selects.
-
-        Raises:
-            IdempotencyKeyError: The payload cannot be hashed; or it has no key, under
-                `raise_on_no_idempotency_key`.
-        """
-        keys = self._keys
-        digest = keys.key_hash(payload) if key is UNSET else keys.hash_of(key)
-        if digest is None:
-            self._no_key(is_given=key is not UNSET)
-            return None
-        call = Call()
-        call.plan = self
-        call.idempotency_key = self._key_stem + digest
-        call.payload_hash = keys.payload_hash(payload) if keys.validates else ""
-        call.owner = None if execution_id is None else f"durable:{execution_id}"
-        call.is_durable = execution_id is not None
-        call.resumes = is_replay and call.is_durable
-        call.lease = UNDECIDED
-        return call
-
     def lease(self) -> Lease:
         """How long a call that claims its key now may be silent."""
         if self._own_lease is not None:
@@ -142,7 +113,15 @@ class Plan:
             return self._default_lease
         return Lease(remaining_ms, renews=False, end_ms=self.clock.now_ms() + remaining_ms)
 
-    def _no_key(self, is_given: bool) -> None:
+    def no_key(self, *, is_given: bool) -> None:
+        """Warn of a payload that has no key.
+
+        Args:
+            is_given: Whether the key was given, and not selected out of the payload.
+
+        Raises:
+            IdempotencyKeyError: Under `raise_on_no_idempotency_key`.
+        """
         expression = self.config.event_key_jmespath
         where = f"event_key_jmespath={expression!r} selects nothing" if expression else "the payload is empty"
         if is_given:

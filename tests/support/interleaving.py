@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.answers import AnswerCodec
+from retrysafe.call import begin_call
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from retrysafe.plan import Plan
 from retrysafe.protocol import idempotent_call
@@ -68,7 +69,7 @@ class World:
         plan = Plan(function_name="charge", key_prefix="charge", config=config, codec=AnswerCodec(), clock=self.clock)
         self.actors: list[Actor] = []
         for number in range(calls):
-            call = plan.begin({"order": 1})
+            call = begin_call(plan, {"order": 1})
             assert call is not None
             call.owner = f"owner-{number}"
             actor = Actor(number, idempotent_call(call))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe import switch
 from retrysafe._batch.results import BatchResult, ItemResult, identified
+from retrysafe.call import begin_call
 from retrysafe.config import LONGEST_SECONDS
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
 from retrysafe.wishes import Raised, Returned
@@ -138,11 +139,11 @@ class BatchDoor:
 
         if switch.is_off():
             return [Item(index, value, None) for index, value in enumerate(values)]
-        begin, key = self._plan.begin, self._key
+        plan, key = self._plan, self._key
         items: list[Item] = []
         for index, value in enumerate(values):
             try:
-                call = begin(value) if key is None else begin(value, key=key(value))
+                call = begin_call(plan, value) if key is None else begin_call(plan, value, key=key(value))
             except Exception as error:  # noqa: BLE001  # of this item, whose payload it is
                 items.append(Item(index, value, None, Raised(error)))
             else:

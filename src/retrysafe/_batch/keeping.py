@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from retrysafe._batch.item import Item
     from retrysafe._batch.state import Batch
-    from retrysafe.drivers import Running
+    from retrysafe.execution import Execution
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
 
@@ -47,19 +47,19 @@ class Leases:
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, Execution] = {}
         self.due = inf
 
     def claimed(self) -> None:
         """Keys were claimed: see that their leases are renewed, where they can be."""
         self.due = min(self.due, monotonic() + self._interval())
 
-    def start(self, execution: Running) -> Leases:
+    def start(self, execution: Execution) -> Leases:
         """A run is to be told of its lease."""
         self._running[execution.claim.owner or ""] = execution
         return self
 
-    def stop(self, execution: Running) -> None:
+    def stop(self, execution: Execution) -> None:
         """Or no longer."""
         self._running.pop(execution.claim.owner or "", None)
 

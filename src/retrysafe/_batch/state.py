@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from retrysafe._batch.item import UNANSWERED, Item
 from retrysafe._batch.order import Order
 from retrysafe._batch.pauses import Pauses
-from retrysafe.call import UNDECIDED
 from retrysafe.endings import interrupted
+from retrysafe.lease import UNDECIDED
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Claim, Complete, Ending, Fetch, Invoke, Op, Pause, Raised, StoreFailed

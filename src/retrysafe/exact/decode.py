@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from retrysafe.exact.classes import rebuild_dataclass, rebuild_namedtuple
+from retrysafe.exact.marks import is_object
 from retrysafe.exact.scalars import MOMENT_READERS, READERS
 
 if TYPE_CHECKING:
@@ -166,8 +167,3 @@ def _text(plain: Any) -> str:
     if not isinstance(plain, str):
         raise TypeError("not a text")
     return plain
-
-
-def is_object(plain: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether this is a JSON object."""
-    return isinstance(plain, dict)

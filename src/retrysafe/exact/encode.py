@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from retrysafe.exact import marks
+from retrysafe.exact import marks, places
 from retrysafe.exact.classes import class_of, dataclass_fields, kind_of, state_beside
 from retrysafe.exact.decode import Decoder
 from retrysafe.exact.errors import TooDeepError, UnstorableAnswerError, type_name
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 100
 """Levels of nesting. Each takes a few frames of Python's stack; reading back takes no more than writing."""
-
-_LONGEST_KEY: Final = 40
-_LARGEST_KEY: Final = 10**12
-"""Keys are shown in errors up to this length or size."""
 
 
 class Encoder:
@@ -93,7 +89,7 @@ class Encoder:
         plains: list[Any] = []
         item_marks: list[Mark] = []
         for place, item in enumerate(value):
-            plain, mark = self.at(place, item, depth, _index)
+            plain, mark = self.at(place, item, depth, places.index)
             plains.append(plain)
             item_marks.append(mark)
         return plains, item_marks
@@ -106,7 +102,7 @@ class Encoder:
         for name in sorted(values):
             plain_before = None if can_lack is None else dict(self.plain)
             try:
-                plains[name], item_marks[name] = self.at(name, values[name], depth, attribute)
+                plains[name], item_marks[name] = self.at(name, values[name], depth, places.attribute)
             except TooDeepError:
                 raise
             except UnstorableAnswerError:
@@ -124,7 +120,7 @@ class Encoder:
         return plains, marks.mark("tuple", marks.of_items(item_marks))
 
     def _set(self, value: set[Any] | frozenset[Any], depth: int) -> tuple[Any, Mark]:
-        items = (self.at("*", item, depth, _index) for item in value)
+        items = (self.at("*", item, depth, places.index) for item in value)
         # Sorted by their text, so that equal sets are stored equally.
         ordered = sorted(items, key=lambda item: (_text_of(item[0]), _text_of(item[1])))
         tag = "set" if isinstance(value, set) else "frozenset"
@@ -145,12 +141,12 @@ class Encoder:
         item_marks: dict[str, Mark] = {}
         for text in sorted(keys, key=keys.__getitem__ if comparable else None):
             key = keys[text]
-            plains[text], item_marks[text] = self.at(key, value[key], depth, _key)
+            plains[text], item_marks[text] = self.at(key, value[key], depth, places.key)
         return plains, _if_any("dict", marks.of_entries(item_marks), marks.of_entries(key_marks))
 
     def _key(self, key: Any, depth: int) -> tuple[str | None, Mark]:
         """A key as the text that the peer writes, or would; None for one that is no single value."""
-        plain, mark = self.at(key, key, depth, _key)
+        plain, mark = self.at(key, key, depth, places.key)
         if isinstance(plain, str):
             return plain, mark
         if plain is None:
@@ -169,8 +165,8 @@ class Encoder:
         plains: list[Any] = []
         pair_marks: list[Mark] = []
         for key, item in value.items():
-            key_plain, key_mark = self.at(key, key, depth, _key)
-            plain, mark = self.at(key, item, depth, _key)
+            key_plain, key_mark = self.at(key, key, depth, places.key)
+            plain, mark = self.at(key, item, depth, places.key)
             plains.append([key_plain, plain])
             pair_marks.append(_if_any("list", marks.of_items([key_mark, mark])))
         return plains, marks.mark("pairs", marks.of_items(pair_marks))
@@ -195,7 +191,7 @@ class Encoder:
         base = next((base for base in (str, int, float) if base in class_of(value).__mro__), None)
         content: Any = value._value_ if base is None else _BASES[base](value)
         if name is None:
-            return self.at("value", content, depth, attribute)
+            return self.at("value", content, depth, places.attribute)
         if type(value._value_) in (str, int) and value._value_ == content:
             plain, mark = self.encode(value._value_, depth)
             if mark is None:
@@ -213,7 +209,7 @@ class Encoder:
         if name is None:
             return self._tuple(tuple(value), depth)
         fields: dict[str, Any] = dict(zip(value._fields, value, strict=True))
-        plains = [self.at(field, item, depth, attribute) for field, item in fields.items()]
+        plains = [self.at(field, item, depth, places.attribute) for field, item in fields.items()]
         item_marks = marks.of_items([mark for _, mark in plains])
         rest = self.beside(state_beside(value, ()), depth)
         return [plain for plain, _ in plains], marks.mark("namedtuple", name, item_marks, rest)
@@ -286,24 +282,6 @@ def _if_any(tag: str, *needs: Any) -> Mark:
 
 def _text_of(plain: Any) -> str:
     return json.dumps(plain, sort_keys=True)
-
-
-def _index(place: Any) -> str:
-    return f"[{place}]"
-
-
-def attribute(name: Any) -> str:
-    """An attribute as a step of a place."""
-    return f".{name}"
-
-
-def _key(key: Any) -> str:
-    """A key of a dict: the beginning of a string, a number that is not long, else its type."""
-    if isinstance(key, str):
-        return f"[{json.dumps(key if len(key) <= _LONGEST_KEY else key[:_LONGEST_KEY] + '...')}]"
-    if key is None or (isinstance(key, int) and abs(key) < _LARGEST_KEY):
-        return f"[{key}]"
-    return f"[a key of type {type_name(class_of(key))}]"
 
 
 _BASES: Final[dict[type, Callable[[Any], Any]]] = {

@@ -6,7 +6,7 @@ of the items of a container are an object by place, or a list of one mark that a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,3 +40,8 @@ def of_entries(marks: Mapping[str, Mark]) -> ItemMarks:
     if len(found) == len(marks) and all(mark == first for mark in found.values()):
         return [first]
     return found
+
+
+def is_object(plain: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether this is a JSON object."""
+    return isinstance(plain, dict)

@@ -11,20 +11,38 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import pydantic
 from pydantic_core import PydanticUndefined
 
-from retrysafe.exact import marks
-from retrysafe.exact.decode import is_object
-from retrysafe.exact.encode import attribute
+from retrysafe.exact import marks, places
 from retrysafe.exact.errors import UnstorableAnswerError
 
 if TYPE_CHECKING:
-    from retrysafe.exact.decode import Decoder
-    from retrysafe.exact.encode import Encoder
+    from collections.abc import Callable
+
     from retrysafe.exact.marks import Mark
+
+
+class Encoder(Protocol):
+    """What writes the values of fields; see there."""
+
+    dumps: bool
+
+    def encode(self, value: Any, depth: int = 0) -> tuple[Any, Mark]: ...  # noqa: D102  # see there, as all
+    def at(self, place: Any, value: Any, depth: int, step: Callable[[Any], str]) -> tuple[Any, Mark]: ...  # noqa: D102
+    def beside(  # noqa: D102
+        self, state: dict[str, Any], depth: int, can_lack: Callable[[str], bool] | None = None
+    ) -> list[Any] | None: ...
+    def same(self, value: Any, shown: Any, plain: Any, mark: Mark, depth: int) -> bool: ...  # noqa: D102
+
+
+class Decoder(Protocol):
+    """What reads them back; see there."""
+
+    def decode(self, plain: Any, mark: Mark) -> Any: ...  # noqa: D102
+    def beside(self, rest: Any) -> dict[str, Any] | None: ...  # noqa: D102
 
 
 def encode_model(encoder: Encoder, model: pydantic.BaseModel, name: str | None, depth: int) -> tuple[Any, Mark]:
@@ -68,7 +86,7 @@ def encode_model(encoder: Encoder, model: pydantic.BaseModel, name: str | None, 
     if shown is None:
         return plains, whole
     # What is no object (a root model's list) has no place for the fields.
-    return shown, whole if is_object(shown) else ["instead", plains, whole]
+    return shown, whole if marks.is_object(shown) else ["instead", plains, whole]
 
 
 def _dump(model: pydantic.BaseModel, only: set[str] | None = None) -> Any:
@@ -83,16 +101,16 @@ def _encode_field(
     encoder: Encoder, model: pydantic.BaseModel, field: str, item: Any, shown: Any, depth: int
 ) -> tuple[Any, Mark]:
     """A field's plain form, and its mark for what the dump shows in its place."""
-    is_shown = is_object(shown) and field in shown
+    is_shown = marks.is_object(shown) and field in shown
     try:
-        plain, mark = encoder.at(field, item, depth, attribute)
+        plain, mark = encoder.at(field, item, depth, places.attribute)
     except UnstorableAnswerError:
         # Where the whole cannot be dumped, for another field's sake (bytes that are no UTF-8), this one may be.
         alone = encoder.encode(_dump(model, {field}), depth)[0] if shown is None else shown
-        if is_object(alone) and field in alone and _reads_back(type(model), field, alone[field], item):
+        if marks.is_object(alone) and field in alone and _reads_back(type(model), field, alone[field], item):
             return alone[field], "field"
         raise
-    if not is_object(shown) or (is_shown and encoder.same(item, shown[field], plain, mark, depth + 1)):
+    if not marks.is_object(shown) or (is_shown and encoder.same(item, shown[field], plain, mark, depth + 1)):
         return plain, mark
     # A dump of another form (a custom serializer), or none (an excluded field): the mark holds the value.
     return plain, ["instead", plain, mark]
@@ -116,7 +134,7 @@ def decode_model(
     Raises:
         Exception: The two do not go together, or a field without a default has no value.
     """
-    if not is_object(plain):
+    if not marks.is_object(plain):
         raise TypeError("not an object")
     fields: dict[str, Any] = {}
     extra: dict[str, Any] = {}

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from retrysafe.exceptions import IdempotencyBaseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
-    from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+
+class Table(Protocol):
+    """What is taken from the layer."""
+
+    def create_table(self) -> None:
+        """Make the table."""
+        ...
+
+    def check(self) -> Sequence[object]:
+        """What is wrong with it, each a line when it is printed."""
+        ...
 
 
-def main(make_layer: Callable[..., DynamoDBPersistenceLayer], arguments: Sequence[str] | None = None) -> int:
+def main(make_layer: Callable[..., AbstractContextManager[Table]], arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line: 0, or 1 where something is wrong, which is printed.
 
     Args:

@@ -10,7 +10,7 @@ statement for one. SQLite tells how many rows it changed, not which; where it is
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError, IdempotencyPersistenceLayerError
 from retrysafe.persistence._sqlite.errors import UnstorableValueError
@@ -21,10 +21,10 @@ from retrysafe.persistence.many import one_by_one, outcome
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from retrysafe.persistence._sqlite.statements import Command
+    from retrysafe.persistence._sqlite.connections import Connections
+    from retrysafe.persistence._sqlite.statements import Command, Statements
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.many import Operation, Outcome
-    from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 
 T = TypeVar("T")
 
@@ -34,7 +34,21 @@ MOST_TOGETHER: Final = 90
 _COLUMNS: Final = "id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data"
 
 
-def for_each(layer: SQLitePersistenceLayer, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
+class Layer(Protocol):
+    """What is taken from the layer: its file, and its methods for one record."""
+
+    _connections: Connections
+    _statements: Statements
+
+    def _get_record(self, idempotency_key: str) -> DataRecord: ...
+    def _put_record(self, data_record: DataRecord) -> None: ...
+    def _refuse_if_held(self, claim: DataRecord) -> None: ...
+    def _refuse_for(self, claim: DataRecord, found: DataRecord | None) -> None: ...
+    def _write(self, command: Command, records: int = 1) -> int: ...
+    def _now_ms(self) -> int | None: ...
+
+
+def for_each(layer: Layer, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
     """See `BasePersistenceLayer._for_each`."""
     if operation == "get" or len(arguments) == 1:
         return one_by_one(layer, operation, arguments)
@@ -44,7 +58,7 @@ def for_each(layer: SQLitePersistenceLayer, operation: Operation, arguments: Seq
     return outcomes
 
 
-def _claimed(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> list[Outcome]:
+def _claimed(layer: Layer, claims: Sequence[DataRecord]) -> list[Outcome]:
     """Each is looked at first, without a lock, as most of what stands is to be replayed; what is free is claimed."""
     new = iter(_looked_at(layer, [claim for claim in claims if claim.replaces is None]))
     # A takeover compares what it has seen, each something else, and there are few.
@@ -71,7 +85,7 @@ def _claimed(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> lis
     return outcomes
 
 
-def _looked_at(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> list[Outcome]:
+def _looked_at(layer: Layer, claims: Sequence[DataRecord]) -> list[Outcome]:
     """What refuses each claim: one statement, where all that stands can be read."""
     try:
         rows = layer._connections.read(looking(layer._statements.table, claims, layer._now_ms()))
@@ -88,7 +102,7 @@ def _looked_at(layer: SQLitePersistenceLayer, claims: Sequence[DataRecord]) -> l
     return [outcome(refuse, claim) if claim.idempotency_key in standing else None for claim in claims]
 
 
-def _claimed_after_all(layer: SQLitePersistenceLayer, claim: DataRecord) -> Outcome:
+def _claimed_after_all(layer: Layer, claim: DataRecord) -> Outcome:
     """Whether this is one of those that got through; else it is claimed by itself."""
     found = outcome(layer._get_record, claim.idempotency_key)
     # Its times were moved when it was written; nobody else has its token.
@@ -97,12 +111,12 @@ def _claimed_after_all(layer: SQLitePersistenceLayer, claim: DataRecord) -> Outc
     return _put(layer, claim)
 
 
-def _put(layer: SQLitePersistenceLayer, claim: DataRecord) -> Outcome:
+def _put(layer: Layer, claim: DataRecord) -> Outcome:
     refused: Outcome = outcome(layer._put_record, claim)
     return refused
 
 
-def _written(layer: SQLitePersistenceLayer, operation: Operation, records: Sequence[DataRecord]) -> list[Outcome]:
+def _written(layer: Layer, operation: Operation, records: Sequence[DataRecord]) -> list[Outcome]:
     """Completed, renewed or released: each where the owner is still the record's."""
     try:
         changed = layer._write(_BUILT[operation](layer._statements.table, records, layer._now_ms()), len(records))

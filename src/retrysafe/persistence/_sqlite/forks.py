@@ -18,14 +18,38 @@ from __future__ import annotations
 import atexit
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from retrysafe.locks import new_rlock
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
-    from retrysafe.persistence._sqlite.connections import Connections
+
+class Connections(Protocol):
+    """Those of one layer to its file."""
+
+    def hold(self) -> None:
+        """Let nobody use them until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """They may be used again."""
+        ...
+
+    def close_all(self) -> None:
+        """Close all of them."""
+        ...
+
+    def start_in_child(self) -> Iterable[sqlite3.Connection]:
+        """Begin anew in a forked child; those that were open, which nobody may touch."""
+        ...
+
+    def leave_if_parted(self) -> None:
+        """Leave open what it would do harm to close, as Python ends."""
+        ...
+
 
 _living: weakref.WeakSet[Connections] = weakref.WeakSet()
 _held: list[Connections] = []

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import boto3
 import pytest
@@ -461,7 +462,7 @@ if child:
 def test_a_forked_child_speaks_on_connections_of_its_own(dynoxide, proxy_to, table, whose):
     """On its parent's it would get its parent's replies, and take a claim for won that never was."""
     proxy = proxy_to(dynoxide)
-    tests = __file__.rpartition("/")[0]
+    tests = str(Path(__file__).parents[1])
     program = [sys.executable, "-W", "ignore", "-c", f"import sys; sys.path.insert(0, {tests!r})\n{FORKED}"]
     subprocess.run([*program, whose, proxy.server.url, table], check=True, timeout=60)
     assert (proxy.accepted, proxy.count(b"PutItem")) == (2, 3)
@@ -504,7 +505,7 @@ layer.close()
 
 
 def test_a_child_forked_while_a_thread_opens_the_client_opens_its_own(dynoxide, table):
-    tests = __file__.rpartition("/")[0]
+    tests = str(Path(__file__).parents[1])
     program = [
         sys.executable,
         "-W",

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from exactness import same
 from retrysafe.answers import AnswerCodec
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from support.exactness import same
 
 # Big values are many small decisions to Hypothesis; what counts here is the number of types that meet.
 settings.register_profile(

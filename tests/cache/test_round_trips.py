@@ -32,7 +32,7 @@ from servers import RedisCluster, RedisSentinel, RedisServer, programs
 from support.any_client import OnlyGetSetDelete
 from support.bodies import counted
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "powertools-python-3.37.0.json").read_text())["records"]
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "powertools-python-3.37.0.json").read_text())["records"]
 TEN_YEARS = 10 * 365 * 86_400
 
 

@@ -93,7 +93,11 @@ def test_the_suite_judges_without_asserts_and_docstrings_too():
         "Contract().test_a_window_never_cuts_a_running_lease()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-OO", "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        [sys.executable, "-OO", "-c", program],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "breaks its contract. A window never cuts a running lease. But the claim won" in done.stderr

@@ -23,16 +23,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, 
 import pydantic
 import pytest
 
-from exactness import same
 from retrysafe import answers
 from retrysafe.answers import AnswerCodec, UnstorableAnswerError
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from support.exactness import same
 
 if TYPE_CHECKING:
     from somewhere_else import Unheard
 
 GOLDEN = json.loads(
-    (pathlib.Path(__file__).parent / "golden" / "powertools-python-3.37.0.json").read_text(encoding="utf-8")
+    (pathlib.Path(__file__).parents[1] / "golden" / "powertools-python-3.37.0.json").read_text(encoding="utf-8")
 )
 
 ORDER_DATA = (

@@ -9,7 +9,7 @@ import pytest
 
 from retrysafe.testing._contract.hooks import Hooks
 
-PAGE = Path(__file__).parent.parent / "docs" / "testing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 
 
 @pytest.fixture(scope="module")

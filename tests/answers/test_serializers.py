@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, Optional,
 import pydantic
 import pytest
 
-from exactness import same
 from retrysafe.answers import AnswerCodec, StoredAnswer, UnstorableAnswerError
 from retrysafe.exceptions import (
     IdempotencyConfigError,
@@ -29,6 +28,7 @@ from retrysafe.serialization.dataclass import DataclassSerializer
 from retrysafe.serialization.functions import get_actual_type
 from retrysafe.serialization.no_op import NoOpSerializer
 from retrysafe.serialization.pydantic import PydanticSerializer
+from support.exactness import same
 
 if TYPE_CHECKING:
     from somewhere_else import Unheard

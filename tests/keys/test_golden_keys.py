@@ -15,7 +15,7 @@ import pytest
 from retrysafe.exceptions import IdempotencyKeyError
 from retrysafe.keys import PayloadKeys
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "powertools-python-3.37.0.json").read_text("utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "powertools-python-3.37.0.json").read_text("utf-8"))
 
 
 @dataclasses.dataclass

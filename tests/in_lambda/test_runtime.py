@@ -9,7 +9,7 @@ import pytest
 from support.lambda_runtime import LambdaRuntime
 from support.runtime_api import now_ms
 
-CODE = Path(__file__).parent / "lambda_functions"
+CODE = Path(__file__).parents[1] / "lambda_functions"
 
 
 @pytest.fixture(scope="module")

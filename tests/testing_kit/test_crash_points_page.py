@@ -12,7 +12,7 @@ import pytest
 from retrysafe.testing import crash_points
 from retrysafe.testing.crash_report import Verdict
 
-PAGE = (Path(__file__).parent.parent / "docs" / "testing-your-handler.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "testing-your-handler.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture

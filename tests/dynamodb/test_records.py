@@ -29,8 +29,8 @@ from servers.dynamodb_service import OUTCOME
 from support.bodies import counted
 from support.dynamodb_support import async_layer, client_at, items_of, new_table, session, sync_layer
 
-GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/powertools-python-3.37.0.json").read_text())["records"]
-TYPESCRIPT = json.loads((pathlib.Path(__file__).parent / "golden/powertools-typescript-2.35.0.json").read_text())
+GOLDEN = json.loads((pathlib.Path(__file__).parents[1] / "golden/powertools-python-3.37.0.json").read_text())["records"]
+TYPESCRIPT = json.loads((pathlib.Path(__file__).parents[1] / "golden/powertools-typescript-2.35.0.json").read_text())
 OURS = ("owner", "attempt", "types")
 
 # Quick to try again, as it is at home.

@@ -15,7 +15,7 @@ from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAV
 from retrysafe.persistence.wire import AttributeNames, JsonText, from_attributes, to_attributes
 from retrysafe.testing.clock import ManualClock
 
-GOLDEN = pathlib.Path(__file__).parent / "golden"
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 PYTHON = json.loads((GOLDEN / "powertools-python-3.37.0.json").read_text())["records"]
 TYPESCRIPT = json.loads((GOLDEN / "powertools-typescript-2.35.0.json").read_text())
 OURS = ("owner", "attempt", "types")

@@ -9,8 +9,8 @@ from typing import Any
 import pydantic
 import pytest
 
-from exactness import same
 from retrysafe.answers import AnswerCodec, UnstorableAnswerError
+from support.exactness import same
 
 DEPTH = 16
 HOUR = dt.timedelta(hours=1)

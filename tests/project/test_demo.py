@@ -23,7 +23,7 @@ from retrysafe.switch import VARIABLES as DISABLED_VARIABLES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the demo kills with SIGKILL")
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 DELIVERIES = 300
 PAYMENTS = 180
 

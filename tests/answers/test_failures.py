@@ -10,10 +10,10 @@ from typing import Self
 
 import pytest
 
-from exactness import same
 from retrysafe.answers import UnstorableAnswerError
 from retrysafe.exceptions import IdempotencyKeyError, IdempotencyPersistenceConsistencyError
 from retrysafe.failures import decode_failure, encode_failure
+from support.exactness import same
 
 
 class Reason(enum.Enum):

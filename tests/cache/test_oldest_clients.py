@@ -13,7 +13,7 @@ import pytest
 from servers import programs
 
 OLDEST = Path(sys.prefix, "oldest")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_oldest_client_keeps_every_promise(library, classes):
     asked = [sys.executable, "-c", f"import {library}; print({library}.__version__)"]
     assert subprocess.check_output(asked, env=environment, text=True).strip() == wanted[1]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_cache_layers.py", "-k", classes],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/cache/test_layers.py", "-k", classes],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -509,7 +509,7 @@ def test_a_process_whose_clock_is_hours_off_and_leaps_while_it_runs(dynoxide, ta
         "FAKETIME_TIMESTAMP_FILE": str(faked),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
     }
     ran = subprocess.run(
         [sys.executable, "-c", WORKER, dynoxide.url, table, faked],

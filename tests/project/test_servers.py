@@ -305,7 +305,7 @@ def test_servers_and_their_data_are_gone_when_the_tests_are_killed():
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     ) as tests:
         pid, directory = tests.stdout.readline().split()
         assert Path(directory).exists()

@@ -45,12 +45,10 @@ def conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending]
     if end.suspended:
         return end
     if _is_answer(end.error, call.plan.config.replay_exceptions):
-        try:
-            failure = encode_failure(end.error, call.plan.config.replay_exceptions)
-        except UnstorableAnswerError as error:
-            return (yield from complete_unavailable(call, claim, end, str(error)))
-        record = call.outcome(claim, FAILED, failure.data, failure.types)
-        return (yield from complete(call, claim, end, record, failure.plain))
+        record, plain, reason = _failure_record(call, claim, end.error)
+        if plain is None:
+            call.tell(AnswerUnavailable, claim, reason=reason)
+        return (yield from complete(call, claim, end, record, plain))
     stored, interrupted = yield from release(claim)
     call.tell(Released, claim, error=type(end.error).__qualname__, stored=stored)
     if interrupted is None or not isinstance(end.error, Exception):
@@ -64,6 +62,17 @@ def _is_answer(error: BaseException, replay_exceptions: tuple[type[Exception], .
     if isinstance(error, IdempotencyBaseError):
         return type(error) in replay_exceptions
     return isinstance(error, replay_exceptions)
+
+
+def _failure_record(
+    call: Call, claim: DataRecord, error: BaseException
+) -> tuple[DataRecord, tuple[str, ...] | None, str]:
+    """The record of a failure that is an answer, `plain` as for `completed`, and why it can't be stored, if so."""
+    try:
+        failure = encode_failure(error, call.plan.config.replay_exceptions)
+    except UnstorableAnswerError as unstorable:
+        return call.outcome(claim, UNAVAILABLE), None, str(unstorable)
+    return call.outcome(claim, FAILED, failure.data, failure.types), failure.plain, ""
 
 
 def release(claim: DataRecord) -> Flow[tuple[bool, BaseException | None]]:
@@ -284,11 +293,7 @@ def _outcome(call: Call, claim: DataRecord, came: Any) -> Complete:
 def _outcome_of_failure(call: Call, claim: DataRecord, end: Raised) -> Complete | Release | None:
     if end.suspended:
         return None
-    listed = call.plan.config.replay_exceptions
-    if not _is_answer(end.error, listed):
+    if not _is_answer(end.error, call.plan.config.replay_exceptions):
         return Release(claim)
-    try:
-        failure = encode_failure(end.error, listed)
-    except UnstorableAnswerError:
-        return Complete(call.outcome(claim, UNAVAILABLE))
-    return Complete(call.outcome(claim, FAILED, failure.data, failure.types))
+    record, _, _ = _failure_record(call, claim, end.error)
+    return Complete(record)

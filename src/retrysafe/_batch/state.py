@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 from retrysafe._batch.item import UNANSWERED, Item
 from retrysafe._batch.order import Order
 from retrysafe._batch.pauses import Pauses
+from retrysafe._batch.same_key import SameKey
 from retrysafe.endings import interrupted
 from retrysafe.lease import UNDECIDED
-from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from retrysafe.persistence.datarecord import DataRecord
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Claim, Complete, Ending, Fetch, Invoke, Op, Pause, Raised, StoreFailed
 
@@ -60,10 +61,7 @@ class Batch:
         self._most_claimed = most_claimed
         self._order = Order(items) if stop_at_failure else None
         self._own_errors = own_errors
-        self._coming: deque[Item] = deque()
-        # Only of keys that come more than once: those behind the first one.
-        self._same_key: dict[str, deque[Item]] = {}
-        self._succeeded: deque[Item] = deque()
+        self._same_key = SameKey()
         self._live: dict[int, Item] = {}
         self.asking: list[Item] = []
         self.writing: deque[Item] = deque()
@@ -73,17 +71,10 @@ class Batch:
         self.paused = self._pauses.by_due
         self.claimed: dict[int, Item] = {}
         self.interruption: BaseException | None = None
-        keys: set[str] = set()
         for item in items:
             if item.ending is not None:
                 self._note_failure(item, item.ending)
-            elif item.call is None:
-                self._coming.append(item)
-            elif (key := item.call.idempotency_key) in keys:
-                self._same_key.setdefault(key, deque()).append(item)
-            else:
-                keys.add(key)
-                self._coming.append(item)
+        self._coming = self._same_key.keep_back([item for item in items if item.ending is None])
 
     # --- what is to be done ----------------------------------------------------------------------------------------
 
@@ -185,7 +176,7 @@ class Batch:
         elif isinstance(answer, DataRecord):
             item.stands = answer
         self._step(item, answer)
-        if self._succeeded:
+        if self._same_key.ended:
             self._begin_successors()
         if type(ending) is Raised:
             self._let_through(ending)
@@ -205,8 +196,7 @@ class Batch:
         """
         self.interrupt(error)
         self._coming.clear()
-        self._same_key.clear()
-        self._succeeded.clear()
+        self._same_key = SameKey()
         self.asking, self.ready, self._pauses = [], [], Pauses()
         self.paused = self._pauses.by_due
         self.writing.clear()
@@ -246,16 +236,8 @@ class Batch:
 
     def _begin_successors(self) -> None:
         """Begin with those that waited for an item of the same key to end: one of each key."""
-        while self._succeeded:
-            ended = self._succeeded.popleft()
-            stands, ended.stands = ended.stands, None
-            waiting = self._same_key.get(ended.call.idempotency_key) if ended.call is not None else None
-            while waiting:
-                item = waiting.popleft()
-                if self._order is None or not self._order.leaves_out(item):
-                    is_outcome = stands is not None and stands.stored_status != INPROGRESS
-                    self._begin(item, stands if is_outcome else None)
-                    break
+        while (successor := self._same_key.successor(self._order)) is not None:
+            self._begin(*successor)
 
     def _step(self, item: Item, answer: Any) -> None:
         item.answer = answer  # until the next wish is known: by this a flow shows that was torn apart meanwhile
@@ -299,10 +281,10 @@ class Batch:
         self._live.pop(item.index, None)
         # Of what was sent to the store nothing is kept: many answers would be held twice until the batch is over.
         item.op = item.claim = None
-        if self._same_key:
-            self._succeeded.append(item)
+        if self._same_key.behind:
+            self._same_key.ended.append(item)
         else:
-            item.stands = None
+            item.stands = None  # nobody will ask for it
         if type(ending) is Raised:
             self._note_failure(item, ending)
             self._let_through(ending)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from retrysafe import DataRecord, MemoryPersistenceLayer
 from retrysafe.answers import _is_plain, _json_pieces
 from retrysafe.call import Call
-from retrysafe.drivers import Running
 from retrysafe.heartbeat import heart
 from retrysafe.keys import _encoded, _hash_constructor
 from retrysafe.lease import Lease
 from retrysafe.nesting import current
+from retrysafe.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from weakref import ref
 from retrysafe import switch
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import begin_call
-from retrysafe.drivers import Running, conclude, drive, drive_async
+from retrysafe.drivers import conclude, drive, drive_async
 from retrysafe.endings import interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
@@ -18,6 +18,7 @@ from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.plan import checked_config, checked_layer, checked_prefix, checked_serializer, plan_on
 from retrysafe.ports import AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call, known_answer
+from retrysafe.running import Running
 from retrysafe.wishes import Ending, Flow, Invoke, Raised
 
 if TYPE_CHECKING:

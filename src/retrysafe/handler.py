@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from retrysafe.call import begin_call
-from retrysafe.drivers import answered, run, run_async
+from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.persistence import async_layer_from_url, layer_from_url
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.plan import plan_for, wrong_store
+from retrysafe.running import answered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

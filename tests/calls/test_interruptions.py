@@ -118,7 +118,7 @@ def test_a_heart_whose_thread_cannot_start_leaves_nothing_behind_and_the_key_is_
     layer, charge = MemoryPersistenceLayer(), counted()
     call = idempotent_function(charge, persistence_store=layer)
     fresh = Heart()
-    monkeypatch.setattr("retrysafe.drivers.heart", fresh)
+    monkeypatch.setattr("retrysafe.running.heart", fresh)
     with monkeypatch.context() as patched:
         patched.setattr(Heart, "_begin", no_thread)
         with pytest.raises(RuntimeError, match="new thread"):
@@ -135,7 +135,7 @@ def test_a_signal_handler_that_calls_a_function_while_the_heart_begins_does_not_
         original(thread)
 
     interrupted, answers, original = [], [], threading.Thread.start
-    monkeypatch.setattr("retrysafe.drivers.heart", Heart())
+    monkeypatch.setattr("retrysafe.running.heart", Heart())
     call = idempotent_function(counted(), persistence_store=MemoryPersistenceLayer())
     caller = threading.Thread(target=lambda: answers.append(call(1)), daemon=True)
     monkeypatch.setattr(threading.Thread, "start", start)
@@ -225,7 +225,7 @@ def test_nor_does_one_before_the_heartbeat_has_stopped_free_the_key_of_what_has_
             raise KeyboardInterrupt
         return original(self, *args)
 
-    from retrysafe.drivers import Running  # noqa: PLC0415  # patched here alone
+    from retrysafe.running import Running  # noqa: PLC0415  # patched here alone
 
     original = getattr(Running, place)
     monkeypatch.setattr(Running, place, interrupted)

@@ -14,7 +14,6 @@ import pytest
 from retrysafe import IdempotencyConfig, current_execution
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import Call
-from retrysafe.drivers import Running
 from retrysafe.events import AnswerUnavailable, Claimed
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyResponseUnavailableError
 from retrysafe.heartbeat import Heart, heart
@@ -22,6 +21,7 @@ from retrysafe.heartbeat_async import AsyncHeart
 from retrysafe.nesting import current
 from retrysafe.persistence.datarecord import COMPLETED, UNAVAILABLE
 from retrysafe.ports import AsyncPorts, SyncPorts
+from retrysafe.running import Running
 from support.bodies import only_record
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe._batch.keeping import Keeper
 from retrysafe._batch.runs import ItemRun, leave
-from retrysafe.drivers import invoke
 from retrysafe.execution import forks
 from retrysafe.pauses import INTERRUPTED_TRIES
+from retrysafe.running import invoke
 from retrysafe.wishes import Ending, Invoke, Raised, Returned
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from retrysafe._batch.keeping import AsyncKeeper
 from retrysafe._batch.runs import ItemRun, leave
-from retrysafe.drivers import answered, invoke_async
 from retrysafe.execution import forks
 from retrysafe.pauses import INTERRUPTED_TRIES
+from retrysafe.running import answered, invoke_async
 from retrysafe.wishes import Ending, Invoke, Raised, Returned
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from retrysafe.drivers import Running
 from retrysafe.exceptions import IdempotencyLeaseLostError
+from retrysafe.running import Running
 from retrysafe.wishes import Raised
 
 if TYPE_CHECKING:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import glide_sync
@@ -11,13 +9,12 @@ import pytest
 import redis
 import valkey
 
-from retrysafe import IdempotencyConfig, idempotent_function, layer_from_url
+from retrysafe import idempotent_function
 from retrysafe.exceptions import (
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceConsistencyError,
     IdempotencyPersistenceLayerError,
-    IdempotencyResponseUnavailableError,
 )
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
@@ -59,7 +56,7 @@ def as_user(server, name):
     return f"redis://{name}:{SECRET}@{server.host}:{server.port}"
 
 
-# --- users --------------------------------------------------------------------------------------------------------
+# --- users ------------------------------------------------------------------------------------------------------------
 
 
 def test_no_password(call, guarded):
@@ -94,7 +91,7 @@ def test_permissions_are_told_alike_by_all_servers(any_server):
     Caller("redis").refused(as_user(any_server, "me"), IdempotencyPersistenceConfigError, "SET, DEL, PEXPIRE, TIME")
 
 
-# --- states of a server -------------------------------------------------------------------------------------------
+# --- states of a server -----------------------------------------------------------------------------------------------
 
 
 def test_a_replica(call, start):
@@ -188,7 +185,7 @@ def test_something_else_under_the_key(call, redis_62):
     call.refused(redis_62.url, IdempotencyPersistenceConsistencyError, "no record that can be read|no text")
 
 
-# --- clients that are passed in -----------------------------------------------------------------------------------
+# --- clients that are passed in ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -218,114 +215,7 @@ def test_refusals_are_told_alike_through_any_client(start, setting, kind, messag
         client.close()
 
 
-def test_a_single_connection_that_threads_would_share_unguarded_is_refused(redis_70):
-    with (
-        valkey.Valkey(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client,
-        pytest.raises(IdempotencyPersistenceConfigError, match="client=Valkey has single_connection_client=True"),
-    ):
-        CachePersistenceLayer(client=client)
-
-
-def test_one_that_is_guarded_gives_each_thread_its_own_answers(redis_70):
-    redis_70.command("FLUSHALL")
-    with redis.Redis(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client:
-        ran = []
-
-        @idempotent_function(persistence_store=CachePersistenceLayer(client=client), key_prefix="p")
-        def pay(order):
-            ran.append(order)
-            return f"receipt {order}"
-
-        with ThreadPoolExecutor(4) as threads:
-            assert list(threads.map(pay, range(200))) == [f"receipt {order}" for order in range(200)]
-        assert sorted(ran) == list(range(200))
-
-
-# --- memory -------------------------------------------------------------------------------------------------------
-
-
-def test_without_memory_a_claim_is_refused_before_the_function_runs(any_server):
-    any_server.command("CONFIG", "SET", "maxmemory", "100kb")
-    for way in WAYS:
-        Caller(way).refused(any_server.url, IdempotencyPersistenceLayerError, r"has no memory left \(maxmemory\)")
-    assert any_server.command("DBSIZE") == 0
-
-
-@pytest.mark.parametrize("size", [1, 3_000_000])
-def test_memory_that_ends_while_the_function_runs_loses_no_answer(any_server, size):
-    def answer():
-        any_server.command("CONFIG", "SET", "maxmemory", "100kb")
-        return "x" * size
-
-    call = Caller("redis")
-    assert call(any_server.url, answer=answer) == "x" * size
-    assert call(any_server.url) == "x" * size
-    assert call.ran == [1]
-
-
-def test_memory_that_ends_while_the_function_runs_stops_no_heartbeat(any_server):
-    with layer_from_url(any_server.url) as layer:
-
-        @idempotent_function(
-            persistence_store=layer, config=IdempotencyConfig(in_progress_expires_after_seconds=0.3), key_prefix="p"
-        )
-        def work(order):
-            any_server.command("CONFIG", "SET", "maxmemory", "100kb")
-            (key,) = any_server.command("KEYS", "*")
-            before = any_server.command("GET", key)
-            wait_until(lambda: any_server.command("GET", key) != before, "a renewed lease")
-            return "done"
-
-        assert [work(1), work(1)] == ["done", "done"]
-
-
-# --- large answers ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1_100_000, 9_000_000])
-def test_an_answer_that_the_server_takes_in_no_case_is_done_without_one(call, start, size):
-    server = start(RedisServer(programs.valkey_91(), options={"proto-max-bulk-len": "1mb"}))
-    assert call(server.url, answer="x" * size) == "x" * size
-    with pytest.raises(IdempotencyResponseUnavailableError, match="cannot be given again"):
-        call(server.url)
-    assert call.ran == [1]
-
-
-def test_a_large_answer_that_the_server_takes_is_replayed(call, redis_62):
-    redis_62.command("FLUSHALL")
-    url = f"{redis_62.url}?socket_timeout=60"
-    assert [call(url, answer="x" * 9_000_000) for _ in range(2)] == ["x" * 9_000_000] * 2
-    assert call.ran == [1]
-
-
-# --- without a library --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("url", "extra"), [("redis://cache", "redis"), ("valkey://cache", "valkey")])
-def test_a_missing_library_is_named_with_what_installs_it(url, extra):
-    program = (
-        "import sys; sys.modules.update(redis=None, valkey=None)\n"
-        "from retrysafe import idempotent_function\n"
-        f"try: idempotent_function(lambda order: order, persistence_store={url!r}, key_prefix='p')\n"
-        "except ValueError as error: print(type(error).__name__, error)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith("IdempotencyPersistenceConfigError neither redis-py nor valkey-py is installed")
-    assert f"pip install 'retrysafe[{extra}]'" in ran.stdout
-
-
-@pytest.mark.parametrize(("url", "library"), [("redis://cache", "valkey"), ("valkey://cache", "redis")])
-def test_either_library_serves_either_name(url, library):
-    program = (
-        f"import sys; sys.modules[{({'redis', 'valkey'} - {library}).pop()!r}] = None\n"
-        "from retrysafe.persistence.cache import CacheConnection\n"
-        f"print(type(CacheConnection({url!r}).open()[0]).__module__)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith(library)
-
-
-# --- what cannot be provoked --------------------------------------------------------------------------------------
+# --- what cannot be provoked ------------------------------------------------------------------------------------------
 
 
 def test_a_client_that_shows_a_password_in_its_error_is_not_repeated():

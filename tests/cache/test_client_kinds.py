@@ -1,0 +1,159 @@
+"""Which clients a layer takes: none of the other kind, none that threads share unguarded, and of either library."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+import redis.asyncio
+import valkey
+
+from retrysafe import idempotent_function
+from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
+from support.bodies import counted
+from support.cache_steps import once
+
+# --- a client that turns out to be of the other kind ------------------------------------------------------------------
+
+
+class GivesAwaitables:
+    """Plain functions, whose replies are to be awaited: nothing but a reply tells."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def get(self, name):
+        return self._get(name)
+
+    async def _get(self, name):
+        return self.values.get(name)
+
+    def set(self, name, value, px=None, nx=False):
+        return self._set(name, value)
+
+    async def _set(self, name, value):
+        return self.values.setdefault(name, value) is value
+
+    def delete(self, keys):
+        return self._get(keys)
+
+
+class GivesValues(GivesAwaitables):
+    """Plain functions, whose replies are there at once."""
+
+    def get(self, name):
+        return self.values.get(name)
+
+    def set(self, name, value, px=None, nx=False):
+        return self.values.setdefault(name, value) is value
+
+    def delete(self, keys):
+        return self.values.pop(keys, None)
+
+
+@pytest.mark.filterwarnings("ignore:client=Gives")
+def test_what_is_to_be_awaited_is_never_taken_for_a_reply():
+    body = counted()
+    call = once(CachePersistenceLayer(client=GivesAwaitables({})), body, "colours")
+    with pytest.raises(IdempotencyPersistenceConfigError, match="is asynchronous: use AsyncCachePersistenceLayer"):
+        call(1)
+    assert body.body.runs == 0
+
+
+@pytest.mark.filterwarnings("ignore:client=Gives")
+def test_an_asynchronous_layer_refuses_a_client_that_blocks():
+    runs = []
+
+    async def charge(order):
+        runs.append(order)
+
+    call = once(AsyncCachePersistenceLayer(client=GivesValues({})), charge, "colours")
+    with pytest.raises(IdempotencyPersistenceConfigError, match="is synchronous: use CachePersistenceLayer"):
+        asyncio.run(call(1))
+    assert runs == []
+
+
+class Traced(redis.asyncio.Redis):
+    """A subclass whose method hands on what is to be awaited, without being a coroutine function."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seen = []
+
+    def execute_command(self, *words, **options):
+        self.seen.append(words[0])
+        return super().execute_command(*words, **options)
+
+
+def test_an_asynchronous_client_is_known_also_where_a_subclass_traces_its_commands(valkey_81):
+    async def check():
+        async with Traced(host=valkey_81.host, port=valkey_81.port) as client:
+            with pytest.raises(IdempotencyPersistenceConfigError, match="is asynchronous: use AsyncCachePersistence"):
+                CachePersistenceLayer(client=client)
+
+            async def charge(order):
+                return order
+
+            call = once(AsyncCachePersistenceLayer(client=client), charge, "traced")
+            assert [await call(1), await call(1)] == [1, 1]
+            assert "EVALSHA" in client.seen
+
+    asyncio.run(check())
+
+
+# --- a single connection ----------------------------------------------------------------------------------------------
+
+
+def test_a_single_connection_that_threads_would_share_unguarded_is_refused(redis_70):
+    with (
+        valkey.Valkey(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client,
+        pytest.raises(IdempotencyPersistenceConfigError, match="client=Valkey has single_connection_client=True"),
+    ):
+        CachePersistenceLayer(client=client)
+
+
+def test_one_that_is_guarded_gives_each_thread_its_own_answers(redis_70):
+    redis_70.command("FLUSHALL")
+    with redis.Redis(host=redis_70.host, port=redis_70.port, single_connection_client=True) as client:
+        ran = []
+
+        @idempotent_function(persistence_store=CachePersistenceLayer(client=client), key_prefix="p")
+        def pay(order):
+            ran.append(order)
+            return f"receipt {order}"
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(pay, range(200))) == [f"receipt {order}" for order in range(200)]
+        assert sorted(ran) == list(range(200))
+
+
+# --- without a library ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("url", "extra"), [("redis://cache", "redis"), ("valkey://cache", "valkey")])
+def test_a_missing_library_is_named_with_what_installs_it(url, extra):
+    program = (
+        "import sys; sys.modules.update(redis=None, valkey=None)\n"
+        "from retrysafe import idempotent_function\n"
+        f"try: idempotent_function(lambda order: order, persistence_store={url!r}, key_prefix='p')\n"
+        "except ValueError as error: print(type(error).__name__, error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith("IdempotencyPersistenceConfigError neither redis-py nor valkey-py is installed")
+    assert f"pip install 'retrysafe[{extra}]'" in ran.stdout
+
+
+@pytest.mark.parametrize(("url", "library"), [("redis://cache", "valkey"), ("valkey://cache", "redis")])
+def test_either_library_serves_either_name(url, library):
+    program = (
+        f"import sys; sys.modules[{({'redis', 'valkey'} - {library}).pop()!r}] = None\n"
+        "from retrysafe.persistence.cache import CacheConnection\n"
+        f"print(type(CacheConnection({url!r}).open()[0]).__module__)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.startswith(library)

@@ -1,0 +1,24 @@
+"""What the tests of the SQLite layer share: a file, a clock to set, and a layer without records."""
+
+from __future__ import annotations
+
+import pytest
+
+from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+from support.sqlite_support import SetClock
+
+
+@pytest.fixture
+def clock():
+    return SetClock()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "records.db"
+
+
+@pytest.fixture
+def layer(path, clock):
+    with SQLitePersistenceLayer(path, synchronous="off", clock=clock) as made:
+        yield made

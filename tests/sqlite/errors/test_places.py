@@ -1,0 +1,155 @@
+"""A machine that fails an SQLite layer: a place that cannot be used, a disk that is full, a library too old."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+
+import pytest
+
+from retrysafe.exceptions import (
+    IdempotencyPersistenceConfigError,
+    IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceLayerError,
+)
+from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+from support.sqlite_failures import writes
+from support.sqlite_support import claim, completed, outcome, start
+
+
+class TestPlace:
+    def test_a_missing_directory_is_named(self, tmp_path):
+        with pytest.raises(IdempotencyPersistenceConfigError, match="directory must exist") as caught:
+            SQLitePersistenceLayer(tmp_path / "missing" / "records.db")
+        assert str(tmp_path / "missing" / "records.db") in str(caught.value)
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+    def test_a_limit_of_open_files_is_named(self, path):
+        said = outcome(
+            start(
+                """
+                import itertools, os, resource, sys
+                from support.sqlite_support import *
+                from retrysafe.exceptions import IdempotencyPersistenceConnectionError
+                from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+                layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())
+                resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+                taken = []
+                try:
+                    while True:
+                        taken.append(os.open(os.devnull, os.O_RDONLY))
+                except OSError:
+                    pass
+                try:
+                    layer._put_record(claim())
+                except IdempotencyPersistenceConnectionError as error:
+                    print(error)
+                for number in taken:
+                    os.close(number)
+                layer._put_record(claim())
+                """,
+                path,
+            )
+        )
+        assert "as many files open as it is allowed to" in said
+
+    def test_a_directory_is_no_file(self, tmp_path):
+        with pytest.raises(IdempotencyPersistenceConfigError, match="is a directory"):
+            SQLitePersistenceLayer(tmp_path)
+
+    @pytest.mark.parametrize("case", ["file", "directory", "both", "new file"])
+    def test_what_may_not_be_written_is_refused(self, case):
+        if not hasattr(os, "setuid"):
+            pytest.skip("no permissions of this kind here")
+        with tempfile.TemporaryDirectory() as directory:
+            os.chmod(directory, 0o755)  # noqa: S103, PTH101  # others must come in
+            process = start(
+                """
+                import os, sys
+                import urllib.parse  # which a stranger to this machine may not be allowed to read
+                from retrysafe.exceptions import IdempotencyPersistenceConfigError
+                from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+                directory, case = sys.argv[1:]
+                path = f"{directory}/records.db"
+                if case != "new file":
+                    SQLitePersistenceLayer(path).close()
+                os.chmod(directory, 0o777 if case == "file" else 0o555)
+                if case != "new file":
+                    os.chmod(path, 0o666 if case == "directory" else 0o444)
+                if os.geteuid() == 0:
+                    os.setuid(65534)
+                try:
+                    SQLitePersistenceLayer(path)
+                except IdempotencyPersistenceConfigError as error:
+                    print(error)
+                """,
+                directory,
+                case,
+            )
+            said = outcome(process)
+            os.chmod(directory, 0o755)  # noqa: S103, PTH101  # so that it can be removed
+        assert f"{directory}/records.db" in said
+        assert "write" in said
+
+    def test_a_file_that_was_removed_is_noticed(self, layer, path):
+        path.rename(path.with_name("moved.db"))
+        layer._connections._check_file_at = 0
+        with pytest.raises(IdempotencyPersistenceConnectionError, match="removed or replaced"):
+            layer._put_record(claim("new"))
+        SQLitePersistenceLayer(path).close()
+        layer._connections._check_file_at = 0
+        with pytest.raises(IdempotencyPersistenceConnectionError, match="removed or replaced"):
+            layer._put_record(claim("new"))
+
+    def test_a_file_that_was_removed_is_not_made_anew_by_the_way(self, path):
+        with SQLitePersistenceLayer(path) as layer:
+            path.unlink()
+            for method, argument in writes(layer):
+                with pytest.raises(IdempotencyPersistenceConnectionError, match="cannot be opened"):
+                    method(argument)
+        assert not path.exists()
+
+
+class TestFull:
+    def test_a_full_database_keeps_what_it_has(self, layer):
+        writer = layer._connections._writer
+        ((pages,),) = writer.execute("PRAGMA page_count").fetchall()
+        writer.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(IdempotencyPersistenceLayerError, match="is full"):
+            layer._update_record(completed(answer="1" * 100_000))
+        assert layer._get_record("key") == claim()
+        writer.execute("PRAGMA max_page_count = 1000")
+        layer._update_record(completed(answer="1" * 100_000))
+
+    def test_a_disk_that_takes_no_more_keeps_what_it_has(self, path, layer):
+        process = start(
+            """
+            import resource, sys
+            from support.sqlite_support import *
+            from retrysafe.exceptions import IdempotencyPersistenceLayerError
+            from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+            layer = SQLitePersistenceLayer(sys.argv[1], clock=SetClock())
+            layer._put_record(claim("mine"))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, resource.RLIM_INFINITY))
+            try:
+                layer._update_record(completed("mine", answer="1" * 100_000))
+            except IdempotencyPersistenceLayerError as error:
+                print(error)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert layer._get_record("mine") == claim("mine")
+            layer._update_record(completed("mine", answer="1" * 100_000))
+            """,
+            path,
+        )
+        assert "could not be read or written" in outcome(process)
+
+
+class TestOldLibrary:
+    def test_one_that_lacks_what_is_needed_is_named(self, path, monkeypatch):
+        monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 22, 0))
+        monkeypatch.setattr(sqlite3, "sqlite_version", "3.22.0")
+        with pytest.raises(IdempotencyPersistenceConfigError, match=r"SQLite 3\.22\.0 .* 3\.24") as caught:
+            SQLitePersistenceLayer(path)
+        assert "sqlite3 module" in str(caught.value)
+        assert not path.exists()

@@ -1,0 +1,95 @@
+"""The serializer of Pydantic's models: to a dict and back, out of our records and the peer's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pydantic
+import pytest
+
+from retrysafe.answers import AnswerCodec
+from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from retrysafe.serialization.pydantic import PydanticSerializer
+from support.serialized import Invoice, InvoiceLine, invoice, read_of_the_peer, replayed
+
+
+def test_a_model_with_aliases_computed_fields_and_strict_types_comes_back():
+    back = replayed(invoice(), PydanticSerializer(Invoice))
+
+    assert back == invoice()
+    assert type(back.lines[0].tags) is set
+
+
+def test_a_model_of_the_peer_comes_back():
+    data = json.dumps(invoice().model_dump(mode="json"), sort_keys=True)
+
+    assert '"gross"' in data
+    assert "NetAmount" not in data
+    assert read_of_the_peer(data, PydanticSerializer(Invoice)) == invoice()
+
+
+def test_a_model_is_stored_under_its_field_names():
+    assert AnswerCodec(serializer=PydanticSerializer(InvoiceLine)).encode(InvoiceLine(What="a")).data == (
+        '{"tags": [], "what": "a"}'
+    )
+
+
+def test_fields_whose_aliases_are_each_others_names_are_not_mixed_up():
+    class Swapped(pydantic.BaseModel):
+        a: int = pydantic.Field(alias="b")
+        b: int = pydantic.Field(alias="a")
+
+    assert replayed(Swapped(a=1, b=2), PydanticSerializer(Swapped)) == Swapped(a=1, b=2)
+
+
+def test_a_root_model_comes_back():
+    class Names(pydantic.RootModel[list[str]]):
+        pass
+
+    assert replayed(Names(["a"]), PydanticSerializer(Names)) == Names(["a"])
+
+
+def test_a_model_with_what_pydantic_or_python_cannot_put_into_a_json_text_comes_back():
+    class Odd(pydantic.BaseModel):
+        anything: Any
+
+    for anything in ("half a pair: \ud83d", 10**5000):
+        assert replayed(Odd(anything=anything), PydanticSerializer(Odd)) == Odd(anything=anything)
+
+
+def test_a_field_with_json_of_its_own_that_is_not_valid_is_refused():
+    class Nested(pydantic.BaseModel):
+        text: pydantic.Json[int]
+
+    with pytest.raises(IdempotencyPersistenceConsistencyError):
+        read_of_the_peer('{"text": "{"}', PydanticSerializer(Nested))
+
+
+def test_a_record_that_is_not_valid_is_refused():
+    with pytest.raises(IdempotencyPersistenceConsistencyError) as caught:
+        read_of_the_peer('{"what": 1}', PydanticSerializer(InvoiceLine))
+
+    assert isinstance(caught.value.__cause__, pydantic.ValidationError)
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ("sys.modules['pydantic'] = None", "pip install 'retrysafe[pydantic]'"),
+        (
+            "fake = types.ModuleType('pydantic'); fake.VERSION = '2.10.6'; sys.modules['pydantic'] = fake",
+            "needs pydantic 2.11 or later: pip install 'retrysafe[pydantic]'; 2.10.6 is installed",
+        ),
+    ],
+    ids=["missing", "too old"],
+)
+def test_without_a_fitting_pydantic_the_import_says_what_to_install(block, words):
+    program = f"import sys, types; {block}\nimport retrysafe.serialization.pydantic"
+
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert "ImportError" in result.stderr
+    assert words in result.stderr

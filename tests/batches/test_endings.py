@@ -181,7 +181,7 @@ def test_the_function_knows_its_own_execution(flavour):
     def work(order):
         keys.append((current_execution().attempt, current_execution().key_for("charge")))
 
-    over_many(flavour, work, flavour.layer())(orders(1, 2))
+    assert statuses(over_many(flavour, work, flavour.layer())(orders(1, 2))) == ["returned"] * 2
     assert [attempt for attempt, _ in keys] == [1, 1]
     assert keys[0] != keys[1]
 

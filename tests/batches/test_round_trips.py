@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_batch
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer
 from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
@@ -33,18 +33,6 @@ def test_a_batch_is_a_look_and_two_transactions_on_sqlite_and_a_replayed_one_a_l
             writes.clear()
             shop.charge(orders("order"))
             assert (len(reads), len(writes)) == (1, expected)
-
-
-def test_what_sqlite_cannot_store_is_found_out_for_each(tmp_path):
-    with SQLitePersistenceLayer(tmp_path / "records.db") as layer:
-
-        @idempotent_batch(persistence_store=layer, key_prefix="shop")
-        def charge(order):
-            return "\ud800" if order["id"] == "order-2" else "paid"
-
-        charge(orders("order", 5))
-        result = charge(orders("order", 5))
-    assert all(each.ok for number, each in enumerate(result) if number != 2)
 
 
 def test_claims_that_a_rival_wins_between_look_and_write_are_told_apart(tmp_path, monkeypatch):

@@ -82,8 +82,8 @@ def test_a_layer_tells_of_outcomes_and_releases_and_of_nothing_else(server, plai
         heard = []
         while not heard or heard[-1][0] != b"end":
             message = listener.get_message(timeout=LONG)
-            if message is not None:
-                heard.append((message["channel"], message["data"]))
+            assert message is not None
+            heard.append((message["channel"], message["data"]))
     news = [b"COMPLETED"] * 3 + [b"RELEASED"] * 3
     assert heard[:-1] == [(f"retrysafe:order {number}".encode(), each) for number, each in enumerate(news)]
 

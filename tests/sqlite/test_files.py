@@ -16,11 +16,6 @@ PAGE = '"' + "x" * 4000 + '"'
 
 
 @pytest.fixture
-def path(tmp_path):
-    return tmp_path / "records.db"
-
-
-@pytest.fixture
 def layer(path):
     with SQLitePersistenceLayer(path, synchronous="off", clock=SetClock()) as made:
         made._put_record(claim())

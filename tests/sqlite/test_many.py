@@ -15,11 +15,6 @@ from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 COUNT = 6
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "records.db"
-
-
 def claims():
     now = SYSTEM_CLOCK.now_ms()
     return [

@@ -62,7 +62,7 @@ def statuses(result):
 
 
 def stored(flavour, layer):
-    """The records by the id of their order, which is in the answer or in nothing."""
+    """The statuses of all records, sorted."""
     return sorted(record.stored_status for record in flavour.inner(layer)._records.values())
 
 

@@ -69,6 +69,7 @@ class TestFailures:
 
     def test_a_full_disk_is_told_to_each(self, layer, disk):
         group = Together(layer, disk, claims(layer, 5), lambda _: setattr(disk, "is_full", True))
+        assert [type(end) for end in group.ends] == [IdempotencyPersistenceLayerError] * 5
         assert all("is full" in str(end) for end in group.ends)
         disk.is_full = False
         assert stored(layer, *(f"key{number}" for number in range(5))) == []

@@ -13,6 +13,8 @@ from botocore.config import Config
 from retrysafe.clock import SystemClock
 from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer, DynamoDBPersistenceLayer
 
+HOUR_MS = 3_600_000
+
 _tables = itertools.count(1)
 
 

@@ -1,0 +1,198 @@
+"""The estimate of DynamoDB's time, by itself: never past the truth, and no lease over early for it."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrysafe import DataRecord, idempotent_function
+from retrysafe.clock import SystemClock
+from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
+from retrysafe.persistence._dynamodb.commands import REFUSED, Commands
+from retrysafe.persistence._dynamodb.items import Items
+from retrysafe.persistence._dynamodb.service_time import ServiceTime
+from retrysafe.persistence._dynamodb.steps import RecordSteps, _moved
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
+from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from retrysafe.persistence.wire import AttributeNames
+from retrysafe.testing.clock import ManualClock
+from support.bodies import counted
+from support.dynamodb_support import HOUR_MS, client_at, new_table
+
+
+class World:
+    """The service's clock, which is right, a machine's, which is `ahead_ms`, and the machine's monotonic one."""
+
+    def __init__(self, ahead_ms=0):
+        self.now_ms = 1_795_302_658_494
+        self.ahead_ms = ahead_ms
+        world = self
+
+        class Clock(SystemClock):
+            def now_ms(self):
+                return world.now_ms + world.ahead_ms
+
+        self.time = ServiceTime(Clock(), 5.0, monotonic=lambda: world.now_ms / 1000)
+
+    def reply(self, there_ms=3, back_ms=3, *, date=True):
+        """One request and its reply."""
+        sent_at = self.time.stopwatch()
+        self.now_ms += there_ms
+        headers = {"date": formatdate(self.now_ms // 1000, usegmt=True)} if date else {}
+        self.now_ms += back_ms
+        self.time.note({"ResponseMetadata": {"HTTPHeaders": headers}}, sent_at)
+
+
+@given(
+    ahead_ms=st.integers(-10_000_000, 10_000_000) | st.integers(-3000, 3000),
+    trips=st.lists(
+        st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 100_000)), min_size=1, max_size=8
+    ),
+)
+def test_a_correction_never_goes_past_the_truth_and_leaves_less_than_a_second_and_a_round_trip(ahead_ms, trips):
+    world = World(ahead_ms)
+    for there, back, pause in trips:
+        world.reply(there, back)
+        world.now_ms += pause
+        error = -ahead_ms - world.time.skew_ms
+        assert abs(world.time.skew_ms) <= abs(ahead_ms)
+        assert world.time.skew_ms * -ahead_ms >= 0
+        assert abs(error) <= 1000 + there + back + 3
+
+
+@given(
+    trips=st.lists(
+        st.tuples(
+            st.integers(-3000, 3000) | st.integers(-10_000_000, 10_000_000), st.integers(0, 3000), st.integers(0, 3000)
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+)
+def test_no_lease_counts_as_over_a_second_early_whatever_the_clock_does_and_however_slow_replies_are(trips):
+    world = World()
+    for ahead_ms, there, back in trips:
+        world.ahead_ms = ahead_ms
+        world.reply(there, back)
+        assert world.time.judging_ms() - world.now_ms < 1000
+
+
+@given(there=st.integers(0, 3000), back=st.integers(0, 3000))
+def test_by_a_right_clock_a_lease_is_over_no_later_than_by_as_much_as_its_reply_was_on_the_way(there, back):
+    world = World()
+    world.reply(there, back)
+    assert 0 <= world.now_ms - world.time.judging_ms() <= back
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_claim_spares_what_is_over_by_this_machines_clock_alone(asks, monkeypatch):
+    """A request that was long on its way shows too little of how far that clock is ahead."""
+    if not asks:
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "orders")
+    world = World(ahead_ms=3500)
+    items = Items(AttributeNames(), "id", None, "")
+    now = world.time.caller_ms()
+    claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="late", made_at_ms=now)
+    steps = RecordSteps(Commands("orders", items), items, world.time).put(claim)
+    assert next(steps).operation == ("GetItem" if asks else "PutItem")
+    world.now_ms += 3000
+    second = world.now_ms // 1000
+    done = DataRecord("orders#1", COMPLETED, second + 1, response_data="1", owner="first")
+    headers = {"date": formatdate(second, usegmt=True)}
+    reply = {"Item": items.item(done), "ResponseMetadata": {"HTTPHeaders": headers}}
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        steps.send(reply if asks else reply | {"Error": {"Code": REFUSED}})
+    assert refused.value.old_data_record == done
+
+
+@pytest.mark.parametrize("operation", ["put", "renew"])
+@pytest.mark.parametrize("hours", [0, 2, -2])
+@pytest.mark.parametrize(("lease_ms", "late_ms"), [(30_000, 20_000), (HOUR_MS, 61_000)])
+def test_a_lease_that_took_long_to_get_through_begins_anew_by_the_services_clock(operation, hours, lease_ms, late_ms):
+    world = World(hours * HOUR_MS)
+    world.reply()
+    items = Items(AttributeNames(), "id", None, "")
+    now = world.time.caller_ms()
+    claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 7200, now + lease_ms, owner="me", made_at_ms=now)
+    steps = getattr(RecordSteps(Commands("orders", items), items, world.time), operation)(claim)
+    assert next(steps).operation == ("PutItem" if operation == "put" else "UpdateItem")
+    world.now_ms += late_ms
+    headers = {"date": formatdate(world.now_ms // 1000, usegmt=True)}
+    again = steps.send({"ResponseMetadata": {"HTTPHeaders": headers}})
+    assert again.operation == "UpdateItem"
+    values = again.parameters["ExpressionAttributeValues"]
+    assert abs(int(values[":lease"]["N"]) - (world.now_ms + lease_ms)) < 1100
+    assert abs(int(values[":expiry"]["N"]) * 1000 - (world.now_ms + 7_200_000)) < 2100
+
+
+@pytest.mark.parametrize("ahead_ms", [1500, -1500])
+def test_further_replies_narrow_the_estimate(ahead_ms):
+    world = World(ahead_ms)
+    errors = []
+    for _ in range(40):
+        world.reply()
+        errors.append(abs(-ahead_ms - world.time.skew_ms))
+        world.now_ms += 137
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 150
+
+
+def test_nothing_is_certain_before_the_first_reply_and_after_a_leap():
+    world = World()
+    assert world.time.is_doubtful
+    world.reply()
+    assert not world.time.is_doubtful
+    world.now_ms += 10_000_000
+    assert not world.time.is_doubtful
+    world.ahead_ms = HOUR_MS
+    assert world.time.is_doubtful
+    world.reply()
+    assert not world.time.is_doubtful
+    assert -HOUR_MS <= world.time.skew_ms < -HOUR_MS + 1010
+
+
+def test_a_clock_that_is_set_right_is_not_corrected_any_more():
+    world = World(HOUR_MS)
+    world.reply()
+    world.ahead_ms = 0
+    world.reply()
+    assert world.time.skew_ms == 0
+
+
+def test_a_clock_that_drifts_is_followed():
+    world = World()
+    for _ in range(200):
+        world.reply()
+        world.now_ms += 400
+        world.ahead_ms += 20
+    assert -4000 <= world.time.skew_ms < -2900
+
+
+def test_a_service_that_does_not_say_the_time_leaves_the_clock_as_it_is():
+    world = World(HOUR_MS)
+    world.reply(date=False)
+    assert (world.time.skew_ms, world.time.is_doubtful) == (0, False)
+
+
+@pytest.mark.parametrize("text", ["", "now", "Sun, 06 Nov 1994", "Sun, 06 Foo 1994 08:49:37 GMT", None, 5])
+def test_a_date_that_is_none_is_passed_over(text):
+    world = World(HOUR_MS)
+    world.time.note({"ResponseMetadata": {"HTTPHeaders": {"date": text}}}, 0.0)
+    assert world.time.skew_ms == 0
+
+
+def test_a_clock_that_is_handed_in_is_believed(dynoxide):
+    clock = ManualClock(HOUR_MS)
+    layer = DynamoDBPersistenceLayer(new_table(dynoxide), boto3_client=client_at(dynoxide.url), clock=clock)
+    assert idempotent_function(counted(), persistence_store=layer)(1) == 1
+    assert layer.clock_skew_seconds == 0.0
+
+
+@pytest.mark.parametrize("by_ms", [-1, 1, 999, 1000, 1001, -999, -7_200_001])
+def test_moving_a_window_to_another_clock_never_makes_it_shorter(by_ms):
+    moved = _moved(DataRecord("orders#1", COMPLETED, 1_795_302_658), by_ms)
+    assert 0 <= moved.expiry_timestamp * 1000 - (1_795_302_658_000 + by_ms) < 1000
+    assert moved.in_progress_expiry_timestamp is None

@@ -47,3 +47,15 @@ class Provider:
     def reset(self):
         self.charges.clear()
         self.keys.clear()
+
+
+AROUND_A_CALL = [
+    "before the claim was stored",
+    "after the claim was stored; the reply is lost",
+    "before the answer was stored",
+    "after the answer was stored; the reply is lost",
+]
+
+
+def moments(report):
+    return [point.what for point in report.points if point.kind == "store"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -14,6 +15,7 @@ from retrysafe import (
     idempotent_block,
 )
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError, IdempotencyLeaseLostError
+from retrysafe.persistence.datarecord import COMPLETED
 from support.bodies import plant
 
 
@@ -154,3 +156,52 @@ def test_a_block_that_is_cancelled_frees_the_key():
         return len(layer)
 
     assert asyncio.run(main()) == 0
+
+
+def test_a_block_may_end_in_another_thread_than_it_began_in():
+    layer = MemoryPersistenceLayer()
+
+    @contextlib.contextmanager
+    def dependency():
+        with idempotent_block(1, key_prefix="charge", persistence_store=layer) as block:
+            if block.is_first:
+                block.answer = 7
+            yield block
+
+    async def main():
+        manager = dependency()
+        await asyncio.to_thread(manager.__enter__)
+        await asyncio.to_thread(manager.__exit__, None, None, None)
+
+    asyncio.run(main())
+    assert [record.stored_status for record in layer._records.values()] == [COMPLETED]
+
+
+def test_a_run_that_is_over_is_nobodys_current_one():
+    layer = MemoryPersistenceLayer()
+    blocks = [idempotent_block(n, key_prefix="charge", persistence_store=layer) for n in range(2)]
+    for block in blocks:
+        block.__enter__()
+    for block in blocks:  # in the order in which they began, as generators end
+        block.__exit__(None, None, None)
+    with pytest.raises(IdempotencyConfigError, match="outside"):
+        current_execution()
+
+
+def test_a_block_object_can_be_entered_again_and_starts_anew(clock):
+    layer = MemoryPersistenceLayer(clock=clock)
+    config = IdempotencyConfig(expires_after_seconds=1)
+    block = idempotent_block(1, key_prefix="charge", persistence_store=layer, config=config)
+    with contextlib.suppress(ValueError), block:
+        block.answer = 41
+        raise ValueError
+    with block:
+        assert (block.is_first, block.answer) == (True, None)
+        block.answer = 42
+    with block:
+        assert (block.is_first, block.answer) == (False, 42)
+    clock.advance(5)
+    with block:
+        assert (block.is_first, block.answer) == (True, None)
+        with pytest.raises(IdempotencyConfigError, match="entered already"), block:
+            pass

@@ -1,16 +1,16 @@
-"""The renewals of an event loop's runs go on, whatever happens to one of them."""
+"""The renewals of an event loop's runs: on one timer, in time, and whatever happens to one of them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import ContextVar
 
 import pytest
 
-from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, idempotent_batch, idempotent_function
+from retrysafe import AsyncMemoryPersistenceLayer, current_execution, idempotent_batch, idempotent_function
 from retrysafe.exceptions import IdempotencyConfigError
-
-SHORT = IdempotencyConfig(in_progress_expires_after_seconds=0.15)
+from support.renewals import SHORT, AsyncLayer
 
 
 class AsyncRenewingLayer(AsyncMemoryPersistenceLayer):
@@ -104,3 +104,77 @@ def test_another_event_loop_than_asyncio_s_is_refused_before_anything_runs_and_t
     with pytest.raises(IdempotencyConfigError, match="asyncio's event loop"):
         work(1).send(None)  # as trio drives a coroutine
     assert asyncio.run(work(1)) == 1
+
+
+def test_many_async_calls_share_one_timer():
+    layer = AsyncLayer()
+
+    @idempotent_function(persistence_store=layer)
+    async def function(n):
+        await asyncio.sleep(0)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        timers = []
+        set_timer = loop.call_at
+        loop.call_at = lambda when, *args, **kwargs: timers.append(when) or set_timer(when, *args, **kwargs)
+        await asyncio.gather(*(function(n) for n in range(20)))
+        for n in range(20, 40):
+            await function(n)
+        return len(timers)
+
+    assert asyncio.run(main()) == 1
+
+
+def test_an_async_run_is_renewed_in_time_beside_one_with_a_longer_lease():
+    layer, ended = AsyncLayer(), []
+
+    async def main():
+        over = asyncio.Event()
+
+        @idempotent_function(persistence_store=layer)
+        async def long(n):
+            await over.wait()
+            ended.append("long")
+
+        @idempotent_function(persistence_store=layer, config=SHORT)
+        async def short(n):
+            await asyncio.to_thread(layer.counting.wait_for, 3)
+            ended.append("short")
+
+        first = asyncio.create_task(long(1))
+        await asyncio.sleep(0)
+        await short(1)
+        await short(2)
+        over.set()
+        await first
+
+    asyncio.run(main())
+    assert ended == ["short", "short", "long"]
+    assert all("short" in record.idempotency_key for record in layer.counting.renewals)
+
+
+def test_an_async_renewal_sees_the_context_of_its_own_call():
+    tenant = ContextVar("tenant")
+
+    class Layer(AsyncLayer):
+        async def _renew_record(self, data_record):
+            seen.add((data_record.idempotency_key, tenant.get()))
+            await super()._renew_record(data_record)
+
+    layer, seen, keys = Layer(), set(), {}
+
+    @idempotent_function(persistence_store=layer, config=SHORT)
+    async def function(n):
+        keys[current_execution().idempotency_key] = n
+        await asyncio.to_thread(layer.counting.wait_for, 8)
+
+    async def call(n):
+        tenant.set(n)
+        await function(n)
+
+    async def main():
+        await asyncio.gather(call(1), call(2))
+
+    asyncio.run(main())
+    assert seen == set(keys.items())

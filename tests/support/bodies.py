@@ -1,4 +1,4 @@
-"""A body that counts its runs, and a look at the record that stands."""
+"""A body that counts its runs, and a look at the records that stand."""
 
 from __future__ import annotations
 
@@ -45,3 +45,7 @@ def counted(**options):
 
     charge.body = body
     return charge
+
+
+def keys(layer):
+    return set(layer._records)

@@ -1,0 +1,93 @@
+"""A renewal by itself: what a run knows of it, when the next is due, and what holds where there is none."""
+
+from __future__ import annotations
+
+import threading
+from queue import SimpleQueue
+
+import pytest
+
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe.answers import AnswerCodec
+from retrysafe.call import begin_call
+from retrysafe.execution import Execution
+from retrysafe.heartbeat import Heart, renew
+from retrysafe.plan import Plan
+
+
+def a_run(clock, layer, payload=1):
+    """A run of half a minute's lease, by hand; and the clock by which it is renewed."""
+    plan = Plan(function_name="work", key_prefix="work", config=IdempotencyConfig(), codec=AnswerCodec(), clock=clock)
+    run = Execution()
+    run.call, run.store, run.lease_lost = begin_call(plan, payload), layer, False
+    run.claim = run.call.claim()
+    run.lease_end_ms = run.claim.in_progress_expiry_timestamp
+    layer._put_record(run.claim)
+    return run
+
+
+@pytest.fixture
+def now(monkeypatch):
+    monkeypatch.setattr("retrysafe.heartbeat.monotonic", lambda: 100.0)
+    return 100.0
+
+
+def test_a_run_knows_its_renewed_lease_of_which_a_third_passes_until_the_next_renewal(clock, now):
+    run = a_run(clock, MemoryPersistenceLayer(clock=clock))
+    end_ms = run.lease_end_ms
+    clock.advance(7)
+    assert renew([run]) == []
+    assert (run.lease_end_ms, run.renewal_due, run.lease_lost) == (end_ms + 7000, now + 10, False)
+    assert run.store._get_record(run.idempotency_key).in_progress_expiry_timestamp == end_ms + 7000
+
+
+def test_after_a_renewal_that_failed_a_quarter_of_that_time_passes_and_after_a_lost_lease_there_is_none(
+    clock, now, caplog
+):
+    class Down(MemoryPersistenceLayer):
+        def _renew_record(self, data_record):
+            raise ConnectionError("gone")
+
+    down, lost = a_run(clock, Down(clock=clock)), a_run(clock, MemoryPersistenceLayer(clock=clock))
+    end_ms = down.lease_end_ms
+    assert renew([down]) == []
+    assert (down.lease_end_ms, down.renewal_due, down.lease_lost) == (end_ms, now + 2.5, False)
+    assert caplog.messages == [f"could not renew the lease of {down.idempotency_key}, trying again: gone"]
+    lost.store._records[lost.idempotency_key] = theirs = lost.claim.replaced(owner="other")
+    assert renew([lost]) == [lost]
+    assert lost.lease_lost is True
+    assert lost.store._get_record(lost.idempotency_key) is theirs
+
+
+def test_the_thread_is_woken_for_a_run_that_is_due_before_it_would_wake_by_itself(clock, now):
+    heart = Heart()
+    heart._thread, heart._wake = threading.current_thread(), SimpleQueue()  # so that none begins
+    for wakes_at, is_woken in ((now + 9, False), (now + 10, False), (now + 11, True)):
+        heart._wakes_at = wakes_at
+        run = a_run(clock, MemoryPersistenceLayer(clock=clock))
+        heart.start(run)
+        assert (run.renewal_due, heart._wake.empty()) == (now + 10, not is_woken)
+        heart.stop(run)
+        assert heart._alive() == []
+
+
+def test_of_several_runs_only_those_are_let_go_whose_lease_is_lost(clock, now):
+    layer = MemoryPersistenceLayer(clock=clock)
+    runs = [a_run(clock, layer, payload) for payload in range(3)]
+    del layer._records[runs[1].idempotency_key]
+    assert renew(runs) == [runs[1]]
+    assert [run.renewal_due for run in (runs[0], runs[2])] == [now + 10] * 2
+
+
+def test_a_layer_that_cannot_renew_holds_the_key_for_its_whole_window():
+    class FourMethods(MemoryPersistenceLayer):
+        can_renew = False
+
+    layer = FourMethods()
+
+    @idempotent_function(persistence_store=layer)
+    def function(n):
+        (record,) = layer._records.values()
+        return record.in_progress_expiry_timestamp - record.made_at_ms
+
+    assert function(1) == 3_600_000

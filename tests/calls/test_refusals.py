@@ -84,7 +84,7 @@ def test_a_function_that_could_not_be_called_as_it_will_be_is_refused(option, ma
 
 def test_any_callable_that_can_be_called_so_is_taken():
     for hook in (print, dict, MagicMock(), functools.partial(print, 1), lambda answer, record=None: answer):
-        IdempotencyConfig(event_hook=hook)
+        assert IdempotencyConfig(event_hook=hook).event_hook is hook
     IdempotencyConfig(response_hook=lambda *given: given)
     idempotent_function(function, persistence_store=store, key=operator.itemgetter("order"))
 

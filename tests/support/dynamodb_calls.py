@@ -26,7 +26,7 @@ def called(layer, body=None, **options):
 
 
 def refused_before_it_runs(layer, kind, *parts):
-    """A call on this layer fails so, and its function does not run; the same through the async layer where given."""
+    """A call on this layer fails so, and its function does not run."""
     body = counted()
     with pytest.raises(kind) as refused:
         called(layer, body)

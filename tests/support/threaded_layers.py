@@ -16,7 +16,6 @@ class FourMethods(BasePersistenceLayer):
     def __init__(self, **options):
         super().__init__(**options)
         self.calls = []
-        self.closed = 0
 
     def called(self, name, answer=None):
         self.calls.append((name, threading.get_ident()))

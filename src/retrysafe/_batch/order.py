@@ -39,10 +39,10 @@ class Order:
 
     def is_turn_of(self, item: Item) -> bool:
         """Whether each item before it runs, has run, or never will."""
-        unrun = self._unrun
-        while unrun and unrun[0].index < item.index and self._is_past(unrun[0]):
+        unrun = self._unrun  # never empty: of all that were asked for, the last one is in it
+        while unrun[0].index < item.index and self._is_past(unrun[0]):
             unrun.popleft()
-        return not unrun or unrun[0].index >= item.index
+        return unrun[0].index >= item.index
 
     def _is_past(self, item: Item) -> bool:
         return item.is_running or item.has_run or item.ending is not None or self.leaves_out(item)

@@ -57,47 +57,81 @@ def test_a_cancellation_keeps_what_has_run_and_frees_the_rest(times, concurrency
     asyncio.run(main())
 
 
-def test_a_function_that_does_not_heed_the_cancellation_is_recorded_and_the_cancellation_follows():
+@pytest.mark.parametrize("times", [1, 2, 20])
+def test_a_function_that_does_not_heed_cancellations_is_recorded_and_the_cancellation_follows(times):
     async def main():
-        layer, reached = AsyncMemoryPersistenceLayer(), asyncio.Event()
+        layer, waits, heard, over = AsyncMemoryPersistenceLayer(), asyncio.Semaphore(0), [], asyncio.Event()
 
         async def work(order):
-            reached.set()
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                return order["id"]
+            for _ in range(times):
+                waits.release()
+                try:
+                    await over.wait()
+                except asyncio.CancelledError as error:
+                    heard.append(error)
+            return order["id"]
 
         task = asyncio.ensure_future(over_many(work, layer)(orders(1, 2)))
-        await reached.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        try:
+            for _ in range(times):
+                await asyncio.wait_for(waits.acquire(), 5)
+                task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        finally:
+            over.set()
+        assert len(heard) == times
         assert recorded(layer._layer) == ["1"]
 
     asyncio.run(main())
 
 
-def test_a_cancellation_while_keys_are_claimed_frees_them():
+@pytest.mark.parametrize("is_stored", ["at once", "late"])
+@pytest.mark.parametrize("times", [1, 20])
+def test_cancellations_while_keys_are_claimed_free_them(times, is_stored):
     async def main():
         inner = AsyncMemoryPersistenceLayer()
         asked, go_on = asyncio.Event(), asyncio.Event()
 
         class Slow(AsyncFailingLayer):
             async def _put_record(self, data_record):
-                await super()._put_record(data_record)
+                if is_stored == "at once":
+                    await super()._put_record(data_record)
                 asked.set()
                 await go_on.wait()
+                if is_stored == "late":
+                    await super()._put_record(data_record)
 
         stage = Stage()
         task = asyncio.ensure_future(over_many_async(stage, Slow(inner))(orders(1, 2)))
         await asked.wait()
-        task.cancel()
-        await asyncio.sleep(0)
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)
+        for _ in range(20):  # time for whoever would free them without waiting for the store
+            await asyncio.sleep(0)
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
         assert (stage.runs, len(inner)) == ([], 0)
+
+    asyncio.run(main())
+
+
+def test_a_cancellation_of_the_pause_before_an_outcome_is_tried_again_records_it_first():
+    async def main():
+        inner = AsyncMemoryPersistenceLayer()
+        layer, stage = AsyncFailingLayer(inner), Stage()
+        layer.fail("update", call=1)
+        task = asyncio.ensure_future(over_many_async(stage, layer, record_after_seconds=0)(orders(1, 2)))
+        while not layer.calls["update"]:  # noqa: ASYNC110  # the layer counts, and tells nobody
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert stage.runs == [1]
+        assert recorded(inner._layer) == ["1"]
 
     asyncio.run(main())
 

@@ -12,6 +12,7 @@ import threading
 import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer
+from retrysafe._batch import drivers
 from retrysafe.heartbeat import heart
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from retrysafe.testing import FailingLayer
@@ -71,6 +72,20 @@ def test_after_an_interruption_while_an_outcome_is_recorded_no_further_item_runs
     with pytest.raises(KeyboardInterrupt):
         over_many(work, layer, record_after_seconds=0)(orders(1, 2))
     assert runs == [1]
+    assert recorded(inner) == ["1"]
+
+
+def test_an_interruption_of_the_pause_before_an_outcome_is_tried_again_records_it_first(monkeypatch):
+    inner = MemoryPersistenceLayer()
+    layer = FailingLayer(inner)
+    layer.fail("update", call=1)
+
+    def interrupted(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(drivers, "sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        over_many(lambda order: order["id"], layer, record_after_seconds=0)(orders(1, 2))
     assert recorded(inner) == ["1"]
 
 

@@ -79,6 +79,15 @@ def test_failures_are_reported_by_the_identifiers_that_the_caller_gives():
     charge(orders(1)).raise_failures()
 
 
+def test_results_show_how_each_item_ended_and_neither_its_payload_nor_its_answer():
+    charge = idempotent_batch(
+        Work(2), persistence_store=MemoryPersistenceLayer(), key_prefix="charge", key=lambda order: order["id"]
+    )
+    result = charge([{"id": 1, "messageId": "m1"}, {"id": 2, "messageId": "m2"}, {"id": 3}])
+    assert repr(result) == "<BatchResult of 3, 1 failed>"
+    assert repr(result[:]) == "[<ItemResult m1 returned>, <ItemResult m2 raised DeclinedError>, <ItemResult returned>]"
+
+
 def test_a_report_without_identifiers_is_refused_also_where_nothing_failed():
     charge = idempotent_batch(Work(), persistence_store=MemoryPersistenceLayer(), key_prefix="charge")
     with pytest.raises(IdempotencyConfigError, match="dict has not; give item_identifier"):

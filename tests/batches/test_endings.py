@@ -52,6 +52,8 @@ def test_an_item_that_comes_twice_in_a_batch_runs_once_and_costs_no_further_trip
     assert [each.answer for each in result] == [{"paid": 1}, {"paid": 2}, {"paid": 1}, {"paid": 1}]
     assert work.runs == [1, 2]
     assert (layer.calls["put"], layer.calls["update"], layer.calls["get"]) == (2, 2, 0)
+    assert statuses(over_many(flavour, work, layer)(orders(1, 2, 1, 1))) == ["replayed"] * 4
+    assert (layer.calls["put"], layer.calls["update"], layer.calls["get"]) == (4, 2, 0)
 
 
 def test_an_item_that_fails_fails_alone_and_runs_when_it_comes_again(flavour):

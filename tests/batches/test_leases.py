@@ -12,6 +12,7 @@ from retrysafe import IdempotencyConfig, current_execution, idempotent_batch
 from retrysafe.events import TakenOver
 from retrysafe.exceptions import IdempotencyAbandonedError
 from support.batches import SYNC, Watched, WatchedAsync, Work, failing, one_at_a_time, orders, over_many, statuses
+from support.flavours import LikeAnAsyncStore
 
 
 def test_a_run_that_never_ended_is_taken_over_or_left_to_a_person(flavour, clock, events):
@@ -147,3 +148,33 @@ def test_the_leases_of_items_that_wait_for_their_turn_are_renewed_by_the_event_l
         return await asyncio.to_thread(layer._layer.all_renewed.wait, 30)
 
     assert [each.answer for each in asyncio.run(charge(orders(1, 2, 3)))] == [True] * 3
+
+
+class Renewing(LikeAnAsyncStore):
+    """Notes which keys it is to renew together, and answers when it may."""
+
+    def __init__(self):
+        super().__init__()
+        self.renewed, self.asked, self.may_answer = [], asyncio.Event(), asyncio.Event()
+
+    async def _for_each(self, operation, arguments):
+        if operation == "renew":
+            self.renewed.append([record.idempotency_key for record in arguments])
+            self.asked.set()
+            await self.may_answer.wait()
+        return await super()._for_each(operation, arguments)
+
+
+@pytest.mark.parametrize("until_renewed", [0, 9])
+def test_however_often_keys_are_claimed_before_or_while_the_event_loop_renews_it_does_so_once(until_renewed):
+    layer = Renewing()
+
+    @idempotent_batch(persistence_store=layer, config=SHORT, key_prefix="charge", claimed_at_once=1)
+    async def charge(order):
+        if order["id"] == until_renewed:
+            await layer.asked.wait()
+        if order["id"] == 9:
+            layer.may_answer.set()
+
+    assert statuses(asyncio.run(charge(orders(*range(10))))) == ["returned"] * 10
+    assert len(layer.renewed) == 1

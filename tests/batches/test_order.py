@@ -122,6 +122,17 @@ def test_a_failure_before_an_item_that_cannot_begin_leaves_out_those_between_the
     assert work.runs == [1, 2]
 
 
+def test_after_a_failure_items_without_a_key_are_left_alone_too(flavour, monkeypatch):
+    work = Work(1, 3)
+    charge = over_many(flavour, work, flavour.layer(), stop_at_failure=True)
+    with pytest.warns(UserWarning, match="runs without protection"):
+        assert statuses(charge(orders(None, 1, None))) == ["returned", "raised", "not_run"]
+    monkeypatch.setenv("RETRYSAFE_DISABLED", "1")
+    with pytest.warns(UserWarning, match="switched off"):
+        assert statuses(charge(orders(2, 3, 4))) == ["returned", "raised", "not_run"]
+    assert work.runs == [None, 1, 2, 3]
+
+
 @pytest.mark.parametrize("keeps_order", [False, True])
 @pytest.mark.parametrize("layer_class", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
 def test_so_many_async_items_as_asked_for_are_under_way_at_the_same_time(layer_class, keeps_order):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from time import monotonic
 
 from retrysafe import AsyncMemoryPersistenceLayer, MemoryPersistenceLayer, idempotent_batch
-from retrysafe._batch import recorder
+from retrysafe._batch import drivers, drivers_async, keeping, leases, recorder
 from retrysafe._batch.drivers import BatchRun
 from retrysafe._batch.keeping import Keeper
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
@@ -22,6 +23,7 @@ def test_an_outcome_is_recorded_while_a_long_item_after_it_runs():
         return order["id"] == 1 or layer.completed.wait(30)
 
     assert [each.answer for each in charge(orders(1, 2))] == [True, True]
+    assert layer.renewed == {}  # leases are renewed in their own time
 
 
 def test_an_outcome_is_recorded_while_a_long_item_after_it_is_awaited():
@@ -170,6 +172,38 @@ def test_with_no_time_to_wait_each_outcome_is_recorded_before_the_next_item_runs
         [COMPLETED, INPROGRESS, INPROGRESS],
         [COMPLETED, COMPLETED, INPROGRESS],
     ]
+
+
+def noting(flavour, asked):
+    """A layer that notes what it is asked, and for how many records."""
+
+    class Noting(type(flavour.layer())):
+        def _for_each(self, operation, arguments):
+            asked.append((operation, len(arguments)))
+            return super()._for_each(operation, arguments)
+
+    return Noting()
+
+
+def test_each_outcome_waits_for_others_as_long_as_it_may(flavour, monkeypatch):
+    asked, now = [], monotonic() + 1e6  # so that the heartbeat's thread, which goes by another clock, keeps out
+    for module in (keeping, leases, drivers, drivers_async):
+        monkeypatch.setattr(module, "monotonic", lambda: now)
+
+    def work(order):
+        nonlocal now
+        now += 6
+
+    charge = over_many(flavour, work, noting(flavour, asked), record_after_seconds=10)
+    assert statuses(charge(orders(*range(7)))) == ["returned"] * 7
+    assert asked == [("put", 7), ("update", 3), ("update", 3), ("update", 1)]
+
+
+def test_what_is_claimed_together_is_recorded_together_in_each_round(flavour):
+    asked = []
+    charge = over_many(flavour, Work(), noting(flavour, asked), record_after_seconds=3600, claimed_at_once=3)
+    assert statuses(charge(orders(*range(9)))) == ["returned"] * 9
+    assert sorted(asked) == [("put", 3)] * 3 + [("update", 3)] * 3
 
 
 def test_no_more_keys_are_claimed_ahead_than_asked_for(flavour):

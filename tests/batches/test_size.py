@@ -7,10 +7,11 @@ import asyncio
 import gc
 import tracemalloc
 from contextlib import contextmanager, suppress
+from weakref import ref
 
 import pytest
 
-from retrysafe import idempotent_batch, idempotent_function
+from retrysafe import current_execution, idempotent_batch, idempotent_function
 from retrysafe._batch.item import Item
 from retrysafe._batch.pauses import LOOKS_PER_SECOND, Pauses
 from retrysafe.persistence import async_layer_from_url, layer_from_url
@@ -107,6 +108,17 @@ def test_an_answer_is_held_once_while_a_batch_runs(flavour):
         tracemalloc.stop()
     assert len(result) == count
     assert most < 1.3 * size * count
+
+
+def test_of_the_runs_of_a_batch_that_are_over_none_is_held(flavour):
+    runs = []
+
+    def work(item):
+        runs.append(ref(current_execution()))
+        return sum(run() is not None for run in runs)
+
+    charge = flavour.caller(idempotent_batch(flavour.body(work), persistence_store=flavour.layer(), key_prefix="size"))
+    assert {each.answer for each in charge(range(20))} <= {1, 2}  # this one, and perhaps the one before it
 
 
 @contextmanager

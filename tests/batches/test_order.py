@@ -18,7 +18,7 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.persistence.datarecord import COMPLETED
-from support.batches import BY_ID, SYNC, Watched, Work, one_at_a_time, orders, over_many, statuses, stored
+from support.batches import BY_ID, SYNC, Watched, Work, failing, one_at_a_time, orders, over_many, statuses, stored
 
 # --- waiting, order, concurrency --------------------------------------------------------------------------------------
 
@@ -120,6 +120,21 @@ def test_a_failure_before_an_item_that_cannot_begin_leaves_out_those_between_the
     result = over_many(flavour, work, flavour.layer(), strict, stop_at_failure=True)(orders(1, 2, 3, None, 4))
     assert statuses(result) == ["returned", "raised", "not_run", "raised", "not_run"]
     assert work.runs == [1, 2]
+
+
+def test_after_a_failure_no_item_behind_it_is_waited_for(flavour):
+    """Also where claims tell of both at once: one is refused, and another call holds the key of the next."""
+    layer = failing(flavour)
+    options = {"event_key_jmespath": "id", "payload_validation_jmespath": "amount"}
+    config = IdempotencyConfig(**options, on_in_progress="wait", wait_timeout_seconds=0.05)
+    charge = over_many(flavour, Work(), layer, config, stop_at_failure=True)
+    layer.fail("delete")
+    over_many(flavour, Work(3), layer, IdempotencyConfig(**options))([{"id": 2, "amount": 5}, {"id": 3, "amount": 5}])
+    layer.heal()
+    looks = layer.calls["get"]
+    result = charge([{"id": 1, "amount": 5}, {"id": 2, "amount": 6}, {"id": 3, "amount": 5}])
+    assert statuses(result) == ["returned", "raised", "not_run"]
+    assert layer.calls["get"] == looks
 
 
 def test_after_a_failure_items_without_a_key_are_left_alone_too(flavour, monkeypatch):

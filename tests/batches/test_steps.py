@@ -15,6 +15,7 @@ from retrysafe.answers import AnswerCodec
 from retrysafe.call import begin_call
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.heartbeat import SOONER_AFTER_FAILURE
+from retrysafe.persistence.datarecord import UNAVAILABLE
 from retrysafe.plan import Plan
 from retrysafe.testing import ManualClock
 
@@ -26,9 +27,10 @@ def plan():
     return Plan(function_name="charge", key_prefix="charge", config=WAITS, codec=AnswerCodec(), clock=ManualClock())
 
 
-def begun(plan, *values):
+def begun(plan, *values, **options):
     """A batch whose items have begun, each with a claim for the store."""
-    batch = Batch([Item(index, value, begin_call(plan, value)) for index, value in enumerate(values)], most_claimed=9)
+    items = [Item(index, value, begin_call(plan, value)) for index, value in enumerate(values)]
+    batch = Batch(items, most_claimed=9, **options)
     batch.begin()
     return batch
 
@@ -48,6 +50,18 @@ def test_keys_that_others_held_are_run_for_in_their_places_once_they_are_free(pl
     answer(batch, None, None, None)  # the looks: nothing stands any more
     answer(batch, None, None, None)  # the claims
     assert [item.value for item in batch.ready] == ["a", "b", "c", "d", "e"]
+
+
+def test_where_an_order_is_kept_one_that_waits_goes_on_though_one_behind_it_is_refused(plan):
+    batch = begun(plan, "waits", "refused", "left out", stop_at_failure=True)
+    held, done, also_held = (begin_call(plan, item.value) for item in batch.asking)
+    answer(batch, held.claim(), done.outcome(done.claim(), UNAVAILABLE), also_held.claim())
+    assert [item.value for _, _, item in batch.paused] == ["waits"]
+    batch.take_due(float("inf"))
+    answer(batch, None)
+    answer(batch, None)
+    assert [item.value for item in batch.ready] == ["waits"]
+    assert batch.is_ready
 
 
 @pytest.fixture

@@ -262,7 +262,10 @@ class Batch:
         elif kind is Claim or kind is Fetch:
             self.asking.append(item)
         elif isinstance(op, Pause):
-            self._pauses.add(item, op, monotonic())
+            if self._order is not None and not item.has_run and self._order.leaves_out(item):
+                self._leave_out(item)
+            else:
+                self._pauses.add(item, op, monotonic())
         else:
             if type(before) is not Invoke:  # a store that failed, or an interruption that waits for this
                 self.is_urgent = True
@@ -314,8 +317,12 @@ class Batch:
             return
         order.failed(item)
         for waiting in self._pauses.left_out(order):
-            waiting.flow.close()
-            self._ended(waiting, None)
+            self._leave_out(waiting)
+
+    def _leave_out(self, waiting: Item) -> None:
+        """It would wait for what it is not to do: it is left out, and has no claim to give up."""
+        waiting.flow.close()
+        self._ended(waiting, None)
 
     def _free(self, item: Item) -> None:
         """Give up its claim: it is left out."""

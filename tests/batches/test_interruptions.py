@@ -104,21 +104,6 @@ def test_an_interruption_while_keys_are_freed_frees_them_all_the_same():
     assert recorded(inner) == ["1", "3"]
 
 
-def test_a_second_interruption_while_keys_are_freed_leaves_none_behind():
-    inner = MemoryPersistenceLayer()
-    layer = FailingLayer(inner)
-    layer.fail("delete", call=1, error=KeyboardInterrupt)
-
-    def work(order):
-        if order["id"] == 2:
-            raise SystemExit
-        return order["id"]
-
-    with pytest.raises(SystemExit):
-        over_many(work, layer)(orders(1, 2, 3, 4))
-    assert recorded(inner) == ["1"]
-
-
 class Struck(MemoryPersistenceLayer):
     """The first outcomes that it is to record together are interrupted."""
 
@@ -234,29 +219,6 @@ def test_an_interruption_anywhere_loses_no_answer_and_leaves_no_key_behind(block
     gc.collect()
     assert not heart._alive()
     assert unknown <= 15  # five of our calls for each of three items
-
-
-def test_an_interruption_that_strikes_where_another_one_is_caught_changes_nothing():
-    layer, runs = MemoryPersistenceLayer(), []
-
-    def work(order):
-        runs.append(str(order["id"]))
-        if order["id"] == 3:
-            raise KeyboardInterrupt
-        return order["id"]
-
-    def strike(frame, event, arg):
-        if event == "call" and frame.f_code.co_name == "_note":
-            sys.setprofile(None)
-            raise Torn
-
-    sys.setprofile(strike)
-    try:
-        with pytest.raises(Torn):
-            over_many(work, layer, record_after_seconds=3600)(orders(1, 2, 3, 4))
-    finally:
-        sys.setprofile(None)
-    assert recorded(layer) == ["1", "2"]
 
 
 # --- the death of the process -----------------------------------------------------------------------------------------

@@ -2,17 +2,58 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from retrysafe import IdempotencyConfig
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer
 from retrysafe._batch.state import Batch
 from retrysafe.events import Released
+from retrysafe.testing import FailingLayer
 from support.batches import orders
 from support.interrupted_batches import over_many, recorded
 
 
 class Torn(BaseException):
     """An interruption: one of KeyboardInterrupt's kind, which no event loop treats in a way of its own."""
+
+
+def test_a_second_interruption_while_keys_are_freed_leaves_none_behind():
+    inner = MemoryPersistenceLayer()
+    layer = FailingLayer(inner)
+    layer.fail("delete", call=1, error=KeyboardInterrupt)
+
+    def work(order):
+        if order["id"] == 2:
+            raise SystemExit
+        return order["id"]
+
+    with pytest.raises(SystemExit):
+        over_many(work, layer)(orders(1, 2, 3, 4))
+    assert recorded(inner) == ["1"]
+
+
+def test_an_interruption_that_strikes_where_another_one_is_caught_changes_nothing():
+    layer, runs = MemoryPersistenceLayer(), []
+
+    def work(order):
+        runs.append(str(order["id"]))
+        if order["id"] == 3:
+            raise KeyboardInterrupt
+        return order["id"]
+
+    def strike(frame, event, arg):
+        if event == "call" and frame.f_code.co_name == "_note":
+            sys.setprofile(None)
+            raise Torn
+
+    sys.setprofile(strike)
+    try:
+        with pytest.raises(Torn):
+            over_many(work, layer, record_after_seconds=3600)(orders(1, 2, 3, 4))
+    finally:
+        sys.setprofile(None)
+    assert recorded(layer) == ["1", "2"]
 
 
 def test_whoever_interrupts_again_and_again_gets_out(flavour, monkeypatch):

@@ -159,6 +159,17 @@ def test_where_no_thread_is_to_be_had_outcomes_are_recorded_before_the_next_keys
     assert seen == [[INPROGRESS], [COMPLETED, INPROGRESS]]
 
 
+def test_the_thread_that_records_keeps_no_process_alive():
+    layer, daemons = MemoryPersistenceLayer(), []
+    layer.blocking = True
+
+    def work(order):
+        daemons.append([thread.daemon for thread in threading.enumerate() if thread.name == "retrysafe-batch"])
+
+    over_many(SYNC[0], work, layer, record_after_seconds=3600, claimed_at_once=1)(orders(1, 2, 3))
+    assert daemons == [[], [True], [True]]
+
+
 def test_with_no_time_to_wait_each_outcome_is_recorded_before_the_next_item_runs(flavour):
     layer = flavour.layer()
     seen = []

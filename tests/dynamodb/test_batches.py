@@ -86,11 +86,12 @@ def test_records_are_those_of_single_calls_to_the_byte(each_dynamodb, setting):
 def test_only_names_that_need_escapes_keep_records_from_going_together(each_service, setting):
     options = SETTINGS[setting]
     layer = sync_layer(each_service, table_for(each_service.server, options), **options)
-    assert Shop(layer).charge(orders("order", 20)) == [["returned"] * 20]
+    batch = orders("order", 20)
+    assert Shop(layer).charge(batch, batch) == [["returned"] * 20, ["replayed"] * 20]
     if setting == "names that need escapes":
-        assert each_service.requests == [TIME] + ["PutItem"] * 40
+        assert each_service.requests == [TIME] + ["PutItem"] * 60
     else:
-        assert each_service.requests == [TIME] + [STATEMENTS] * 2
+        assert each_service.requests == [TIME] + [STATEMENTS] * 3 + [READS]
 
 
 @pytest.mark.parametrize("flavour", LAYERS)

@@ -128,6 +128,26 @@ def test_a_lease_that_took_long_to_get_through_begins_anew_by_the_services_clock
     assert abs(int(values[":expiry"]["N"]) * 1000 - (world.now_ms + 7_200_000)) < 2100
 
 
+@pytest.mark.parametrize(("late_ms", "again"), [(900, False), (2000, True)])
+def test_an_outcome_of_a_short_window_is_written_anew_only_where_more_than_a_second_is_missing(late_ms, again):
+    """A window is kept in whole seconds, so that less cannot be put right."""
+    world = World()
+    world.reply()
+    items = Items(AttributeNames(), "id", None, "")
+    now = world.time.caller_ms()
+    done = DataRecord("orders#1", COMPLETED, now // 1000 + 1, response_data="1", owner="me", made_at_ms=now)
+    steps = RecordSteps(Commands("orders", items), items, world.time).update(done)
+    assert next(steps).operation == "PutItem"
+    world.now_ms += late_ms
+    headers = {"date": formatdate(world.now_ms // 1000, usegmt=True)}
+    reply = {"ResponseMetadata": {"HTTPHeaders": headers}}
+    if again:
+        window_end = steps.send(reply).parameters["Item"]["expiration"]
+        assert window_end == {"N": str(-(-(done.expiry_timestamp * 1000 + late_ms) // 1000))}
+    with pytest.raises(StopIteration):
+        steps.send(reply)
+
+
 @pytest.mark.parametrize("ahead_ms", [1500, -1500])
 def test_further_replies_narrow_the_estimate(ahead_ms):
     world = World(ahead_ms)

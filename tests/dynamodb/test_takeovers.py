@@ -81,3 +81,21 @@ def test_a_takeover_spares_the_run_of_a_powertools_worker_that_has_come_since(dy
         layer._put_record(dead.replaced(owner="late", attempt=2, replaces=seen))
     assert refused.value.old_data_record.owner is None
     assert items_of(dynoxide, table) == [{"id": {"S": "orders#1"}, **running}]
+
+
+def test_a_takeover_that_names_a_later_attempt_spares_an_item_without_one(dynoxide, table):
+    """Such an item is read as the first attempt, which is not the one that was seen."""
+    clock, client = ManualClock(), client_at(dynoxide.url)
+    layer = DynamoDBPersistenceLayer(table, boto3_client=client, clock=clock)
+    now = clock.now_ms()
+    dead = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now - 1, owner="dead", attempt=2, made_at_ms=now)
+    layer._put_record(dead)
+    (item,) = items_of(dynoxide, table)
+    del item["attempt"]
+    client.put_item(TableName=table, Item=item)
+    late = dead.replaced(owner="late", attempt=3, replaces=dead)
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        layer._put_record(late)
+    assert refused.value.old_data_record.attempt == 1
+    layer._put_record(late.replaced(replaces=refused.value.old_data_record))
+    assert layer._get_record("orders#1").owner == "late"

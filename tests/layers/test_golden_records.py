@@ -162,6 +162,7 @@ def test_renamed_attributes_are_honoured_in_both_directions():
         {"status": 5},
         {"status": ""},
         {"status": "COMPLETED", "expiration": "soon"},
+        {"status": "COMPLETED", "expiration": float("inf")},
         {"status": "INPROGRESS", "in_progress_expiration": []},
         {"status": "COMPLETED", "validation": 5},
         {"status": "COMPLETED", "owner": {}},

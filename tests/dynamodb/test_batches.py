@@ -107,6 +107,13 @@ def test_a_batch_of_fifty_is_four_requests_once_the_time_is_known_and_a_replayed
     assert sorted(each_service.requests) == ["PutItem", "PutItem", "outcome"]
 
 
+@pytest.mark.parametrize("operation", ["get", "put", "update", "renew", "delete"])
+def test_no_record_is_no_request(service, table, operation):
+    with sync_layer(service, table) as layer:
+        assert layer._for_each(operation, []) == []
+    assert service.requests == []
+
+
 def test_statements_are_charged_like_single_writes(dynoxide):
     """DynamoDB Local does not tell what statements are charged."""
     units = {}

@@ -162,3 +162,12 @@ def test_an_error_of_another_kind_is_told_with_its_class():
     error = explained(KeyError("odd"), "the table")
     assert type(error) is LAYER
     assert "KeyError: 'odd'" in str(error)
+
+
+@pytest.mark.parametrize("response", [None, {}, {"Answer": 1}, "Error"], ids=repr)
+def test_an_error_with_a_response_that_is_no_refusal_is_told_by_itself(response):
+    raised = OSError("away")
+    raised.response = response
+    error = explained(raised, "the table")
+    assert type(error) is CONNECTION
+    assert "away" in str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pathlib
 from decimal import Decimal
@@ -183,6 +184,31 @@ def test_an_answer_in_the_place_of_ours_is_read_without_our_types(dynoxide, tabl
     assert call(1) == call(1) == (Decimal("1.10"), [1])
     complete_late(dynoxide, table, data)
     assert call(1) == ["2.20", [3]]
+    assert charge.body.runs == 1
+
+
+def test_an_answer_in_the_place_of_a_packed_one_of_ours_is_replayed(dynoxide, table, layer):
+    """What we packed stands beside it still."""
+    charge, call = charged(layer, "x" * 500_000)
+    assert call(1) == charge.body.answer
+    complete_late(dynoxide, table, {"S": '"another"'})
+    assert "packed" in items_of(dynoxide, table)[0]
+    assert call(1) == "another"
+    assert charge.body.runs == 1
+
+
+def test_types_name_the_answer_that_they_belong_to(dynoxide, table, layer):
+    """In the form of docs/record-format.md, which other versions have to read."""
+    charge, call = charged(layer, Decimal("1.10"))
+    call(1)
+    (item,) = items_of(dynoxide, table)
+    digest = hashlib.sha256(item["data"]["S"].encode()).hexdigest()[:16]
+    assert item["types"]["S"].endswith(f',"of":"{digest}"}}')
+    assert json.loads(item["types"]["S"]) == {"v": 1, "t": "Decimal", "of": digest}
+    # Types of an answer that nobody has named are those of the answer that stands.
+    bare = item | {"types": {"S": '{"v": 1, "t": "Decimal"}'}}
+    client_at(dynoxide.url).put_item(TableName=table, Item=bare)
+    assert call(1) == Decimal("1.10")
     assert charge.body.runs == 1
 
 

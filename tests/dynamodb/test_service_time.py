@@ -108,6 +108,18 @@ def test_a_claim_spares_what_is_over_by_this_machines_clock_alone(asks, monkeypa
     assert refused.value.old_data_record == done
 
 
+def test_a_claim_that_is_refused_without_a_word_of_what_stands_is_refused_all_the_same(clock):
+    """As by servers that do not show the item, or where it went in the same moment."""
+    items = Items(AttributeNames(), "id", None, "")
+    now = clock.now_ms()
+    claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
+    steps = RecordSteps(Commands("orders", items), items, ServiceTime(clock, 5.0)).put(claim)
+    assert next(steps).operation == "PutItem"
+    with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
+        steps.send({"Error": {"Code": REFUSED}})
+    assert refused.value.old_data_record is None
+
+
 @pytest.mark.parametrize("operation", ["put", "renew"])
 @pytest.mark.parametrize("hours", [0, 2, -2])
 @pytest.mark.parametrize(("lease_ms", "late_ms"), [(30_000, 20_000), (HOUR_MS, 61_000)])

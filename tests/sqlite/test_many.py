@@ -15,23 +15,42 @@ from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 COUNT = 6
 
 
-def claims():
+def claims(count=COUNT):
     now = SYSTEM_CLOCK.now_ms()
     return [
         DataRecord(f"order {number}", INPROGRESS, now // 1000 + 3600, now + 30_000, owner="me", made_at_ms=now)
-        for number in range(COUNT)
+        for number in range(count)
     ]
 
 
-def outcomes(data=lambda number: '"paid"'):
+def outcomes(data=lambda number: '"paid"', count=COUNT):
     return [
         each.replaced(status=COMPLETED, response_data=data(number), in_progress_expiry_timestamp=None)
-        for number, each in enumerate(claims())
+        for number, each in enumerate(claims(count))
     ]
 
 
 def failed(told):
     return [number for number, each in enumerate(told) if each is not None]
+
+
+@pytest.mark.parametrize("operation", ["put", "update", "renew", "delete"])
+@pytest.mark.parametrize(("count", "transactions"), [(2, 1), (90, 1), (91, 2), (200, 3)])
+def test_ninety_records_are_one_transaction(path, operation, count, transactions, monkeypatch):
+    """A statement that failed would not be seen otherwise, as each record would then go by itself."""
+    with SQLitePersistenceLayer(path) as layer:
+        if operation != "put":
+            assert layer._for_each("put", claims(count)) == [None] * count
+        written, write = [], layer._connections.write
+        monkeypatch.setattr(layer._connections, "write", lambda command: written.append(command) or write(command))
+        monkeypatch.setattr(layer._connections, "write_unless_locked", lambda command: None)
+        records = outcomes(count=count) if operation == "update" else claims(count)
+        assert layer._for_each(operation, records) == [None] * count
+        assert len(written) == transactions
+        assert all(len(values) < 1000 for _, values in written)  # as many as SQLite takes before 3.32
+        with closing(sqlite3.connect(path)) as connection:
+            (standing,) = connection.execute("SELECT count(*) FROM retrysafe").fetchone()
+    assert standing == (0 if operation == "delete" else count)
 
 
 @pytest.mark.parametrize("operation", ["put", "update", "renew", "delete"])

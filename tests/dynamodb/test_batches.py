@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from retrysafe import idempotent_batch
-from retrysafe.persistence._dynamodb.statements import LARGEST_TOGETHER
+from retrysafe.persistence._dynamodb.items import Items
+from retrysafe.persistence._dynamodb.statements import LARGEST_TOGETHER, Statements, is_unsupported
 from retrysafe.persistence.datarecord import FAILED, UNAVAILABLE
 from retrysafe.persistence.dynamodb import DynamoDBPersistenceLayer
+from retrysafe.persistence.wire import AttributeNames
 from retrysafe.testing.clock import ManualClock
 from support.dynamodb_batches import LAYERS, READS, STATEMENTS, TIME, Client, Shop, claim, orders, outcome
 from support.dynamodb_support import client_at, items_of, new_table, sync_layer
@@ -92,6 +94,38 @@ def test_only_names_that_need_escapes_keep_records_from_going_together(each_serv
         assert each_service.requests == [TIME] + ["PutItem"] * 60
     else:
         assert each_service.requests == [TIME] + [STATEMENTS] * 3 + [READS]
+
+
+@pytest.mark.parametrize("name", ["expiry", "in_progress_expiry", "status", "data", "validation"])
+def test_one_name_that_needs_escapes_is_enough(name):
+    def possible(table="orders", names=None, key="id", sort_key=None):
+        return Statements(table, Items(names or AttributeNames(), key, sort_key, "all")).are_possible
+
+    assert possible()
+    assert possible("the.orders-1_a", sort_key="sk")
+    assert not possible(names=AttributeNames(**{name: "it's"}))
+    assert not possible('the"orders')
+    assert not possible(key="the.id")
+    assert not possible(sort_key="s k")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "expected"),
+    [
+        ("UnknownOperation", "", True),
+        ("UnknownOperationException", "", True),
+        ("com.amazonaws.dynamodb.v20120810#UnknownOperationException", "", True),
+        ("NotImplemented", "", True),
+        ("ValidationException", "BatchExecuteStatement is not supported", True),
+        ("ValidationException", "BatchGetItem is not supported", True),
+        ("ValidationException", "one of the items is too large", False),
+        ("ValidationError", "Statement wasn't well formed", True),
+        ("ValidationError", "one of the items is too large", False),
+        ("ThrottlingException", "BatchExecuteStatement is not well formed", False),
+    ],
+)
+def test_a_server_without_such_operations_is_known_by_what_it_says(code, said, expected):
+    assert is_unsupported({"Error": {"Code": code, "Message": said}}) is expected
 
 
 @pytest.mark.parametrize("flavour", LAYERS)

@@ -91,7 +91,10 @@ RAISED = {
         "InvalidConfigError": "boto3's configuration",
         "ParamValidationError": "like that",
     },
-    LAYER: {"BotoCoreError": "cannot be asked", "DataNotFoundError": "cannot be asked"},
+    LAYER: {
+        "BotoCoreError": "cannot be asked - (BotoCoreError",
+        "DataNotFoundError": "cannot be asked - (DataNotFoundError",
+    },
     CONNECTION: {
         "SSLError": "TLS failed",
         "MetadataRetrievalError": "getting the credentials failed",

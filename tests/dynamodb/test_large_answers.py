@@ -36,6 +36,12 @@ def test_an_answer_too_large_for_an_item_is_packed_and_comes_back(each_dynamodb)
     assert len(zlib.decompress(packed["zip"]["B"])) > 400 * 1024
 
 
+def test_a_packed_answer_costs_no_further_request(service, table):
+    _, call = charged(DynamoDBPersistenceLayer(table, boto3_client=client_at(service.url)), "x" * 500_000)
+    call(1)
+    assert service.requests == ["GetItem", "PutItem", "outcome"]
+
+
 def test_a_large_failure_is_packed_too(layer):
     charge = counted()
     charge.body.error = ValueError("no " * 200_000)

@@ -216,6 +216,16 @@ def test_a_date_that_is_none_is_passed_over(text):
     assert world.time.skew_ms == 0
 
 
+@pytest.mark.parametrize(
+    "reply", [None, {}, {"ResponseMetadata": None}, {"ResponseMetadata": {}}, {"ResponseMetadata": {"HTTPHeaders": []}}]
+)
+def test_a_reply_without_headers_is_passed_over(reply):
+    """As of clients that are not boto3's own."""
+    world = World(HOUR_MS)
+    world.time.note(reply, 0.0)
+    assert (world.time.skew_ms, world.time.is_doubtful) == (0, False)
+
+
 def test_a_clock_that_is_handed_in_is_believed(dynoxide):
     clock = ManualClock(HOUR_MS)
     layer = DynamoDBPersistenceLayer(new_table(dynoxide), boto3_client=client_at(dynoxide.url), clock=clock)

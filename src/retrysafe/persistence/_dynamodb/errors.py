@@ -111,7 +111,6 @@ _BY_NAME: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "ParamValidationError": (_Config, "cannot be asked like that"),
     "SSLError": (_Connection, "cannot be reached: TLS failed"),
     "MetadataRetrievalError": (_Connection, "cannot be asked: getting the credentials failed"),
-    "BotoCoreError": (_Layer, "cannot be asked"),
     "HTTPClientError": (_Connection, "cannot be reached or did not answer"),
     "ConnectionError": (_Connection, "cannot be reached or did not answer"),
     "OSError": (_Connection, "cannot be reached or did not answer"),

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from retrysafe import MemoryPersistenceLayer
-from retrysafe.exceptions import IdempotencyPersistenceConnectionError, IdempotencyPersistenceLayerError
+from retrysafe.exceptions import (
+    IdempotencyItemAlreadyExistsError,
+    IdempotencyItemNotFoundError,
+    IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceLayerError,
+)
+from retrysafe.persistence.many import outcome
 from support.batches import SYNC, DeclinedError, Work, failing, orders, over_many, statuses
 
 
@@ -87,3 +93,17 @@ def test_outcomes_of_a_layer_that_gives_too_few_or_too_many_are_an_error_of_each
     assert runs == ([] if operation == "put" else [1, 2])
     if operation == "update":
         assert [each.error.response for each in result] == [{"paid": 1}, {"paid": 2}]
+
+
+def test_a_failure_keeps_its_traceback_and_what_refuses_has_none():
+    """A refusal is a reply; the frames in its traceback would hold it, and the records of all."""
+
+    def fail(error):
+        raise error
+
+    for error in (ValueError("a fault"), IdempotencyPersistenceLayerError("away")):
+        assert outcome(fail, error) is error
+        assert error.__traceback__ is not None
+    for error in (IdempotencyItemAlreadyExistsError("it stands"), IdempotencyItemNotFoundError("none does")):
+        assert outcome(fail, error) is error
+        assert error.__traceback__ is None

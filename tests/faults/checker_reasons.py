@@ -23,6 +23,8 @@ LEASE_LOST = "IdempotencyLeaseLostError"
 
 # A lease is renewed each time a third of it is over. With less than half of it gone, nobody has missed a renewal.
 _SHORTEST_SILENCE = 0.5
+# What at least is left of it when something strikes; less by as much as the clock may be off that judges.
+_LEFT_AT_WORST = 2 / 3
 
 
 class Reason(Enum):
@@ -112,11 +114,12 @@ class Reasons:
         """Why its lease may have been over by this moment, if it has run for a lease by then."""
         ended, refused = run.ended, run.refused
         left = None if ended is None or ended.lapsed else ended.lease_until
-        if left is not None and by < left - self._options.clock_slack_ms * NS_PER_MS:
+        slack = self._options.clock_slack_ms * NS_PER_MS
+        if left is not None and by < left - slack:
             return None  # it was sure to be running, whatever struck
         if run.died and run.died_at <= by:
             return Reason.CRASH
-        silence = int(run.lease_ns * _SHORTEST_SILENCE)
+        silence = min(int(run.lease_ns * _SHORTEST_SILENCE), int(run.lease_ns * _LEFT_AT_WORST) - slack)
         unstored = run.returned and refused is not None and refused.error != LEASE_LOST
         known = ended is not None and ended.lapsed
         struck = any(by - fault.at >= silence for fault in self._struck(run, by))

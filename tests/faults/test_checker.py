@@ -155,6 +155,16 @@ def test_nobody_takes_over_while_a_lease_is_sure_to_run(history):
     assert broken(history, clock_slack_ms=40) == []
 
 
+@pytest.mark.parametrize(("stopped", "explained"), [(300, True), (480, False)])
+def test_a_lease_ends_earlier_by_as_much_as_the_clock_that_judges_may_be_off(history, stopped, explained):
+    """And no earlier: where a stopped worker has renewed it since, most of it is left in any case."""
+    history.fault(STOP, stopped, 1500, worker="A")
+    history.call("a", 0).began(1).returned(1600).refused(1601, LOST, response="by a")
+    runs(history, "b", 600)
+    assert broken(history) == ["runs whose lease runs are never concurrent"]
+    assert (broken(history, clock_slack_ms=500) == []) is explained
+
+
 def test_the_end_of_summer_time_explains_nothing(history):
     history.fault(TIME_ZONE, 2, 3, worker="A")
     history.call("a", 0).began(1).returned(2000).refused(2001, LOST, response="by a")

@@ -75,7 +75,9 @@ def test_500_new_messages_are_ten_commands_and_replayed_ones_five(name, start):
     async def use(layer):
         shop = Shop(layer, record_after_seconds=60)
         await settled(shop.charge(orders("first")))  # teaches the server the scripts
-        for expected in (10, 5):
+        # Where the machine is busy, the thread that records a round may begin so late that it takes a part of the next
+        # one along: then they are too many for one command.
+        for least, most in ((10, 14), (5, 5)):
             server.command("CONFIG", "RESETSTAT")
             result = await settled(shop.charge(orders("order", 500)))
             assert len({each.status for each in result}) == 1
@@ -84,7 +86,8 @@ def test_500_new_messages_are_ten_commands_and_replayed_ones_five(name, start):
                 name: int(stats[f"cmdstat_{name}"].split(",")[0].removeprefix("calls=")) for name in ("evalsha", "time")
             }
             # The server's clock is read once for all records of a command.
-            assert calls == {"evalsha": expected, "time": expected}
+            assert calls["evalsha"] == calls["time"]
+            assert least <= calls["evalsha"] <= most
 
     asyncio.run(with_client(CLIENTS[name], server, use))
 

@@ -19,21 +19,7 @@ from retrysafe.exceptions import (
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
 from servers import RedisServer, ReplyError, programs, wait_until
-from support.cache_callers import SECRET, WAYS, Caller
-
-SERVERS = {
-    each.__name__: each for each in (programs.redis_62, programs.redis_70, programs.valkey_81, programs.valkey_91)
-}
-
-
-@pytest.fixture(params=WAYS)
-def call(request):
-    return Caller(request.param)
-
-
-@pytest.fixture(params=SERVERS)
-def any_server(request, start):
-    return start(RedisServer(SERVERS[request.param]()))
+from support.cache_callers import SECRET, Caller
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,6 @@ from retrysafe.exceptions import IdempotencyPersistenceLayerError, IdempotencyRe
 from servers import RedisServer, programs, wait_until
 from support.cache_callers import WAYS, Caller
 
-SERVERS = {
-    each.__name__: each for each in (programs.redis_62, programs.redis_70, programs.valkey_81, programs.valkey_91)
-}
-
-
-@pytest.fixture(params=WAYS)
-def call(request):
-    return Caller(request.param)
-
-
-@pytest.fixture(params=SERVERS)
-def any_server(request, start):
-    return start(RedisServer(SERVERS[request.param]()))
-
-
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ import asyncio
 import uuid
 
 import pytest
-import redis
 
 from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyLeaseLostError
@@ -15,7 +14,6 @@ from retrysafe.persistence._cache.watching import Watching
 from retrysafe.persistence._cache.watching_async import AsyncWatching
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
-from servers import RedisServer, programs
 from support.cache_clients import CLIENTS, parts
 from support.cache_watches import LONG, is_woken, tell, woken
 
@@ -37,18 +35,6 @@ def watching(client):
     watching = Watching(lambda: Channel(client))
     yield watching
     watching.close()
-
-
-@pytest.fixture
-def server(start):
-    return start(RedisServer(programs.valkey_91()))
-
-
-@pytest.fixture
-def plain(server):
-    """A client of one kind, for what doesn't depend on it."""
-    with redis.Redis(host=server.host, port=server.port) as client:
-        yield client
 
 
 def test_a_watch_is_woken_once_when_it_begins_to_be_told_and_by_each_change(client, watching):

@@ -17,20 +17,8 @@ from retrysafe.persistence._cache import watching as watching_module
 from retrysafe.persistence._cache.channels import AsyncChannel, Channel
 from retrysafe.persistence._cache.watching import Watching
 from retrysafe.persistence._cache.watching_async import AsyncWatching
-from servers import RedisServer, programs, wait_until
+from servers import wait_until
 from support.cache_watches import LONG, is_woken, tell, woken
-
-
-@pytest.fixture
-def server(start):
-    return start(RedisServer(programs.valkey_91()))
-
-
-@pytest.fixture
-def plain(server):
-    """A client of one kind, for what doesn't depend on it."""
-    with redis.Redis(host=server.host, port=server.port) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The estimate of DynamoDB's time, by itself: never past the truth, and no lease over early for it."""
+"""The estimate of DynamoDB's time, by itself: between its bounds, and no lease over early for it."""
 
 from __future__ import annotations
 
@@ -78,6 +78,43 @@ def test_no_lease_counts_as_over_a_second_early_whatever_the_clock_does_and_howe
         world.ahead_ms = ahead_ms
         world.reply(there, back)
         assert world.time.judging_ms() - world.now_ms < 1000
+
+
+@given(
+    ahead_ms=st.integers(-10_000_000, 10_000_000) | st.integers(-3000, 3000),
+    trips=st.lists(
+        st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 100_000)), min_size=1, max_size=8
+    ),
+)
+def test_what_is_left_of_the_error_of_a_clock_proved_wrong_takes_nothing_off_a_lease(ahead_ms, trips):
+    """Neither off another's, which it judges, nor off its own, which it dates."""
+    world = World(ahead_ms)
+    for there, back, pause in trips:
+        world.reply(there, back)
+        off_by = 1000 + there + back + 3
+        if world.time.skew_ms:
+            assert 0 <= world.now_ms - world.time.judging_ms() <= off_by
+            assert 0 <= world.now_ms - world.time.now_ms() <= off_by
+            assert 0 <= world.time.dating_ms() - world.now_ms <= off_by
+        world.now_ms += pause
+        if world.time.skew_ms:
+            assert world.time.now_ms() <= world.now_ms <= world.time.dating_ms()
+
+
+@pytest.mark.parametrize("operation", ["put", "renew"])
+@pytest.mark.parametrize("ahead_ms", [1500, -1500, HOUR_MS, -HOUR_MS])
+def test_a_lease_that_a_wrong_clock_dates_is_never_shorter_than_it_was_asked_for(operation, ahead_ms):
+    world = World(ahead_ms)
+    world.reply()
+    items = Items(AttributeNames(), "id", None, "")
+    now = world.time.caller_ms()
+    claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 3000, owner="me", made_at_ms=now)
+    sent = next(getattr(RecordSteps(Commands("orders", items), items, world.time), operation)(claim)).parameters
+    written = (
+        sent["Item"]["in_progress_expiration"] if operation == "put" else sent["ExpressionAttributeValues"][":lease"]
+    )
+    lease_end = int(written["N"])
+    assert 3000 <= lease_end - world.now_ms <= 3000 + 1010
 
 
 @given(there=st.integers(0, 3000), back=st.integers(0, 3000))

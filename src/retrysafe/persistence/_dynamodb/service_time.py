@@ -3,8 +3,9 @@
 DynamoDB judges by the time that it is told, so a machine whose clock is wrong would take over runs that are alive, or
 claim what is already over for others. Every reply says when it was made, in whole seconds. It was made after its
 request was sent and before it was received: that gives bounds for how far the caller's clock is off, which each reply
-can narrow. The correction is the least that the bounds demand, so it never makes a clock worse than it is, and a clock
-that is right is never corrected.
+can narrow. A clock that may be right is never corrected. Of one that is proved wrong the bounds tell the earliest and
+the latest time that it may be: others' records are judged by the earliest, its own are dated by the latest, so that
+what is left of the error never takes anything off a lease.
 
 A clock that was set meanwhile, or a machine that slept, shows against the monotonic clock: until the next reply the
 time then is doubtful, and nothing is to count as over by it.
@@ -39,17 +40,16 @@ _LEAP_MS = 1000
 class _Estimate:
     """Bounds of how far the service's clock is ahead of the caller's, in milliseconds; None: unbounded."""
 
-    __slots__ = ("against_monotonic", "high", "low", "skew_ms")
+    __slots__ = ("against_monotonic", "dating_ms", "high", "judging_ms", "low", "skew_ms")
 
     def __init__(self, low: int | None, high: int | None, against_monotonic: int) -> None:
         self.low = low
         self.high = high
         self.against_monotonic = against_monotonic
-        self.skew_ms = 0
-        if low is not None and low > 0:
-            self.skew_ms = low
-        elif high is not None and high < 0:
-            self.skew_ms = high
+        self.skew_ms = self.judging_ms = self.dating_ms = 0
+        if low is not None and high is not None and (low > 0 or high < 0):
+            self.skew_ms = low if low > 0 else high
+            self.judging_ms, self.dating_ms = low, high
 
 
 class ServiceTime:
@@ -103,9 +103,14 @@ class ServiceTime:
         """
         return self.is_doubtful and not (self._estimate is None and self._is_kept)
 
+    @property
+    def dating_skew_ms(self) -> int:
+        """By how much times are moved that are written: not by less than the service's clock may be ahead."""
+        return 0 if self._estimate is None else self._estimate.dating_ms
+
     def now_ms(self) -> int:
-        """The service's time, as far as it is known."""
-        return self._clock.now_ms() + self.skew_ms
+        """The service's time, as far as it is known: not past it, where the caller's clock is known to be wrong."""
+        return self._clock.now_ms() + (0 if self._estimate is None else self._estimate.judging_ms)
 
     def judging_ms(self) -> int:
         """The time by which a record that was read now is judged: not past the second of the reply that told of it.
@@ -115,6 +120,10 @@ class ServiceTime:
         """
         now_ms, made_ms = self.now_ms(), self._made[1]
         return now_ms if made_ms is None else min(now_ms, made_ms + _SECOND_MS - 1)
+
+    def dating_ms(self) -> int:
+        """The time from which a lease or a window that begins now is counted."""
+        return self._clock.now_ms() + self.dating_skew_ms
 
     def caller_ms(self) -> int:
         """What the caller's clock shows."""

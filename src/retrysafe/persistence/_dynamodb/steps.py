@@ -68,7 +68,7 @@ class RecordSteps:
         if standing is not None and not standing.window_over(time.judging_ms()) and record.replaces is None:
             raise self._exists(key, standing)
         for _ in range(_CLAIM_ROUNDS):
-            ahead = time.skew_ms + _late_ms(record, time)
+            ahead = time.dating_skew_ms + _late_ms(record, time)
             moved = _moved(record, ahead)
             reply = yield from self._sent(
                 self._commands.claim(moved, time.now_ms(), guarded=time.is_doubtful, seen=seen)
@@ -98,7 +98,7 @@ class RecordSteps:
     def update(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._update_record`."""
         packed = not self._items.fits(record)
-        skew = self._time.skew_ms
+        skew = self._time.dating_skew_ms
         command = self._commands.complete(_moved(record, skew), packed=packed)
         reply = yield from self._sent(command)
         if code_of(reply) == TOO_LARGE and not packed:
@@ -120,7 +120,7 @@ class RecordSteps:
     def renew(self, record: DataRecord) -> Steps[None]:
         """See `BasePersistenceLayer._renew_record`."""
         yield from self.asked(record)
-        skew = self._time.skew_ms
+        skew = self._time.dating_skew_ms
         reply = yield from self._sent(self._commands.renew(_moved(record, skew)))
         self._refuse_if_lost(record, reply)
         error = _error_ms(record, skew, self._time)
@@ -219,5 +219,5 @@ def _error_ms(record: DataRecord, ahead_ms: int, time: ServiceTime) -> int:
         end, tolerance_ms = record.expiry_timestamp * 1000, 1000
     if made_at is None or end is None:
         return 0
-    error = time.now_ms() - (made_at + ahead_ms)
+    error = time.dating_ms() - (made_at + ahead_ms)
     return error if abs(error) > max(tolerance_ms, min((end - made_at) // 2, _LARGEST_ERROR_MS)) else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 import signal
 import threading
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 _STRIKES_SECONDS = 2.0
 _LOOK_SECONDS = 0.02
 _LONGEST_CLOCK_SECONDS = 600.0
+# One that is off by less than a second may be right by all that DynamoDB says, and is believed.
+_LEAST_CLOCK_SECONDS = 2.0
 _LONGEST_DELAY_SECONDS = 1.2
 _NS = 1_000_000_000
 
@@ -186,10 +189,12 @@ class WorkerLane(Lane):
         at, worker, until = now(), self._crew.worker(slot), None
         if self._store.judged_by_own_clock:
             # All workers' clock, as they are on one machine: back it would only make leases longer.
-            self._crew.move_clock(slot, self._crew.clock_ahead(slot) + 2 + step.size * _LONGEST_CLOCK_SECONDS)
+            further = _LEAST_CLOCK_SECONDS + step.size * _LONGEST_CLOCK_SECONDS
+            self._crew.move_clock(slot, self._crew.clock_ahead(slot) + further)
             worker = None
         else:
-            self._crew.move_clock(slot, (2 * step.size - 1) * _LONGEST_CLOCK_SECONDS)
+            side = 2 * step.size - 1
+            self._crew.move_clock(slot, math.copysign(_LEAST_CLOCK_SECONDS, side) + side * _LONGEST_CLOCK_SECONDS)
             until = at + CLOCK_SECONDS * _NS
         self.tell(CLOCK, at, worker, until)
 

@@ -138,12 +138,12 @@ def run(store: Store, directory: Path, size: Size) -> Outcome:
     return Outcome(store, size, seconds, directory, read(directory), log)
 
 
-def check(outcome: Outcome, *, recovery_slack_ms: int = 1_000) -> Report:
+def check(outcome: Outcome, *, recovery_slack_ms: int | None = None) -> Report:
     """What the checker says.
 
     Args:
         outcome: The campaign.
-        recovery_slack_ms: How long a key may stay locked beyond the lease of its dead owner.
+        recovery_slack_ms: How long a key may stay locked beyond the lease of its dead owner. Default: the store's own.
     """
     store = outcome.store
     options = Options(
@@ -151,6 +151,6 @@ def check(outcome: Outcome, *, recovery_slack_ms: int = 1_000) -> Report:
         confirms=store.confirms,
         clock_slack_ms=store.clock_slack_ms,
         settle_ms=SETTLE_MS,
-        recovery_slack_ms=recovery_slack_ms,
+        recovery_slack_ms=store.recovery_slack_ms if recovery_slack_ms is None else recovery_slack_ms,
     )
     return checker.check(outcome.events, options=options)

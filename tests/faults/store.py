@@ -28,6 +28,7 @@ class Store:
         judged_by_own_clock: Whether leases are judged by the clock of the workers' machine.
         lease_seconds: Of the functions.
         clock_slack_ms: How far the clock by which leases are judged may be off.
+        recovery_slack_ms: How long a key may stay locked beyond the lease of its dead owner.
         share: How many of all faults are to be of the store.
     """
 
@@ -37,6 +38,7 @@ class Store:
     confirms = False
     lease_seconds = 1.0
     clock_slack_ms = 20
+    recovery_slack_ms = 1_000
     share = 0.04
     judged_by_own_clock = False
 

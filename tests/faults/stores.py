@@ -81,12 +81,13 @@ class DynamoDBStore(OneServerStore):
     """One table, in files of the server's.
 
     It is by the `Date` of replies, in whole seconds, that workers know how wrong their clocks are. So a lease must have
-    more than a second left when it is renewed. It may end up to a second late where such a clock dates or judges it,
-    and never early.
+    more than a second left when it is renewed. It may end up to a second late where such a clock dates it, and another
+    where such a clock judges it, and never early.
     """
 
     lease_seconds = 2.5
     clock_slack_ms = 50
+    recovery_slack_ms = 3_000
     share = 0.015
 
     def __init__(self, name: str, server: DynamoDBServer) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SYNC = CFUNCTYPE(c_int, c_void_p, c_int)
 WRITE = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int64)
+TRUNCATE = CFUNCTYPE(c_int, c_void_p, c_int64)
 OPEN = CFUNCTYPE(c_int, c_void_p, c_void_p, c_void_p, c_int, c_void_p)
 
 IO_METHODS = (
@@ -53,7 +54,8 @@ class _Vfs(Structure):
         ("zName", c_char_p),
         ("pAppData", c_void_p),
         ("xOpen", c_void_p),
-        ("others", c_void_p * 15),
+        ("xDelete", c_void_p),
+        ("others", c_void_p * 14),
     )
 
 
@@ -83,11 +85,11 @@ class Disk:
         self._sqlite = _library()
         self._original = self._sqlite.sqlite3_vfs_find(None)
         self._vfs = _Vfs.from_buffer_copy(self._original.contents)
-        self._open = OPEN(self._opened)
+        self._open = OPEN(self.opened)
         self._open_original = OPEN(self._vfs.xOpen)
         self._vfs.zName = b"disk %d" % id(self)
         self._vfs.xOpen = ctypes.cast(self._open, c_void_p)
-        self._methods: dict[int, tuple[_Methods, Any, Any]] = {}
+        self._methods: dict[int, tuple[_Methods, Any, Any, Any]] = {}
         self._lock = threading.Lock()
         _kept.append(self)
 
@@ -99,7 +101,7 @@ class Disk:
         self._sqlite.sqlite3_vfs_unregister(ctypes.byref(self._vfs))
         self._sqlite.sqlite3_vfs_register(self._original, 1)
 
-    def _opened(self, vfs: int, name: int, file: int, flags: int, out_flags: int) -> int:
+    def opened(self, vfs: int, name: int, file: int, flags: int, out_flags: int) -> int:
         """`xOpen`: SQLite's own, and then our methods for the file."""
         code: int = self._open_original(vfs, name, file, flags, out_flags)
         opened = ctypes.cast(file, POINTER(_File)).contents
@@ -113,25 +115,34 @@ class Disk:
         with self._lock:
             if address not in self._methods:
                 methods = _Methods.from_buffer_copy(original.contents)
-                sync, write = SYNC(methods.xSync), WRITE(methods.xWrite)
-
-                def obey_sync(file: int, flags: int) -> int:
-                    self.syncs += 1
-                    self.on_sync()
-                    if self.fails_fsync:
-                        return sqlite3.SQLITE_IOERR_FSYNC
-                    if self.fsync_seconds is None:
-                        return sync(file, flags)
-                    time.sleep(self.fsync_seconds)
-                    return sqlite3.SQLITE_OK
-
-                def obey_write(file: int, data: int, length: int, at: int) -> int:
-                    return sqlite3.SQLITE_FULL if self.is_full else write(file, data, length, at)
-
-                callbacks = SYNC(obey_sync), WRITE(obey_write)
-                methods.xSync, methods.xWrite = (ctypes.cast(callback, c_void_p) for callback in callbacks)
+                sync, write, truncate = SYNC(methods.xSync), WRITE(methods.xWrite), TRUNCATE(methods.xTruncate)
+                callbacks = (
+                    SYNC(lambda file, flags: self.sync(file, lambda: sync(file, flags))),
+                    WRITE(lambda file, *what: self.write(file, *what, lambda: write(file, *what))),
+                    TRUNCATE(lambda file, size: self.truncate(file, size, lambda: truncate(file, size))),
+                )
+                methods.xSync, methods.xWrite, methods.xTruncate = (ctypes.cast(each, c_void_p) for each in callbacks)
                 self._methods[address] = methods, *callbacks
             return self._methods[address][0]
+
+    def sync(self, _file: int, really: Callable[[], int]) -> int:
+        """`xSync` of a file."""
+        self.syncs += 1
+        self.on_sync()
+        if self.fails_fsync:
+            return sqlite3.SQLITE_IOERR_FSYNC
+        if self.fsync_seconds is None:
+            return really()
+        time.sleep(self.fsync_seconds)
+        return sqlite3.SQLITE_OK
+
+    def write(self, _file: int, _data: int, _length: int, _at: int, really: Callable[[], int]) -> int:
+        """`xWrite` to a file."""
+        return sqlite3.SQLITE_FULL if self.is_full else really()
+
+    def truncate(self, _file: int, _size: int, really: Callable[[], int]) -> int:
+        """`xTruncate` of a file."""
+        return really()
 
 
 # A disk outlives its `with` block, since connections opened there may still be at work.

@@ -39,13 +39,13 @@ class Beat(Protocol):
 
 
 def renewed(execution: Execution, renewal: DataRecord) -> float:
-    """The store moved the lease on: seconds until the next renewal."""
+    """The store moved the lease on: seconds from this renewal's beginning to the next."""
     execution.lease_end_ms = renewal.in_progress_expiry_timestamp or 0
     return execution.call.lease.renewal_seconds
 
 
 def refused(execution: Execution, error: BaseException) -> float | None:
-    """The store refused, or failed: seconds until the next try; None where the lease is no longer ours."""
+    """The store refused, or failed: seconds from this try's beginning to the next; None where the lease is lost."""
     if isinstance(error, IdempotencyLeaseLostError):
         execution.lease_lost = True
         return None
@@ -212,8 +212,10 @@ def renew(executions: list[Execution]) -> list[Execution]:
     """Move the leases of sync runs on, all of one layer; which of them are no longer ours.
 
     What became due while the layer was busy goes together, in fewer round trips where the layer can: of many runs on a
-    slow store not all would have their turn in time.
+    slow store not all would have their turn in time. The next is due by when this one began, as the lease is: a store
+    that fails only after a while is asked again the sooner.
     """
+    began = monotonic()
     renewals: list[DataRecord] = []
     outcomes: list[BaseException | None]
     try:
@@ -228,7 +230,7 @@ def renew(executions: list[Execution]) -> list[Execution]:
         with contextlib.suppress(BaseException):
             outcome = outcomes[number]
             delay = renewed(execution, renewals[number]) if outcome is None else refused(execution, outcome)
-        execution.renewal_due = monotonic() + (delay or 0.0)
+        execution.renewal_due = began + (delay or 0.0)
         if delay is None:
             lost.append(execution)
     return lost

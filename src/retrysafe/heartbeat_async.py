@@ -46,15 +46,15 @@ class AsyncHeart:
     def start(self, execution: Execution) -> AsyncHeart:
         """Renew the lease of a run until `stop`."""
         self._runs[execution] = copy_context()
-        self._is_due(execution, execution.call.lease.renewal_seconds)
+        self._is_due(execution, self.loop.time() + execution.call.lease.renewal_seconds)
         return self
 
     def stop(self, execution: Execution) -> None:
         """No more renewals. One under way ends by itself: it can do no harm to a record that is not running."""
         self._runs.pop(execution, None)
 
-    def _is_due(self, execution: Execution, delay: float) -> None:
-        execution.renewal_due = due = self.loop.time() + delay
+    def _is_due(self, execution: Execution, due: float) -> None:
+        execution.renewal_due = due
         if due < self._wakes_at:
             self._wake_at(due)
 
@@ -74,13 +74,13 @@ class AsyncHeart:
                 execution.renewal_due = inf  # until this renewal is over
                 task = context.run(self.loop.create_task, self._renew(execution))
                 self._tasks.add(task)
-                task.add_done_callback(functools.partial(self._is_over, execution))
+                task.add_done_callback(functools.partial(self._is_over, execution, now))
         due = min([execution.renewal_due for execution in list(self._runs)], default=inf)
         if due < inf:
             self._wake_at(due)
 
     async def _renew(self, execution: Execution) -> float | None:
-        """Renew one lease: seconds until the next renewal; None where there is to be none."""
+        """Renew one lease: seconds from its beginning to the next renewal; None where there is to be none."""
         renewal = execution.call.renewal(execution.claim)
         try:
             await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
@@ -88,14 +88,14 @@ class AsyncHeart:
             return refused(execution, error) if execution in self._runs else None
         return renewed(execution, renewal)
 
-    def _is_over(self, execution: Execution, task: asyncio.Task[float | None]) -> None:
+    def _is_over(self, execution: Execution, began: float, task: asyncio.Task[float | None]) -> None:
         """Also a renewal that was cancelled before it began, as by a program that cancels all tasks of its loop."""
         self._tasks.discard(task)
         delay: float | None = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
         if not task.cancelled() and task.exception() is None:
             delay = task.result()
         if delay is not None and execution in self._runs:
-            self._is_due(execution, delay)
+            self._is_due(execution, began + delay)
 
 
 class _Latest(threading.local):

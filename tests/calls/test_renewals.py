@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 
-from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
+from retrysafe._batch.leases import Leases
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import begin_call
 from retrysafe.execution import Execution
 from retrysafe.heartbeat import Heart, renew
+from retrysafe.heartbeat_async import AsyncHeart
 from retrysafe.plan import Plan
 
 
@@ -91,3 +95,62 @@ def test_a_layer_that_cannot_renew_holds_the_key_for_its_whole_window():
         return record.in_progress_expiry_timestamp - record.made_at_ms
 
     assert function(1) == 3_600_000
+
+
+@pytest.mark.parametrize(("error", "until_next"), [(None, 10), (ConnectionError("gone"), 2.5)])
+def test_the_next_is_due_by_when_the_store_was_asked_however_long_it_took(clock, monkeypatch, error, until_next):
+    now = [100.0]
+
+    class Slow(MemoryPersistenceLayer):
+        def _renew_record(self, data_record):
+            now[0] += 4
+            if error is not None:
+                raise error
+            super()._renew_record(data_record)
+
+    monkeypatch.setattr("retrysafe.heartbeat.monotonic", lambda: now[0])
+    run = a_run(clock, Slow(clock=clock))
+    assert renew([run]) == []
+    assert run.renewal_due == 100 + until_next
+
+
+@pytest.mark.parametrize(("error", "until_next"), [(None, 10), (ConnectionError("gone"), 2.5)])
+def test_so_it_is_where_the_event_loop_renews(clock, error, until_next):
+    now = [100.0]
+
+    class Slow(AsyncMemoryPersistenceLayer):
+        async def _renew_record(self, data_record):
+            now[0] += 4
+            if error is not None:
+                raise error
+
+    async def main():
+        loop = SimpleNamespace(
+            time=lambda: now[0],
+            call_at=lambda due, beat: SimpleNamespace(cancel=list),
+            create_task=asyncio.get_running_loop().create_task,
+        )
+        heart, run = AsyncHeart(loop), a_run(clock, MemoryPersistenceLayer(clock=clock))
+        run.store, run.over = Slow(), False
+        heart.start(run)
+        assert run.renewal_due == 110
+        now[0] = 110.0
+        heart._beat()
+        await asyncio.wait(heart._tasks)
+        await asyncio.sleep(0)  # so that the loop tells the heart
+        return run.renewal_due
+
+    assert asyncio.run(main()) == 110 + until_next
+
+
+@pytest.mark.parametrize(("error", "until_next"), [(None, 10), (ConnectionError("gone"), 2.5)])
+def test_and_where_a_batch_is_renewed(clock, monkeypatch, error, until_next):
+    now = [100.0]
+    monkeypatch.setattr("retrysafe._batch.leases.monotonic", lambda: now[0])
+    run = a_run(clock, MemoryPersistenceLayer(clock=clock))
+    item = SimpleNamespace(call=run.call, claim=run.claim, is_lost=False)
+    leases = Leases(SimpleNamespace(claimed={run.idempotency_key: item}))
+    held, records = leases.renewals()
+    now[0] += 4
+    leases.renewed(held, records, [error])
+    assert leases.due == 100 + until_next

@@ -34,6 +34,7 @@ class Leases:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._running: dict[str, Execution] = {}
+        self._began = 0.0
         self.due = inf
 
     def claimed(self) -> None:
@@ -51,6 +52,7 @@ class Leases:
 
     def renewals(self) -> tuple[list[Held], list[DataRecord]]:
         """The items that hold a key, each with its claim, and what renews it."""
+        self._began = monotonic()
         held: list[Held] = []
         records: list[DataRecord] = []
         for item in list(self._batch.claimed.values()):
@@ -78,7 +80,7 @@ class Leases:
             else:
                 failure = outcome
         interval = self._interval()
-        self.due = monotonic() + (interval if failure is None else interval / SOONER_AFTER_FAILURE)
+        self.due = self._began + (interval if failure is None else interval / SOONER_AFTER_FAILURE)
         if failure is not None:
             # The log's handlers and filters are the user's; all renewals depend on this thread, or this task.
             with suppress(BaseException):

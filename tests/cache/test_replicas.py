@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import uuid
 
 import pytest
 
@@ -16,72 +15,7 @@ from retrysafe.exceptions import (
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from servers import ReplyError, wait_until
-from support.replicated import Caller, Cluster, Pair, Sentinels, key_of, status_of
-
-CLIENTS = [
-    *((setup, library) for setup in ("pair", "cluster") for library in ("redis", "valkey", "glide")),
-    *(("sentinels", library) for library in ("redis", "valkey")),
-]
-# Long where replicas answer, so that a slow machine passes; short where they are stopped.
-PATIENT, IMPATIENT = 4.0, 0.05
-
-
-@pytest.fixture(scope="session")
-def replicated(start_shared):
-    """The set-ups of this module, started when first asked for. Their replicas are stopped, and go on."""
-    started = {}
-
-    def get(setup):
-        if setup not in started:
-            started[setup] = start_shared({"pair": Pair, "cluster": Cluster, "sentinels": Sentinels}[setup]())
-        return started[setup]
-
-    return get
-
-
-@pytest.fixture(params=CLIENTS, ids="-".join)
-def world(request, replicated):
-    setup, library = request.param
-    world = replicated(setup)
-    world.library = library
-    return world
-
-
-@pytest.fixture(params=[False, True], ids=["sync", "async"])
-def asynchronous(request):
-    return request.param
-
-
-@pytest.fixture
-def pair(replicated):
-    return replicated("pair")
-
-
-@pytest.fixture(params=["redis", "valkey", "glide"])
-def library(request):
-    return request.param
-
-
-@pytest.fixture
-def order():
-    return uuid.uuid4().hex
-
-
-def caller(world, library, asynchronous, seconds, **options):
-    options = {"min_replicas": world.min_replicas, "replica_timeout_seconds": seconds} | options
-    return Caller(world, library, asynchronous, **options)
-
-
-@contextlib.contextmanager
-def stopped(servers):
-    for server in servers:
-        server.stop_process()
-    try:
-        yield
-    finally:
-        for server in servers:
-            server.continue_process()
-
+from support.replicated import IMPATIENT, PATIENT, Caller, Cluster, caller, key_of, status_of, stopped
 
 # --- the claim ----------------------------------------------------------------------------------------------------
 
@@ -213,6 +147,23 @@ def test_an_answer_is_stored_as_soon_as_replicas_confirm_again(pair, library, as
         assert payments.call(order, work) == "receipt 1"
     assert len(events) >= 2
     assert status_of(pair.replica, order) == "COMPLETED"
+
+
+# --- the lease ----------------------------------------------------------------------------------------------------
+
+
+def test_a_renewal_that_replicas_do_not_confirm_has_failed(pair, library, asynchronous, order):
+    now = int(time.time() * 1000)
+    claim = DataRecord(key_of(order), INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
+    longer = claim.replaced(in_progress_expiry_timestamp=now + 60_000)
+    with caller(pair, library, asynchronous, PATIENT) as payments:
+        payments.run(lambda: payments.layer._put_record(claim))
+    with (
+        caller(pair, library, asynchronous, IMPATIENT) as payments,
+        stopped([pair.replica]),
+        pytest.raises(IdempotencyPersistenceConnectionError, match="0 replicas"),
+    ):
+        payments.run(lambda: payments.layer._renew_record(longer))
 
 
 # --- what changes under a client ------------------------------------------------------------------------------------

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import importlib
 import json
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe import IdempotencyConfig, idempotent_batch, idempotent_function
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 from servers import RedisCluster, RedisSentinel, RedisServer, programs, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from retrysafe.batch import BatchResult
 
 PREFIX = "charge"
+# How long replicas may take to confirm, in seconds. Long where they answer, so that a slow machine passes; short where
+# they are stopped.
+PATIENT, IMPATIENT = 4.0, 0.05
 
 
 class Pair:
@@ -156,6 +162,21 @@ class Caller:
         )(charge)
         return self.run(lambda: protected(order))
 
+    def batch(self, orders: list[str], work: Callable[[str], Any]) -> BatchResult[str, Any]:
+        """One batch of these orders, with the keys of single calls, which does this work for each."""
+        options: Any = {"persistence_store": self.layer, "config": self._config, "key_prefix": PREFIX}
+        if self._loop is None:
+
+            def charge(order: str) -> Any:
+                return work(order)
+        else:
+
+            async def charge(order: str) -> Any:
+                return work(order)
+
+        protected: Any = idempotent_batch(charge, **options)
+        return cast("BatchResult[str, Any]", self.run(lambda: protected(orders)))
+
     def __enter__(self) -> Self:
         return self
 
@@ -169,6 +190,24 @@ class Caller:
             self.run(getattr(client, "aclose", client.close))
         if self._loop is not None:
             self._loop.close()
+
+
+def caller(world: Any, library: str, asynchronous: bool, seconds: float, **options: Any) -> Caller:
+    """One that waits so long for all the replicas there are."""
+    options = {"min_replicas": world.min_replicas, "replica_timeout_seconds": seconds} | options
+    return Caller(world, library, asynchronous, **options)
+
+
+@contextlib.contextmanager
+def stopped(servers: Iterable[RedisServer]) -> Iterator[None]:
+    """These servers stand still meanwhile."""
+    for server in servers:
+        server.stop_process()
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.continue_process()
 
 
 def key_of(order: str) -> str:

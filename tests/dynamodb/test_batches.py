@@ -141,6 +141,14 @@ def test_a_batch_of_fifty_is_four_requests_once_the_time_is_known_and_a_replayed
     assert sorted(each_service.requests) == ["PutItem", "PutItem", "outcome"]
 
 
+def test_what_stands_is_read_with_every_write_that_came_before(dynoxide, table):
+    client, looks = Client(client_at(dynoxide.url)), []
+    client.instead["batch_get_item"] = lambda method, parameters: looks.append(parameters) or method(**parameters)
+    shop = Shop(DynamoDBPersistenceLayer(table, boto3_client=client))
+    assert shop.charge(orders("order", 2), orders("order", 2)) == [["returned"] * 2, ["replayed"] * 2]
+    assert [each["RequestItems"][table]["ConsistentRead"] for each in looks] == [True]
+
+
 @pytest.mark.parametrize("operation", ["get", "put", "update", "renew", "delete"])
 def test_no_record_is_no_request(service, table, operation):
     with sync_layer(service, table) as layer:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
+import botocore.endpoint
 import pytest
 from botocore.config import Config
 
@@ -173,6 +175,20 @@ def test_throttling_is_tried_again(service, table, operation):
     assert service.requests.count(operation) == 3
 
 
+def test_a_request_is_tried_six_times_with_five_seconds_for_each_reply_and_a_claim_made_twice(
+    service, table, monkeypatch
+):
+    pauses = []
+    monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=pauses.append))
+    service.refuse("PutItem", "ThrottlingException", times=12)
+    with sync_layer(service, table) as layer:
+        refused_before_it_runs(layer, IdempotencyPersistenceLayerError, "throttled")
+        config = layer.client.meta.config
+    assert (service.requests.count("PutItem"), service.refusals) == (12, [])
+    assert (config.connect_timeout, config.read_timeout) == (2, 5)
+    assert sum(pauses) <= 2 * 1.6
+
+
 def test_an_outcome_is_tried_again_for_as_long_as_the_lease_runs(service, table):
     """Also past what boto3 tries by itself."""
     service.refuse("outcome", "ThrottlingException", times=6)
@@ -196,7 +212,8 @@ def test_a_service_that_does_not_answer(dynoxide, proxy_to, table):
         proxy.black_hole()
         refused_before_it_runs(layer, IdempotencyPersistenceConnectionError, "did not answer")
         proxy.heal()
-    assert layer._settings._place._arguments(Config)["config"].connect_timeout == 2
+        config = layer.client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (2, 0.1)
 
 
 def test_the_outcome_carries_the_response_where_the_service_stays_away(service, table):

@@ -55,6 +55,7 @@ def complete_abandoned(
         IdempotencyConfigError: An argument is wrong, the record has no owner, or the answer cannot be stored as it is.
         IdempotencyAlreadyInProgressError: The run goes on after all, or another one does.
         IdempotencyLeaseLostError: The record is another's by now, has ended, or is gone; with what stands instead.
+        IdempotencyResponseUnavailableError: The store cannot take this answer; nothing was changed.
         IdempotencyPersistenceLayerError: The store failed; whether the answer is stored is not known.
     """
     store = _sync(persistence_store)

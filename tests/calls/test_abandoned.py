@@ -21,11 +21,13 @@ from retrysafe.exceptions import (
     IdempotencyLeaseLostError,
     IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceLayerError,
+    IdempotencyResponseUnavailableError,
 )
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.serialization.dataclass import DataclassSerializer
-from retrysafe.testing import FailingLayer
+from retrysafe.testing import FailingLayer, ManualClock
 from support.flavours import FLAVOURS
+from support.own_clock import OwnClockLayer
 
 CAREFUL = IdempotencyConfig(on_abandoned="raise", expires_after_seconds=600)
 
@@ -140,6 +142,46 @@ def test_a_run_that_comes_back_between_the_look_and_the_release_is_told_of(store
     with pytest.raises(IdempotencyLeaseLostError) as lost:
         release_abandoned(record, persistence_store=racing)
     assert lost.value.record.response_data == "1"
+
+
+def test_an_answer_is_not_said_to_be_stored_where_the_key_passes_on_between_the_look_and_the_write(
+    store, record, clock
+):
+    class TakenMeanwhile(MemoryPersistenceLayer):
+        def _update_record(self, data_record):
+            self._records[data_record.idempotency_key] = record.replaced(owner="other")
+            super()._update_record(data_record)
+
+    racing = TakenMeanwhile(clock=clock)
+    racing._records = store._records
+    with pytest.raises(IdempotencyLeaseLostError) as lost:
+        complete_abandoned(record, "paid", persistence_store=racing)
+    assert lost.value.record.owner == store._records[record.idempotency_key].owner == "other"
+
+
+def test_nor_where_the_store_cannot_take_it(store, record):
+    failing = FailingLayer(store)
+    failing.fail("update", error=IdempotencyResponseUnavailableError("too large"))
+    with pytest.raises(IdempotencyResponseUnavailableError, match="too large"):
+        complete_abandoned(record, "paid", persistence_store=failing)
+    assert store._records[record.idempotency_key] is record
+
+
+@pytest.mark.parametrize("ahead_seconds", [-3600, 3600])
+def test_where_the_store_has_a_clock_of_its_own_that_one_judges_and_dates(record, ahead_seconds):
+    clock, store_clock = ManualClock(), ManualClock()
+    (store_clock if ahead_seconds > 0 else clock).advance(3600)
+    layer = OwnClockLayer(clock=clock, store_clock=store_clock)
+    lease_end = store_clock.now_ms() + 5000
+    layer.store._records[record.idempotency_key] = record.replaced(in_progress_expiry_timestamp=lease_end)
+    for say in everything_said(record, layer):
+        with pytest.raises(IdempotencyAlreadyInProgressError) as running:
+            say()
+        assert running.value.retry_after == pytest.approx(5, abs=0.01)
+    store_clock.advance(6)
+    complete_abandoned(record, "paid", persistence_store=layer, config=CAREFUL)
+    completed = layer.store._records[record.idempotency_key]
+    assert completed.expiry_timestamp == store_clock.now_ms() // 1000 + 600
 
 
 @pytest.mark.parametrize("flavour", [each for each in FLAVOURS if each.is_async], ids=lambda each: each.name)

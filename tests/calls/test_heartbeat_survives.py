@@ -86,7 +86,7 @@ def test_a_store_that_hangs_costs_no_other_store_its_leases():
 
     def hang():
         hanging.set()
-        release.wait(30)
+        release.wait()  # for longer than anybody waits for the other store
 
     slow = idempotent_function(
         lambda n: hanging.wait(30) and survives(), persistence_store=RenewingLayer(hang, blocking=True), config=SHORT

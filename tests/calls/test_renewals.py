@@ -83,18 +83,21 @@ def test_of_several_runs_only_those_are_let_go_whose_lease_is_lost(clock, now):
     assert [run.renewal_due for run in (runs[0], runs[2])] == [now + 10] * 2
 
 
-def test_a_layer_that_cannot_renew_holds_the_key_for_its_whole_window():
+@pytest.mark.parametrize(("window_seconds", "lease_ms"), [(3600, 3_600_000), (5, 30_000)])
+def test_a_layer_that_cannot_renew_holds_the_key_for_its_whole_window_and_for_half_a_minute_at_least(
+    window_seconds, lease_ms
+):
     class FourMethods(MemoryPersistenceLayer):
         can_renew = False
 
     layer = FourMethods()
 
-    @idempotent_function(persistence_store=layer)
+    @idempotent_function(persistence_store=layer, config=IdempotencyConfig(expires_after_seconds=window_seconds))
     def function(n):
         (record,) = layer._records.values()
         return record.in_progress_expiry_timestamp - record.made_at_ms
 
-    assert function(1) == 3_600_000
+    assert function(1) == lease_ms
 
 
 @pytest.mark.parametrize(("error", "until_next"), [(None, 10), (ConnectionError("gone"), 2.5)])

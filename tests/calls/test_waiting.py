@@ -126,22 +126,32 @@ def test_a_waiter_that_finds_the_key_free_claims_it_for_a_whole_lease_from_then_
     assert ends == [clock.now_ms() + 30_000]
 
 
-def test_a_call_inside_itself_does_not_wait_for_itself(flavour):
+@pytest.mark.parametrize("between", [0, 1, 2])
+def test_a_call_inside_itself_does_not_wait_for_itself_however_many_runs_lie_between(flavour, events, between):
     layer = flavour.layer()
-    config = IdempotencyConfig(**WAIT)
+    config = IdempotencyConfig(on_in_progress="wait", wait_timeout_seconds=5, event_hook=events.append)
 
-    def charge(order):
-        with (
-            pytest.raises(IdempotencyAlreadyInProgressError),
-            idempotent_block(
-                {"order": order}, key_prefix="charge", persistence_store=flavour.inner(layer), config=config
-            ),
-        ):
+    def block(payload, key_prefix):
+        return idempotent_block(payload, key_prefix=key_prefix, persistence_store=flavour.inner(layer), config=config)
+
+    def charge(order, levels=between):
+        if levels:
+            with block(levels, "between") as inner:
+                inner.answer = charge(order, levels - 1)
+            return inner.answer
+        with pytest.raises(IdempotencyAlreadyInProgressError), block({"order": order}, "charge"):
             pass
         return "once"
 
-    call = flavour.function(charge, persistence_store=layer, key_prefix="charge", config=config)
+    call = flavour.function(
+        charge,
+        persistence_store=layer,
+        key_prefix="charge",
+        config=config,
+        key=lambda given: {"order": given["order"]},
+    )
     assert call(1) == "once"
+    assert {event.name for event in events} == {"claimed", "completed"}
 
 
 def test_a_failing_store_only_costs_a_waiter_a_look(flavour, monkeypatch):

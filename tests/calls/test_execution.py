@@ -108,6 +108,17 @@ def test_keys_for_downstream_calls_are_the_same_in_every_attempt_and_differ_by_n
     assert all(len(key) == 64 for pair in keys for key in pair)
 
 
+def test_they_are_the_same_in_every_process_and_in_every_version():
+    @idempotent_function(persistence_store=MemoryPersistenceLayer(), key_prefix="shop.pay")
+    def pay(order_id):
+        return current_execution().idempotency_key, current_execution().key_for("charge")
+
+    assert pay("7") == (
+        "shop.pay#d28760c3931350faaf6a3d584f7a2d2a",
+        "9ad1af70156661958db43ea57cb4a46d8abeac4e92a9539f894abe892b96eab0",
+    )
+
+
 def test_such_a_key_is_made_of_any_text_and_of_nothing_else():
     @idempotent_function(persistence_store=MemoryPersistenceLayer())
     def charge(order):

@@ -54,7 +54,7 @@ class AsyncBatchRun:
         self._keeper = AsyncKeeper(batch, store, record_after_seconds)
         self._start_beat = self._keeper.leases.start
         self._loop = asyncio.get_running_loop()
-        self._running: dict[Item, asyncio.Task[Ending]] = {}
+        self._running: dict[Item, asyncio.Task[None]] = {}
         # Of those, the ones that have ended, with their endings; without one where its task never came to say it.
         self._ended: dict[Item, Ending | None] = {}
         self._awaited: asyncio.Future[None] | None = None
@@ -136,12 +136,11 @@ class AsyncBatchRun:
         task.add_done_callback(lambda _: self._is_over(item))
         return True
 
-    async def _run(self, item: Item) -> Ending:
-        end = await self._ending(item)
-        # Here and not when the task is done, which takes another turn of the loop. Nothing is awaited any more.
-        self._ended[item] = end
+    async def _run(self, item: Item) -> None:
+        # Here and not when the task is done, which takes another turn of the loop. Nothing is awaited any more. And not
+        # by a variable: a frame that is in the traceback of its own ending waits for the garbage collector.
+        self._ended[item] = await self._ending(item)
         self._wake()
-        return end
 
     async def _ending(self, item: Item) -> Ending:
         arguments, kwargs = (item.value, *self._args), self._kwargs
@@ -167,8 +166,10 @@ class AsyncBatchRun:
             end, task = self._ended.pop(item), self._running.pop(item)
             item.is_running = False
             if end is None:
-                # A task that was cancelled before it began has run nothing.
-                end = Raised(_cancelled()) if task.cancelled() else task.result()
+                if not task.cancelled():
+                    task.result()  # raises what tore it apart
+                # One that was cancelled before it began has run nothing.
+                end = Raised(_cancelled())
             if self._began_after != forks.times:
                 leave(item, end)
             self._batch.answer(item, end)

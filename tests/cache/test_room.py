@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
-from retrysafe import IdempotencyConfig, idempotent_function, layer_from_url
-from retrysafe.exceptions import IdempotencyPersistenceLayerError, IdempotencyResponseUnavailableError
+from retrysafe import DataRecord, IdempotencyConfig, idempotent_function, layer_from_url
+from retrysafe.exceptions import (
+    IdempotencyPersistenceConnectionError,
+    IdempotencyPersistenceLayerError,
+    IdempotencyResponseUnavailableError,
+)
+from retrysafe.persistence._cache.large_answers import large_outcome
+from retrysafe.persistence.datarecord import COMPLETED
 from servers import RedisServer, programs, wait_until
 from support.cache_callers import WAYS, Caller
 
@@ -50,6 +58,9 @@ def test_memory_that_ends_while_the_function_runs_stops_no_heartbeat(any_server)
 # --- large answers ----------------------------------------------------------------------------------------------------
 
 
+LOST = IdempotencyPersistenceConnectionError("the connection was lost")
+
+
 @pytest.mark.parametrize("size", [1_100_000, 9_000_000])
 def test_an_answer_that_the_server_takes_in_no_case_is_done_without_one(call, start, size):
     server = start(RedisServer(programs.valkey_91(), options={"proto-max-bulk-len": "1mb"}))
@@ -57,6 +68,23 @@ def test_an_answer_that_the_server_takes_in_no_case_is_done_without_one(call, st
     with pytest.raises(IdempotencyResponseUnavailableError, match="cannot be given again"):
         call(server.url)
     assert call.ran == [1]
+
+
+def test_so_is_one_where_the_look_at_what_stands_meets_the_lost_connection_first():
+    """As with asyncio's clients from Python 3.12 on, whose connection stays open with what it could not send."""
+    looks = iter([LOST, None, LOST, None])
+
+    def step(outcome):
+        yield
+        if outcome is LOST:
+            raise LOST
+        return outcome
+
+    record = DataRecord("orders#1", COMPLETED, response_data="x" * 9_000_000, owner="me")
+    steps = large_outcome(record, lambda: step(LOST), lambda: step(next(looks)))
+    with pytest.raises(IdempotencyResponseUnavailableError, match="lost the connection twice over"):
+        deque(steps)
+    assert list(looks) == []
 
 
 def test_a_large_answer_that_the_server_takes_is_replayed(call, redis_62):

@@ -47,13 +47,13 @@ def large_outcome(
     except IdempotencyPersistenceLayerError as error:
         if not _may_be_its_size(error):
             raise
-    yield from look()
+    yield from _looked(look)
     try:
         return (yield from write())
     except IdempotencyPersistenceLayerError as error:
         if not _may_be_its_size(error):
             raise
-        standing = yield from look()
+        standing = yield from _looked(look)
         if standing is not None and standing.owner == record.owner and standing.stored_status == record.stored_status:
             raise
         raise IdempotencyResponseUnavailableError(
@@ -63,6 +63,14 @@ def large_outcome(
             record.idempotency_key,
             record=standing,
         ) from error
+
+
+def _looked(look: Callable[[], Generator[Any, Any, T]]) -> Generator[Any, Any, T]:
+    """Look, and once more: asyncio may find out only now that the connection over which it was sent is lost."""
+    try:
+        return (yield from look())
+    except IdempotencyPersistenceConnectionError:
+        return (yield from look())
 
 
 def _may_be_its_size(error: IdempotencyPersistenceLayerError) -> bool:

@@ -45,7 +45,9 @@ def renewed(execution: Execution, renewal: DataRecord) -> float:
 
 
 def refused(execution: Execution, error: BaseException) -> float | None:
-    """The store refused, or failed: seconds from this try's beginning to the next; None where the lease is lost."""
+    """The store refused, or failed: seconds from this try's beginning to the next; None where there is to be none."""
+    if execution.over:
+        return None  # while this renewal was under way: the record may be what the run has stored itself
     if isinstance(error, IdempotencyLeaseLostError):
         execution.lease_lost = True
         return None

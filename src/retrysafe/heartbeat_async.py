@@ -85,7 +85,7 @@ class AsyncHeart:
         try:
             await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
         except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
-            return refused(execution, error) if execution in self._runs else None
+            return refused(execution, error)
         return renewed(execution, renewal)
 
     def _is_over(self, execution: Execution, began: float, task: asyncio.Task[float | None]) -> None:

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, current_execution, idempotent_function
 from retrysafe.exceptions import IdempotencyLeaseLostError
+from retrysafe.heartbeat import Heart
 from support.renewals import SHORT, AsyncLayer, SyncLayer
 
 
@@ -82,6 +84,28 @@ def test_after_the_function_nothing_is_renewed(kind):
     assert len(layer.counting.renewals) == count, "the heart went on to beat for another call, but not for this one"
 
 
+@pytest.mark.parametrize("error", [ConnectionError("gone"), IdempotencyLeaseLostError("completed")], ids=repr)
+def test_a_renewal_that_fails_after_its_run_is_over_says_nothing_of_it(error, caplog):
+    class Layer(MemoryPersistenceLayer):
+        blocking = True
+
+        def _renew_record(self, data_record):
+            renewals.append(threading.current_thread())
+            under_way.set()
+            over.wait(30)
+            raise error
+
+    def function(n):
+        under_way.wait(30)
+        kept.append(current_execution())
+
+    under_way, over, renewals, kept = threading.Event(), threading.Event(), [], []
+    idempotent_function(function, persistence_store=Layer(), config=SHORT)(1)
+    over.set()
+    renewals[0].join(30)
+    assert (kept[0].lease_lost, caplog.text) == (False, "")
+
+
 def heartbeats():
     return {thread for thread in threading.enumerate() if thread.name == "retrysafe-heartbeat"}
 
@@ -103,6 +127,50 @@ def test_many_sync_calls_share_one_thread():
         thread.join()
     assert max(counts) <= 1
     assert len({record.idempotency_key for record in layer.counting.renewals}) == 6
+
+
+class StandingTime:
+    """A queue to wait at whose waits end only when something is put into it, and never by themselves.
+
+    Attributes:
+        puts: How often something was put into it.
+        waits: The limit of each wait.
+    """
+
+    def __init__(self):
+        self.puts, self.waits, self._queue = 0, SimpleQueue(), SimpleQueue()
+
+    def put(self, item):
+        self.puts += 1
+        self._queue.put(item)
+
+    def get_nowait(self):
+        return self._queue.get_nowait()
+
+    def get(self, timeout):
+        self.waits.put(timeout)
+        return self._queue.get()
+
+    def next_wait(self):
+        """End the present wait; the limit of the next one."""
+        self._queue.put(None)
+        return self.waits.get(timeout=30)
+
+
+def test_calls_that_end_in_time_do_not_wake_the_thread_and_without_any_it_sleeps_without_limit(monkeypatch):
+    queue, heart = StandingTime(), Heart()
+    monkeypatch.setattr("retrysafe.heartbeat.new_queue", lambda: queue)
+    monkeypatch.setattr("retrysafe.running.heart", heart)
+    call = idempotent_function(lambda n: n, persistence_store=MemoryPersistenceLayer())
+    heart._begin()
+    assert queue.waits.get(timeout=30) is None
+    call(1)
+    assert queue.waits.get(timeout=30) > 0
+    for n in range(2, 20):
+        call(n)
+    assert queue.puts == 1
+    assert queue.next_wait() > 0, "or each call that follows would wake it"
+    assert queue.next_wait() is None
 
 
 class SlowLayer(MemoryPersistenceLayer):

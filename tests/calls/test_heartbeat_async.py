@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import pytest
 
 from retrysafe import AsyncMemoryPersistenceLayer, current_execution, idempotent_batch, idempotent_function
-from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.exceptions import IdempotencyConfigError, IdempotencyLeaseLostError
 from support.renewals import SHORT, AsyncLayer
 
 
@@ -69,6 +69,47 @@ def test_and_after_one_that_was_cancelled_before_it_began(kind):
         return [await idempotent_function(work, **options)(1)]
 
     assert asyncio.run(main()) == [True]
+
+
+def test_an_async_run_that_has_lost_its_lease_is_not_renewed_any_more_though_others_are():
+    layer, others = AsyncLayer(), AsyncLayer()
+    layer.counting.errors = [IdempotencyLeaseLostError("gone")]
+
+    @idempotent_function(persistence_store=others, config=SHORT)
+    async def other(n):
+        await asyncio.to_thread(others.counting.wait_for, 3)
+
+    @idempotent_function(persistence_store=layer, config=SHORT)
+    async def work(n):
+        await asyncio.to_thread(layer.counting.wait_for, 1)
+        await other(n)
+        return current_execution().lease_lost
+
+    assert asyncio.run(work(1)) is True
+    assert len(layer.counting.renewals) == 1
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), IdempotencyLeaseLostError("completed")], ids=repr)
+def test_an_async_renewal_that_fails_after_its_run_is_over_says_nothing_of_it(error, caplog):
+    async def main():
+        async def fail():
+            await over.wait()
+            raise error
+
+        over, layer = asyncio.Event(), AsyncRenewingLayer(fail)
+
+        @idempotent_function(persistence_store=layer, config=SHORT)
+        async def work(n):
+            await layer.first.wait()
+            kept.append(current_execution())
+
+        await work(1)
+        over.set()
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+
+    kept = []
+    asyncio.run(main())
+    assert (kept[0].lease_lost, caplog.text) == (False, "")
 
 
 def test_an_async_run_is_renewed_again_where_a_log_filter_raised():

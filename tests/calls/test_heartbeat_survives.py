@@ -81,18 +81,22 @@ def test_a_lease_as_good_as_endless_does_not_stop_the_heart():
     assert survives()
 
 
-def test_a_store_that_hangs_costs_no_other_store_its_leases():
-    hanging, release = threading.Event(), threading.Event()
+def test_a_store_that_hangs_costs_no_other_store_its_leases_and_is_not_asked_again_meanwhile():
+    hanging, release, asked = threading.Event(), threading.Event(), []
 
     def hang():
+        asked.append("renew")
         hanging.set()
         release.wait()  # for longer than anybody waits for the other store
 
-    slow = idempotent_function(
-        lambda n: hanging.wait(30) and survives(), persistence_store=RenewingLayer(hang, blocking=True), config=SHORT
-    )
+    def function(n):
+        hanging.wait(30)
+        return survives(), survives(), list(asked)
+
+    layer = RenewingLayer(hang, blocking=True)
+    slow = idempotent_function(function, persistence_store=layer, config=SHORT)
     try:
-        assert slow(1)
+        assert slow(1) == (True, True, ["renew"])
     finally:
         release.set()
 

@@ -23,7 +23,8 @@ def a_run(clock, layer, payload=1):
     """A run of half a minute's lease, by hand; and the clock by which it is renewed."""
     plan = Plan(function_name="work", key_prefix="work", config=IdempotencyConfig(), codec=AnswerCodec(), clock=clock)
     run = Execution()
-    run.call, run.store, run.lease_lost = begin_call(plan, payload), layer, False
+    run.call, run.store = begin_call(plan, payload), layer
+    run.lease_lost = run.over = False
     run.claim = run.call.claim()
     run.lease_end_ms = run.claim.in_progress_expiry_timestamp
     layer._put_record(run.claim)
@@ -134,7 +135,7 @@ def test_so_it_is_where_the_event_loop_renews(clock, error, until_next):
             create_task=asyncio.get_running_loop().create_task,
         )
         heart, run = AsyncHeart(loop), a_run(clock, MemoryPersistenceLayer(clock=clock))
-        run.store, run.over = Slow(), False
+        run.store = Slow()
         heart.start(run)
         assert run.renewal_due == 110
         now[0] = 110.0

@@ -75,6 +75,7 @@ class Page(Generic[Item]):
         (WithFee(1, 2), '{"amount": 3, "total": 3}'),
         (Derived(1, "a"), '{"name": "a", "number": 1}'),
         (Page([Money(Decimal(2))]), '{"items": [{"amount": "2", "currency": "EUR"}]}'),
+        (Page[Money]([Money(Decimal(2))]), '{"items": [{"amount": "2", "currency": "EUR"}]}'),
         ({Money(Decimal(3)): {Level.LOW: Shape.ROUND}}, None),
         ({Level.HIGH: 1, Level.LOW: 2}, '{"1": 2, "2": 1}'),
         ({Money(Decimal(3)), Point(1)}, None),

@@ -36,6 +36,15 @@ def test_a_model_field_added_with_a_default_takes_it_and_a_removed_one_is_passed
     assert codec_for(now).decode(stored.data, stored.types) == now(a=1)
 
 
+def test_a_default_that_a_caller_changes_is_not_changed_for_the_next_one():
+    was, now = pydantic.create_model("Thing"), pydantic.create_model("Thing", tags=(list, []))
+    codec, stored = codec_for(now), codec_for(was).encode(was())
+
+    codec.decode(stored.data, stored.types).tags.append("mine")
+
+    assert codec.decode(stored.data, stored.types).tags == now().tags == []
+
+
 def test_a_named_tuple_takes_the_defaults_of_fields_added_at_its_end():
     was = collections.namedtuple("Thing", ["a"])  # noqa: PYI024  # like the next one
     now = collections.namedtuple("Thing", ["a", "b"], defaults=[5])  # noqa: PYI024  # with a default

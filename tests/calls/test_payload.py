@@ -10,7 +10,7 @@ import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
 from retrysafe.exceptions import IdempotencyKeyError
-from support.bodies import counted, keys
+from support.bodies import counted, keys, only_record
 
 
 @pytest.fixture
@@ -161,6 +161,23 @@ def test_a_key_that_is_none_is_told_apart_from_an_empty_payload(flavour):
     call = flavour.function(charge, persistence_store=flavour.layer(), config=config, key=lambda _: None)
     with pytest.raises(IdempotencyKeyError, match="what was given as its key is empty"):
         call({"n": 1})
+
+
+@pytest.mark.parametrize(("lambda_name", "program"), [(None, "test-func"), ("orders", "orders")])
+def test_without_a_prefix_of_its_own_it_is_made_of_lambdas_name_the_module_and_the_function(
+    flavour, monkeypatch, lambda_name, program
+):
+    monkeypatch.delenv("AWS_LAMBDA_FUNCTION_NAME", raising=False)
+    if lambda_name is not None:
+        monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", lambda_name)
+
+    def charge(order):
+        return order
+
+    layer = flavour.layer()
+    flavour.function(charge, persistence_store=layer)(1)
+    prefix, _, _ = only_record(flavour, layer).idempotency_key.partition("#")
+    assert prefix == f"{program}.{__name__}.{charge.__qualname__}"
 
 
 def test_the_same_payload_of_two_functions_has_two_keys_and_a_prefix_joins_them(layer):

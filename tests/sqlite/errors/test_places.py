@@ -102,6 +102,16 @@ class TestPlace:
         with pytest.raises(IdempotencyPersistenceConnectionError, match="removed or replaced"):
             layer._put_record(claim("new"))
 
+    def test_that_is_noticed_by_a_write_a_second_later(self, layer, path, monkeypatch):
+        now = [1000.0]
+        monkeypatch.setattr("retrysafe.persistence._sqlite.connections.monotonic", lambda: now[0])
+        for number in range(2):  # the first opens the connection
+            layer._put_record(claim(f"before.{number}"))
+        path.rename(path.with_name("moved.db"))
+        now[0] += 1
+        with pytest.raises(IdempotencyPersistenceConnectionError, match="removed or replaced"):
+            layer._put_record(claim("new"))
+
     def test_a_file_that_was_removed_is_not_made_anew_by_the_way(self, path):
         with SQLitePersistenceLayer(path) as layer:
             path.unlink()

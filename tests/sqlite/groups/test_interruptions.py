@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
@@ -59,6 +60,24 @@ class TestInterruptions:
         assert len(refused) == 1
         assert group.ends == ["stored"] * 3
         assert stored(layer, "inside") == []
+
+    def test_the_main_thread_commits_by_itself_what_others_wait_to_commit_together(self):
+        """Else a signal handler that makes calls would find its own thread in the middle of other threads' writes."""
+
+        class Database:
+            def alone(self, command, since):
+                carried_out.append(command)
+                return 1
+
+            def begin(self):
+                raise AssertionError("with others")
+
+        carried_out = []
+        among = groups.WriteGroups(threading.RLock())
+        among._queue.append(waits := groups._Write(("theirs", ()), 0.0))
+        assert among.write(("mine", ()), 0.0, Database()) == 1
+        assert carried_out == [("mine", ())]
+        assert among._queue == [waits]
 
     def test_an_interrupted_main_thread_costs_the_others_nothing(self, path):
         if not hasattr(signal, "setitimer"):

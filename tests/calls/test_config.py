@@ -68,6 +68,13 @@ def test_the_defaults_are_the_peers():
     assert (config.lambda_context, config.response_hook) == (None, None)
 
 
+def test_those_of_our_own_are_what_the_pages_say():
+    config = IdempotencyConfig()
+    assert (config.in_progress_expires_after_seconds, config.wait_timeout_seconds) == (None, 30)
+    assert (config.on_in_progress, config.on_abandoned) == ("raise", "retry")
+    assert (config.replay_exceptions, config.event_hook) == ((), None)
+
+
 def test_options_of_the_peer_can_be_given_by_position():
     config = IdempotencyConfig("id", "amount", None, True, 60, True, 10, "sha256", "context", None)
     assert (config.event_key_jmespath, config.expires_after_seconds, config.hash_function) == ("id", 60, "sha256")

@@ -118,6 +118,16 @@ class TestLog:
         log.write_a_second_later()
         assert log.length < 50_000
 
+    def test_where_another_program_has_taken_the_log_away_records_are_stored_without(self, path):
+        with SQLitePersistenceLayer(path, clock=SetClock()) as layer:
+            with closing(sqlite3.connect(path)) as by_hand:
+                assert by_hand.execute("PRAGMA journal_mode = DELETE").fetchall() == [("delete",)]
+            layer._put_record(claim())
+            layer._connections._check_file_at = 0
+            layer._update_record(completed())
+            assert layer._get_record("key") == completed()
+            assert not path.with_name(f"{path.name}-wal").exists()
+
 
 MAY_KEEP_ITS_LOG = (3, 51)
 """The first SQLite that notices that its locks are gone with a file that was closed."""

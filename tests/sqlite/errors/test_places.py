@@ -15,7 +15,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from support.sqlite_failures import writes
-from support.sqlite_support import claim, completed, outcome, start
+from support.sqlite_support import SetClock, claim, completed, outcome, start
 
 
 class TestPlace:
@@ -91,6 +91,17 @@ class TestPlace:
             os.chmod(directory, 0o755)  # noqa: S103, PTH101  # so that it can be removed
         assert f"{directory}/records.db" in said
         assert "write" in said
+
+    def test_another_file_that_took_its_name_before_a_connection_was_opened_is_neither_read_nor_written(self, path):
+        another = path.with_name("another.db")
+        with SQLitePersistenceLayer(another, clock=SetClock()) as of_another:
+            of_another._put_record(claim("another"))
+        with SQLitePersistenceLayer(path, clock=SetClock()) as layer:
+            content = another.rename(path).read_bytes()
+            for method, argument in ((layer._get_record, "another"), *writes(layer)):
+                with pytest.raises(IdempotencyPersistenceConnectionError, match="removed or replaced"):
+                    method(argument)
+            assert path.read_bytes() == content
 
     def test_a_file_that_was_removed_is_noticed(self, layer, path):
         path.rename(path.with_name("moved.db"))

@@ -107,11 +107,13 @@ class TestOneCommit:
 
     def test_a_sweep_goes_with_those_who_wait_and_keeps_nobody(self, layer, disk):
         layer._put_record(completed("gone", window_s=-10))
-        sweep = layer._statements.sweep(10, None)
+        sweep, statements = layer._statements.sweep(10, None), []
+        layer._connections._writer.set_trace_callback(statements.append)
         disk.syncs = 0
         group = Together(layer, disk, claims(layer, 2), lambda _: layer._connections.write_unless_locked(sweep))
         assert group.ends == ["stored"] * 2
         assert stored(layer, "gone") == []
+        assert sum("DELETE" in statement for statement in statements) == 1
         assert disk.syncs == 2
 
 

@@ -240,6 +240,18 @@ def test_a_clock_that_drifts_is_followed():
     assert -4000 <= world.time.skew_ms < -2900
 
 
+def test_after_a_move_too_small_for_a_leap_the_newest_reply_alone_bounds_the_time():
+    world = World()
+    for _ in range(20):
+        world.reply()
+        world.now_ms += 137
+    world.ahead_ms = 900
+    world.now_ms += 950 - world.now_ms % 1000  # late in its second, a reply shows how far the clock is ahead at least
+    world.reply()
+    assert not world.time.is_doubtful
+    assert world.time.now_ms() <= world.now_ms <= world.time.dating_ms()
+
+
 def test_a_service_that_does_not_say_the_time_leaves_the_clock_as_it_is():
     world = World(HOUR_MS)
     world.reply(date=False)

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from retrysafe import IdempotencyConfig, idempotent_function
+from retrysafe.clock import SYSTEM_CLOCK
 from retrysafe.exceptions import IdempotencyPersistenceConfigError, IdempotencyPersistenceConsistencyError
 from retrysafe.persistence.cache import CachePersistenceLayer
-from retrysafe.persistence.datarecord import COMPLETED
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from retrysafe.testing import ManualClock
+from support.any_client import OnlyGetSetDelete
 from support.bodies import counted
 from support.cache_steps import connected, key_in, once, record, url_of
 
@@ -181,6 +183,16 @@ def test_a_record_outlasts_its_window_and_its_lease(window, lease, valkey_81):
         assert_outlasts(valkey_81, key)
         layer._update_record(record(key, COMPLETED, window=window))
         assert_outlasts(valkey_81, key)
+
+
+@pytest.mark.filterwarnings("ignore:client=")
+@pytest.mark.parametrize(("window", "lease"), [(60, 3600), (3600, 30)])
+def test_so_does_one_that_a_client_without_scripts_stores(window, lease, valkey_81):
+    key, now_ms = f"outlasts-plain-{window}", SYSTEM_CLOCK.now_ms()
+    with connected(valkey_81) as client:
+        claim = DataRecord(key, INPROGRESS, now_ms // 1000 + window, now_ms + lease * 1000, owner="owner-1")
+        CachePersistenceLayer(client=OnlyGetSetDelete(client))._put_record(claim)
+    assert_outlasts(valkey_81, key)
 
 
 def assert_outlasts(server, key):

@@ -84,10 +84,12 @@ def test_a_takeover_keeps_them_out_for_ten_seconds(valkey_81):
         assert 0 < valkey_81.command("PTTL", f"keeps-out-{number}:lock") <= 10_000
 
 
-def test_a_takeover_leaves_a_key_to_one_that_has_locked_it(valkey_81):
+@pytest.mark.filterwarnings("ignore:client=")
+@pytest.mark.parametrize("scripts", [True, False])
+def test_a_takeover_leaves_a_key_to_one_that_has_locked_it(valkey_81, scripts):
     with connected(valkey_81) as client:
-        layer = CachePersistenceLayer(client=client)
-        keys = [f"locked-{number}" for number in range(4)]
+        layer = CachePersistenceLayer(client=client if scripts else OnlyGetSetDelete(client))
+        keys = [f"locked-{scripts}-{number}" for number in range(4)]
         takeovers = abandoned(layer, *keys)
         for key in keys[1:3]:
             valkey_81.command("SET", f"{key}:lock", "true", "PX", 10_000)
@@ -99,6 +101,41 @@ def test_a_takeover_leaves_a_key_to_one_that_has_locked_it(valkey_81):
         assert [told[0], told[3]] == [None, None]
         assert [layer._get_record(key).owner for key in keys] == ["late", "dead", "dead", "late"]
         assert [valkey_81.command("GET", f"{key}:lock") for key in keys[1:3]] == [b"true"] * 2
+
+
+def test_one_that_has_locked_it_keeps_nobody_out_once_no_record_stands(valkey_81):
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=client)
+        (takeover,) = abandoned(layer, "locked-and-gone")
+        valkey_81.command("SET", "locked-and-gone:lock", "true", "PX", 10_000)
+        valkey_81.command("DEL", "locked-and-gone")
+        layer._put_record(takeover)
+        assert layer._get_record("locked-and-gone").owner == "late"
+
+
+# --- a claim in two steps, between which the record goes --------------------------------------------------------------
+
+
+class LosesBeforeItLooks:
+    """A client with three methods, before whose first look the record goes."""
+
+    def __init__(self, client):
+        self.set, self.delete = client.set, client.delete
+        self._client, self._gone = client, False
+
+    def get(self, name):
+        if not self._gone:
+            self._gone = bool(self.delete(name))
+        return self._client.get(name)
+
+
+@pytest.mark.filterwarnings("ignore:client=")
+def test_a_claim_that_is_refused_for_what_has_gone_meanwhile_is_made_again(valkey_81):
+    with connected(valkey_81) as client:
+        CachePersistenceLayer(client=client)._put_record(record("goes"))
+        layer = CachePersistenceLayer(client=LosesBeforeItLooks(client))
+        layer._put_record(record("goes", owner="owner-2"))
+        assert layer._get_record("goes").owner == "owner-2"
 
 
 # --- a takeover in two steps, which dies between them -----------------------------------------------------------------
@@ -152,3 +189,18 @@ def test_a_takeover_that_died_holds_the_key_for_no_longer_than_its_lease(valkey_
         pass_time(32)
         layer._put_record(takeover("owner-2"))
         assert layer._get_record("marked").owner == "owner-2"
+
+
+@pytest.mark.filterwarnings("ignore:client=")
+def test_one_without_a_lease_holds_the_key_for_no_longer_than_its_window(valkey_81):
+    clock = ManualClock()
+    with connected(valkey_81) as client:
+        layer = CachePersistenceLayer(client=OnlyGetSetDelete(client), clock=clock)
+        layer._put_record(record("no-lease"))
+        clock.advance(3700)
+        now_s = clock.now_ms() // 1000
+        without_lease = DataRecord("no-lease", INPROGRESS, now_s + 60, None, owner="owner-2")
+        layer._put_record(without_lease)
+        assert layer._get_record("no-lease").owner == "owner-2"
+    (marker,) = valkey_81.command("KEYS", "no-lease#takeover#*")
+    assert 0 < valkey_81.command("PTTL", marker) <= 62_000

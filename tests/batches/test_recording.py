@@ -103,6 +103,7 @@ def test_outcomes_that_a_thread_begins_to_record_at_any_moment_are_waited_for(mo
             return each_instruction
 
         charge = over_many(SYNC[0], Work(), layer, record_after_seconds=3600)
+        sys._getframe().f_trace_opcodes = True  # Python 3.12 heeds that of other frames only where one has it before
         sys.settrace(each_instruction)
         try:
             result = charge(orders(1))

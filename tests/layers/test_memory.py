@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -46,6 +47,24 @@ def test_what_is_not_over_though_its_window_is_stays_too(layer, clock):
 def test_an_empty_layer_is_a_layer_all_the_same(kind):
     assert kind()
     assert len(kind()) == 0
+
+
+@pytest.mark.parametrize("kind", [MemoryPersistenceLayer, AsyncMemoryPersistenceLayer])
+def test_what_stands_can_be_told_without_a_claim(kind, clock):
+    class Claimed(kind):
+        def _put_record(self, data_record):
+            claims.append(data_record)
+            return super()._put_record(data_record)
+
+    async def charge_async(n):
+        return n
+
+    claims, layer = [], Claimed(clock=clock)
+    function = (lambda n: n) if kind is MemoryPersistenceLayer else charge_async
+    call = idempotent_function(function, persistence_store=layer, key_prefix="told")
+    answers = [call(1) if kind is MemoryPersistenceLayer else asyncio.run(call(1)) for _ in range(3)]
+    assert answers == [1, 1, 1]
+    assert len(claims) == 1
 
 
 def test_what_is_over_is_swept_by_later_writes_a_few_at_a_time(layer, clock):

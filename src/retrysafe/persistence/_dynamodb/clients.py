@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._dynamodb.errors import code_of, explained, response_of
+from retrysafe.persistence._dynamodb.pools import keep_unlocked
 from retrysafe.persistence._lanes import Lanes
 from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.many import AT_ONCE
@@ -73,6 +74,7 @@ class Place:
             # A session of its own: the one behind `boto3.client` is not made for threads.
             session = _library("boto3").Session()
         client = session.client("dynamodb", **self._arguments(_library("botocore.config").Config))
+        keep_unlocked(client)
         return client, client.close
 
     async def open_async(self) -> tuple[Any, Callable[[], Awaitable[None]]]:

@@ -40,6 +40,8 @@ def test_wherever_a_request_takes_or_keeps_a_connection_it_can_be_interrupted(dy
                 return each_instruction
 
             faulthandler.dump_traceback_later(30, exit=True)  # what waits for a lock waits for ever
+            # Python 3.12 heeds that of other frames only where one has it before.
+            sys._getframe().f_trace_opcodes = True
             sys.settrace(each_instruction)
             with contextlib.suppress(KeyboardInterrupt):
                 layer._put_record(claim(f"{method} {at}", NOW_MS))

@@ -6,12 +6,14 @@ run by then is stored, what had not frees its key, and nothing stays behind.
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import signal
 from types import SimpleNamespace
 
 import pytest
 
-from retrysafe import IdempotencyConfig, current_execution
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, current_execution, idempotent_function
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import Call
 from retrysafe.events import AnswerUnavailable, Claimed
@@ -108,6 +110,27 @@ def test_one_right_after_the_work_stores_its_answer_first(flavour, form, place, 
     assert (only_record(flavour, layer).stored_status, nothing_stays_behind()) == (COMPLETED, True)
     assert call() == {"runs": 1}
     assert runs == [1]
+
+
+def test_a_signal_in_the_last_moment_of_the_work_stores_its_answer_first():
+    """Python looks for signals when a call has returned, and before it does anything with what was returned."""
+
+    def handler(*_):
+        raise KeyboardInterrupt
+
+    # Unlike `signal.raise_signal`, it does not look by itself. And `sum` in between is no Python, which would look.
+    raise_signal = ctypes.CDLL(None)["raise"]
+    charge = idempotent_function(
+        sum, key=lambda _: "order", key_prefix="charge", persistence_store=MemoryPersistenceLayer()
+    )
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            charge(map(raise_signal, [signal.SIGUSR1]))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert charge([5]) == 0
+    assert nothing_stays_behind()
 
 
 def test_a_listener_that_exits_when_the_key_is_claimed_frees_it(flavour, form):

@@ -107,6 +107,7 @@ class DynamoDBLocal(DynamoDBServer):
             str(self._java),
             "-Xmx512m",
             f"-Djava.library.path={self._home / 'DynamoDBLocal_lib'}",
+            f"-Djava.io.tmpdir={self.directory}",  # where it unpacks a library, and leaves it
             "-jar",
             str(self._home / "DynamoDBLocal.jar"),
             *self._where,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._dynamodb.errors import code_of, explained, response_of
-from retrysafe.persistence._dynamodb.pools import keep_unlocked
 from retrysafe.persistence._lanes import Lanes
 from retrysafe.persistence._threads import Threads
 from retrysafe.persistence.many import AT_ONCE
@@ -69,6 +68,8 @@ class Place:
 
     def open(self) -> tuple[Any, Callable[[], None]]:
         """A client of boto3, and what closes it."""
+        from retrysafe.persistence._dynamodb.pools import keep_unlocked  # noqa: PLC0415  # loads queue, as boto3 will
+
         session = self.session
         if session is None:
             # A session of its own: the one behind `boto3.client` is not made for threads.

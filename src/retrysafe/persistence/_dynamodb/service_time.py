@@ -40,16 +40,16 @@ _LEAP_MS = 1000
 class _Estimate:
     """Bounds of how far the service's clock is ahead of the caller's, in milliseconds; None: unbounded."""
 
-    __slots__ = ("against_monotonic", "dating_ms", "high", "judging_ms", "low", "skew_ms")
+    __slots__ = ("against_monotonic", "dating_skew_ms", "high", "judging_skew_ms", "low", "skew_ms")
 
     def __init__(self, low: int | None, high: int | None, against_monotonic: int) -> None:
         self.low = low
         self.high = high
         self.against_monotonic = against_monotonic
-        self.skew_ms = self.judging_ms = self.dating_ms = 0
+        self.skew_ms = self.judging_skew_ms = self.dating_skew_ms = 0
         if low is not None and high is not None and (low > 0 or high < 0):
             self.skew_ms = low if low > 0 else high
-            self.judging_ms, self.dating_ms = low, high
+            self.judging_skew_ms, self.dating_skew_ms = low, high
 
 
 class ServiceTime:
@@ -106,11 +106,11 @@ class ServiceTime:
     @property
     def dating_skew_ms(self) -> int:
         """By how much times are moved that are written: not by less than the service's clock may be ahead."""
-        return 0 if self._estimate is None else self._estimate.dating_ms
+        return 0 if self._estimate is None else self._estimate.dating_skew_ms
 
     def now_ms(self) -> int:
         """The service's time, as far as it is known: not past it, where the caller's clock is known to be wrong."""
-        return self._clock.now_ms() + (0 if self._estimate is None else self._estimate.judging_ms)
+        return self._clock.now_ms() + (0 if self._estimate is None else self._estimate.judging_skew_ms)
 
     def judging_ms(self) -> int:
         """The time by which a record that was read now is judged: not past the second of the reply that told of it.

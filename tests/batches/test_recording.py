@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from time import monotonic
 
@@ -13,6 +12,7 @@ from retrysafe._batch.drivers import BatchRun
 from retrysafe._batch.keeping import Keeper
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from support.batches import BY_ID, SYNC, Watched, WatchedAsync, Work, orders, over_many, statuses, stored
+from support.instructions import before_each_instruction
 
 
 def test_an_outcome_is_recorded_while_a_long_item_after_it_runs():
@@ -88,27 +88,21 @@ def test_outcomes_that_a_thread_begins_to_record_at_any_moment_are_waited_for(mo
         at, struck, left = at + 1, False, at
         layer = Slow()
 
-        def each_instruction(frame, event, arg, layer=layer):
+        def strike(layer=layer):
             nonlocal left, struck
-            if frame.f_code not in watched or struck:
-                return None
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
             keeper = keepers[-1]
-            if event == "opcode" and keeper._batch.writing:
+            if keeper._batch.writing and not struck:
                 left -= 1
                 if left < 0:
                     struck = True
                     threading.Thread(target=keeper._record).start()
                     layer.asked.wait(1)
-            return each_instruction
 
         charge = over_many(SYNC[0], Work(), layer, record_after_seconds=3600)
-        sys._getframe().f_trace_opcodes = True  # Python 3.12 heeds that of other frames only where one has it before
-        sys.settrace(each_instruction)
         try:
-            result = charge(orders(1))
+            with before_each_instruction(lambda frame: frame.f_code in watched, strike):
+                result = charge(orders(1))
         finally:
-            sys.settrace(None)
             layer.may_go_on.set()
         assert statuses(result) == ["returned"], at
     assert at > 20

@@ -51,16 +51,6 @@ def pair(start_shared):
     return start_shared(Pair())
 
 
-@pytest.fixture(params=[False, True], ids=["sync", "async"])
-def asynchronous(request):
-    return request.param
-
-
-@pytest.fixture(params=["redis", "valkey", "glide"])
-def library(request):
-    return request.param
-
-
 def check(world, library="redis", asynchronous=False, **options):
     with Caller(world, library, asynchronous, **options) as caller:
         return caller.run(caller.layer.check)

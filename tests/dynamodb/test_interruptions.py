@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import sys
 from queue import LifoQueue
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from retrysafe.persistence._dynamodb import pools
 from support.dynamodb_batches import claim
 from support.dynamodb_support import sync_layer
+from support.instructions import before_each_instruction
 
 NOW_MS = 1_900_000_000_000
 
@@ -22,30 +22,26 @@ def test_wherever_a_request_takes_or_keeps_a_connection_it_can_be_interrupted(dy
     """At each instruction there."""
     watched = {getattr(pools.Connections, method).__code__, getattr(LifoQueue, method).__code__}
     at, struck = 0, True
+
+    def is_watched(frame):
+        return frame.f_code in watched or frame.f_back.f_code in watched
+
     with sync_layer(dynoxide, table) as layer:
         layer._put_record(claim("before", NOW_MS))
         while struck:
             at, struck = at + 1, False
             left = at
 
-            def each_instruction(frame, event, arg):
+            def strike():
                 nonlocal left, struck
-                if frame.f_code not in watched and frame.f_back.f_code not in watched:
-                    return None
-                frame.f_trace_opcodes, frame.f_trace_lines = True, False
-                left -= event == "opcode"
+                left -= 1
                 if not (left or struck):
                     struck = True
                     raise KeyboardInterrupt
-                return each_instruction
 
             faulthandler.dump_traceback_later(30, exit=True)  # what waits for a lock waits for ever
-            # Python 3.12 heeds that of other frames only where one has it before.
-            sys._getframe().f_trace_opcodes = True
-            sys.settrace(each_instruction)
-            with contextlib.suppress(KeyboardInterrupt):
+            with contextlib.suppress(KeyboardInterrupt), before_each_instruction(is_watched, strike):
                 layer._put_record(claim(f"{method} {at}", NOW_MS))
-            sys.settrace(None)
             layer._put_record(claim(f"after {method} {at}", NOW_MS))
             faulthandler.cancel_dump_traceback_later()
     assert at > 5

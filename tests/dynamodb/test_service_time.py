@@ -22,6 +22,21 @@ from retrysafe.testing.clock import ManualClock
 from support.bodies import counted
 from support.dynamodb_support import HOUR_MS, client_at, new_table
 
+ITEMS = Items(AttributeNames(), "id", None, "")
+OFF = st.integers(-10_000_000, 10_000_000) | st.integers(-3000, 3000)
+"""By how much a clock is."""
+TRIPS = st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 100_000)), min_size=1, max_size=8)
+"""Requests: milliseconds there, and back, and until the next one."""
+
+
+def steps_by(time):
+    return RecordSteps(Commands("orders", ITEMS), ITEMS, time)
+
+
+def made_at(moment_ms):
+    """A reply that was."""
+    return {"ResponseMetadata": {"HTTPHeaders": {"date": formatdate(moment_ms // 1000, usegmt=True)}}}
+
 
 class World:
     """The service's clock, which is right, a machine's, which is `ahead_ms`, and the machine's monotonic one."""
@@ -41,17 +56,12 @@ class World:
         """One request and its reply."""
         sent_at = self.time.stopwatch()
         self.now_ms += there_ms
-        headers = {"date": formatdate(self.now_ms // 1000, usegmt=True)} if date else {}
+        reply = made_at(self.now_ms) if date else {"ResponseMetadata": {"HTTPHeaders": {}}}
         self.now_ms += back_ms
-        self.time.note({"ResponseMetadata": {"HTTPHeaders": headers}}, sent_at)
+        self.time.note(reply, sent_at)
 
 
-@given(
-    ahead_ms=st.integers(-10_000_000, 10_000_000) | st.integers(-3000, 3000),
-    trips=st.lists(
-        st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 100_000)), min_size=1, max_size=8
-    ),
-)
+@given(ahead_ms=OFF, trips=TRIPS)
 def test_a_correction_never_goes_past_the_truth_and_leaves_less_than_a_second_and_a_round_trip(ahead_ms, trips):
     world = World(ahead_ms)
     for there, back, pause in trips:
@@ -80,12 +90,7 @@ def test_no_lease_counts_as_over_a_second_early_whatever_the_clock_does_and_howe
         assert world.time.judging_ms() - world.now_ms < 1000
 
 
-@given(
-    ahead_ms=st.integers(-10_000_000, 10_000_000) | st.integers(-3000, 3000),
-    trips=st.lists(
-        st.tuples(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 100_000)), min_size=1, max_size=8
-    ),
-)
+@given(ahead_ms=OFF, trips=TRIPS)
 def test_what_is_left_of_the_error_of_a_clock_proved_wrong_takes_nothing_off_a_lease(ahead_ms, trips):
     """Neither off another's, which it judges, nor off its own, which it dates."""
     world = World(ahead_ms)
@@ -106,10 +111,9 @@ def test_what_is_left_of_the_error_of_a_clock_proved_wrong_takes_nothing_off_a_l
 def test_a_lease_that_a_wrong_clock_dates_is_never_shorter_than_it_was_asked_for(operation, ahead_ms):
     world = World(ahead_ms)
     world.reply()
-    items = Items(AttributeNames(), "id", None, "")
     now = world.time.caller_ms()
     claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 3000, owner="me", made_at_ms=now)
-    sent = next(getattr(RecordSteps(Commands("orders", items), items, world.time), operation)(claim)).parameters
+    sent = next(getattr(steps_by(world.time), operation)(claim)).parameters
     written = (
         sent["Item"]["in_progress_expiration"] if operation == "put" else sent["ExpressionAttributeValues"][":lease"]
     )
@@ -130,16 +134,14 @@ def test_a_claim_spares_what_is_over_by_this_machines_clock_alone(asks, monkeypa
     if not asks:
         monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "orders")
     world = World(ahead_ms=3500)
-    items = Items(AttributeNames(), "id", None, "")
     now = world.time.caller_ms()
     claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="late", made_at_ms=now)
-    steps = RecordSteps(Commands("orders", items), items, world.time).put(claim)
+    steps = steps_by(world.time).put(claim)
     assert next(steps).operation == ("GetItem" if asks else "PutItem")
     world.now_ms += 3000
     second = world.now_ms // 1000
     done = DataRecord("orders#1", COMPLETED, second + 1, response_data="1", owner="first")
-    headers = {"date": formatdate(second, usegmt=True)}
-    reply = {"Item": items.item(done), "ResponseMetadata": {"HTTPHeaders": headers}}
+    reply = {"Item": ITEMS.item(done)} | made_at(world.now_ms)
     with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
         steps.send(reply if asks else reply | {"Error": {"Code": REFUSED}})
     assert refused.value.old_data_record == done
@@ -147,10 +149,9 @@ def test_a_claim_spares_what_is_over_by_this_machines_clock_alone(asks, monkeypa
 
 def test_a_claim_that_is_refused_without_a_word_of_what_stands_is_refused_all_the_same(clock):
     """As by servers that do not show the item, or where it went in the same moment."""
-    items = Items(AttributeNames(), "id", None, "")
     now = clock.now_ms()
     claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 60, now + 30_000, owner="me", made_at_ms=now)
-    steps = RecordSteps(Commands("orders", items), items, ServiceTime(clock, 5.0)).put(claim)
+    steps = steps_by(ServiceTime(clock, 5.0)).put(claim)
     assert next(steps).operation == "PutItem"
     with pytest.raises(IdempotencyItemAlreadyExistsError) as refused:
         steps.send({"Error": {"Code": REFUSED}})
@@ -163,14 +164,12 @@ def test_a_claim_that_is_refused_without_a_word_of_what_stands_is_refused_all_th
 def test_a_lease_that_took_long_to_get_through_begins_anew_by_the_services_clock(operation, hours, lease_ms, late_ms):
     world = World(hours * HOUR_MS)
     world.reply()
-    items = Items(AttributeNames(), "id", None, "")
     now = world.time.caller_ms()
     claim = DataRecord("orders#1", INPROGRESS, now // 1000 + 7200, now + lease_ms, owner="me", made_at_ms=now)
-    steps = getattr(RecordSteps(Commands("orders", items), items, world.time), operation)(claim)
+    steps = getattr(steps_by(world.time), operation)(claim)
     assert next(steps).operation == ("PutItem" if operation == "put" else "UpdateItem")
     world.now_ms += late_ms
-    headers = {"date": formatdate(world.now_ms // 1000, usegmt=True)}
-    again = steps.send({"ResponseMetadata": {"HTTPHeaders": headers}})
+    again = steps.send(made_at(world.now_ms))
     assert again.operation == "UpdateItem"
     values = again.parameters["ExpressionAttributeValues"]
     assert abs(int(values[":lease"]["N"]) - (world.now_ms + lease_ms)) < 1100
@@ -182,14 +181,12 @@ def test_an_outcome_of_a_short_window_is_written_anew_only_where_more_than_a_sec
     """A window is kept in whole seconds, so that less cannot be put right."""
     world = World()
     world.reply()
-    items = Items(AttributeNames(), "id", None, "")
     now = world.time.caller_ms()
     done = DataRecord("orders#1", COMPLETED, now // 1000 + 1, response_data="1", owner="me", made_at_ms=now)
-    steps = RecordSteps(Commands("orders", items), items, world.time).update(done)
+    steps = steps_by(world.time).update(done)
     assert next(steps).operation == "PutItem"
     world.now_ms += late_ms
-    headers = {"date": formatdate(world.now_ms // 1000, usegmt=True)}
-    reply = {"ResponseMetadata": {"HTTPHeaders": headers}}
+    reply = made_at(world.now_ms)
     if again:
         window_end = steps.send(reply).parameters["Item"]["expiration"]
         assert window_end == {"N": str(-(-(done.expiry_timestamp * 1000 + late_ms) // 1000))}

@@ -19,6 +19,19 @@ def path(tmp_path):
 
 
 @pytest.fixture
+def make_disk():
+    """Makes a disk of this kind to put under SQLite, where this Python lets it be replaced."""
+
+    def make(kind):
+        try:
+            return kind()
+        except RuntimeError as error:
+            pytest.skip(str(error))
+
+    return make
+
+
+@pytest.fixture
 def layer(path, clock):
     with SQLitePersistenceLayer(path, synchronous="off", clock=clock) as made:
         yield made

@@ -57,11 +57,8 @@ def in_batches(charge, layer, tell):
 
 
 @pytest.fixture
-def disk():
-    try:
-        made = PowerDisk()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+def disk(make_disk):
+    made = make_disk(PowerDisk)
     yield made
     made.steps.clear()
 

@@ -13,12 +13,8 @@ from support.sqlite_support import SetClock, claim
 
 
 @pytest.fixture
-def disk():
-    try:
-        made = Disk()
-    except RuntimeError as error:
-        pytest.skip(str(error))
-    with made:
+def disk(make_disk):
+    with make_disk(Disk) as made:
         yield made
 
 

@@ -35,7 +35,7 @@ types: .venv/.installed ## check types, with mypy and with pyright
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-bench: .venv/.bench ## measure the library beside Powertools, idemkit and bare commands, and write benchmarks/results
+bench: setup .venv/.bench ## measure the library beside Powertools, idemkit and bare commands, and write benchmarks/results
 	$(BIN)/python -m benchmarks --results benchmarks/results
 
 faults: setup ## put every layer through 2,000 faults, for an hour or two; ARGS="--layer sqlite --seconds 60" for less

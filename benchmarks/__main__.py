@@ -1,6 +1,7 @@
 """`python -m benchmarks`: measures everything, or the sections named, and prints the report.
 
-A missed goal is printed as missed; it is no failure of the program.
+A missed goal is printed as missed; it is no failure of the program. A section whose server is missing is left out, and
+the program fails in the end, when it has written what it could measure.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from benchmarks import (
     workflows,
 )
 from benchmarks.figures import Figure, table
+from benchmarks.servers import MISSING
 from rich.console import Console
 
 SECTIONS = {
@@ -69,13 +71,19 @@ def main() -> None:
         console.print(imports.slowest())
         return
     figures: list[Figure] = []
+    left_out: list[str] = []
     for name in given.sections or SECTIONS:
         console.print(f"measuring {name} ...", style="dim")
-        figures.extend(SECTIONS[name].measure(given.rounds))
+        try:
+            figures.extend(SECTIONS[name].measure(given.rounds))
+        except MISSING as missing:
+            left_out.append(f"{name} was not measured: {missing}")
+            console.print(left_out[-1], style="bold red")
     console.print(table(figures))
     console.print(f"Python {platform.python_version()}, {platform.machine()}, {given.rounds} rounds per figure")
     if given.results is not None:
         results.write(given.results, figures, given.rounds)
+    sys.exit("\n".join(left_out) or None)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from servers import DynamoDBServer, RedisServer, programs  # found only now
@@ -20,11 +22,24 @@ from support.slow_disk import Disk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Disk", "DynamoDBServer", "LambdaRuntime", "RedisServer", "dynamodb_local", "dynoxide", "redis_70", "valkey"]
+__all__ = [
+    "MISSING",
+    "Disk",
+    "DynamoDBServer",
+    "LambdaRuntime",
+    "RedisServer",
+    "dynamodb_local",
+    "dynoxide",
+    "redis_70",
+    "valkey",
+]
 
 S = TypeVar("S", bound=ServerProcess)
 
 atexit.register(end_guard)
+
+MISSING = (pytest.skip.Exception, pytest.fail.Exception)
+"""What says that a server's program is missing, and how to get it; the second where CI is set."""
 
 
 def valkey() -> contextlib.AbstractContextManager[RedisServer]:

@@ -25,7 +25,7 @@ class TestLocked:
             if len(pauses) == 200:
                 by_hand.execute("ROLLBACK")
 
-        monkeypatch.setattr("retrysafe.persistence._sqlite.connections.sleep", look_later)
+        monkeypatch.setattr("retrysafe.persistence._sqlite.turns.sleep", look_later)
         return pauses
 
     def test_a_write_gives_up_after_the_busy_timeout(self, layer, by_hand, path):

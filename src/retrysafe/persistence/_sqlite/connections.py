@@ -2,7 +2,7 @@
 
 Every statement is a transaction of its own, so nothing is ever left open: not by an error, not by a signal
 that interrupts a thread. Only writes for which several threads wait at once share one (see
-`groups`). Writers of this process take turns at one lock, those of other processes at SQLite's own.
+`groups`). Writers of this process take turns at one lock, those of other processes at SQLite's own (see `turns`).
 Readers take no lock, as a write-ahead log lets them read beside a writer.
 
 No connection is carried through a fork (see `forks`): each process opens its own when it needs one,
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.locks import new_rlock
-from retrysafe.persistence._sqlite.errors import REFUSALS, explained, not_utf8, primary_code, waited_in_vain
+from retrysafe.persistence._sqlite.errors import REFUSALS, explained, not_utf8, primary_code
 from retrysafe.persistence._sqlite.files import Files, leave_open
 from retrysafe.persistence._sqlite.forks import close_before_forks
 from retrysafe.persistence._sqlite.groups import WriteGroups
 from retrysafe.persistence._sqlite.opening import open_file, switch_to_wal
+from retrysafe.persistence._sqlite.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +42,6 @@ _CHECK_FILE_SECONDS: Final = 1.0
 
 # Between two looks at something that another thread or process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
-
-# SQLite does not queue writers: each looks again and again whether it is its turn. Its own pauses grow to 100 ms, so
-# one that has waited for long is passed over by all that came later.
-_FIRST_LOOK_SECONDS: Final = 0.00025
-_LOOK_SECONDS: Final = 0.001
 
 # What a process finds that reads a write-ahead log which is no longer the database's.
 _SEEM_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
@@ -90,10 +86,9 @@ class Connections:
                 first = self._connect("set up")
                 try:
                     switch_to_wal(first, path, busy_timeout_seconds)
-                    # In any case, so that a database that cannot be written is found out here. From here on it waits
-                    # as writers do: by SQLite's own pauses it would seldom find a turn between busy ones.
-                    first.execute("PRAGMA busy_timeout = 0")
-                    self._execute(first, ("BEGIN IMMEDIATE", ()))
+                    # In any case, so that a database that cannot be written is found out here.
+                    first.execute("PRAGMA busy_timeout = 0")  # see `turns`
+                    self._turns.execute(first, ("BEGIN IMMEDIATE", ()))
                     prepare(first)
                     first.execute("COMMIT")
                     self._files.made()
@@ -109,7 +104,7 @@ class Connections:
         self._groups = WriteGroups(self._writing)
         self._opening = new_rlock()
         self._writer: sqlite3.Connection | None = None
-        self._found_busy_at = -inf
+        self._turns = Turns(self._path, self._busy_timeout_seconds)
         self._check_file_at = -inf
         self._idle: list[sqlite3.Connection] = []
         self._busy: dict[sqlite3.Connection, int] = {}  # each with the thread that reads
@@ -172,38 +167,20 @@ class Connections:
 
     def alone(self, command: Command, since: float) -> int:
         """See `groups.Database`, also for the others."""
-        if self._found_busy_at - since >= self._busy_timeout_seconds:
-            # Another thread waited in vain, and all that time this one stood behind it.
-            raise waited_in_vain(self._path, self._busy_timeout_seconds)
-        return self._execute(self._current_writer(since), command).rowcount
+        turns = self._turns
+        turns.check(since)
+        return turns.execute(self._current_writer(since), command).rowcount
 
     def begin(self) -> sqlite3.Connection:
         """See there."""
         writer = self._current_writer(monotonic())
-        self._execute(writer, ("BEGIN IMMEDIATE", ()))
+        self._turns.execute(writer, ("BEGIN IMMEDIATE", ()))
         return writer
 
     def drop(self, writer: sqlite3.Connection) -> None:
         """See there."""
         self._writer = None
         writer.close()
-
-    def _execute(self, writer: sqlite3.Connection, command: Command) -> sqlite3.Cursor:
-        """Carry a statement out when it is its turn: a connection to write does not wait by itself."""
-        pause, deadline = _FIRST_LOOK_SECONDS, inf
-        while True:
-            try:
-                return writer.execute(*command)
-            except sqlite3.OperationalError as error:
-                if primary_code(error) != sqlite3.SQLITE_BUSY:
-                    raise
-                now = monotonic()
-                deadline = min(deadline, now + self._busy_timeout_seconds)
-                if now >= deadline:
-                    self._found_busy_at = now
-                    raise
-            sleep(pause)
-            pause = min(2 * pause, _LOOK_SECONDS)
 
     def close(self) -> None:
         """Close every connection, each when the statement that it is at has ended. It may be called twice."""

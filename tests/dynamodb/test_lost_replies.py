@@ -84,3 +84,42 @@ def test_a_lost_reply_of_an_asynchronous_call(dynoxide, proxy_to):
 
     assert asyncio.run(calls()) == (1, 1, [True, True])
     assert runs == [1]
+
+
+def test_connections_that_died_while_idle_are_made_anew(dynoxide, proxy_to):
+    """As after a freeze, or a restored snapshot: by what tells dead ones apart, not by trying again."""
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+    once = Config(retries={"total_max_attempts": 1})
+    runs = []
+
+    def pay(order):
+        runs.append(order)
+        proxy.cut()
+        return order
+
+    with sync_layer(proxy.server, table, boto_config=once) as layer:
+        call = decorated(pay, layer)
+        first = call(1)
+        proxy.cut()
+        assert (first, call(1), runs) == (1, 1, [1])
+
+
+def test_so_are_those_of_asynchronous_calls(dynoxide, proxy_to):
+    table = new_table(dynoxide)
+    proxy = proxy_to(dynoxide)
+    runs = []
+
+    async def pay(order):
+        runs.append(order)
+        proxy.cut()
+        return order
+
+    async def calls():
+        async with async_layer(proxy.server, table, boto_config=KEEN) as layer:
+            call = decorated(pay, layer)
+            first = await call(1)
+            proxy.cut()
+            return first, await call(1)
+
+    assert (asyncio.run(calls()), runs) == ((1, 1), [1])

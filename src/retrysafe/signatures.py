@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.exceptions import IdempotencyConfigError
+from retrysafe.inspecting import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,7 +137,7 @@ class HandlerArguments:
             return args[self._first]
         if self._names[0] in kwargs:
             return kwargs[self._names[0]]
-        inspect.signature(self._handler).bind(*args, **kwargs)  # raises what the call itself would
+        signature_of(self._handler).bind(*args, **kwargs)  # raises what the call itself would
         raise TypeError(f"missing the argument {self._names[0]!r}, the event that makes the idempotency key")
 
     def context(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -153,7 +154,7 @@ def check_takes_item(function: Callable[..., Any]) -> None:
         IdempotencyConfigError: It does not.
     """
     try:
-        first = next(iter(inspect.signature(function).parameters.values()), None)
+        first = next(iter(signature_of(function).parameters.values()), None)
     except (ValueError, TypeError):
         return  # written in C, say; it is called with the item
     name = getattr(function, "__qualname__", function)
@@ -176,7 +177,7 @@ def show_batch(over_many: Any, result: type) -> None:
         result: What it gives.
     """
     try:
-        signature = inspect.signature(over_many)
+        signature = signature_of(over_many)
     except (ValueError, TypeError):
         return  # written in C, say
     first, *others = signature.parameters.values()
@@ -200,7 +201,7 @@ def show_batch(over_many: Any, result: type) -> None:
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
-        return inspect.signature(function)
+        return signature_of(function)
     except (ValueError, TypeError):
         raise IdempotencyConfigError(f"{function!r} has no signature to find its arguments by") from None
 
@@ -210,7 +211,7 @@ def _signature_in_calls(function: Callable[..., Any]) -> inspect.Signature:
     shown = _signature(function)
     if not hasattr(function, "__wrapped__"):
         return shown
-    own = inspect.signature(function, follow_wrapped=False)
+    own = signature_of(function, follow_wrapped=False)
     takes_any = any(each.kind in _VARIABLE for each in own.parameters.values())
     return shown if takes_any else own
 
@@ -244,7 +245,7 @@ def checked_function(option: str, function: Any, *given: str) -> Any:
     if not isinstance(function, type) and is_async(function):
         raise IdempotencyConfigError(f"{option} must be a plain function; it is `async def`: {function!r}")
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
     except (ValueError, TypeError):
         return function  # written in C, say
     try:

@@ -288,7 +288,7 @@ def test_the_protocol_knows_no_layer_and_no_library():
 
 
 def test_a_layer_knows_no_function_no_config_and_no_policy():
-    allowed = {f"retrysafe.{each}" for each in ("clock", "exceptions", "locks", "queues", "warn")}
+    allowed = {f"retrysafe.{each}" for each in ("clock", "exceptions", "inspecting", "locks", "queues", "warn")}
     for name in FILES:
         if name.startswith("retrysafe.persistence."):
             above = {each for each in reached(name) if not each.startswith("retrysafe.persistence")}
@@ -302,9 +302,10 @@ def test_only_their_own_modules_import_client_libraries():
         "pydantic_core": {"retrysafe.exact.models"},
         "pytest": {"retrysafe.testing.pytest_plugin"},
     }
+    of_python = {*sys.stdlib_module_names, "annotationlib"}  # which came with 3.14
     found = {}
     for name in FILES:
         for library in {each.partition(".")[0] for each in imported(name)}:
-            if library != "retrysafe" and library not in sys.stdlib_module_names:
+            if library != "retrysafe" and library not in of_python:
                 found.setdefault(library, set()).add(name)
     assert found == at_home

@@ -15,6 +15,7 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.exact.classes import kind_of
+from retrysafe.inspecting import annotations_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -245,8 +246,8 @@ def _unwrapped(function: Any) -> tuple[Any, tuple[dict[str, Any], dict[str, Any]
 
 
 def _own_annotations(thing: Any) -> dict[str, Any]:
-    """The annotations as they were written, of this function or class alone."""
+    """The annotations of this function or class alone, as they were written or as far as they are known."""
     try:
-        return inspect.get_annotations(thing)
+        return annotations_of(thing)
     except Exception:  # noqa: BLE001  # evaluated here from Python 3.14 on, and then raises what resolving raises
         return {}

@@ -14,6 +14,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
+from retrysafe.inspecting import signature_of
 from retrysafe.persistence._cache.backends import GlideScripts
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence._cache.interruptions import close_if_interrupted
@@ -219,7 +220,7 @@ class PlainCalls:
         self._client = client
         self._glide = None
         try:
-            parameters = inspect.signature(client.set).parameters
+            parameters = signature_of(client.set).parameters
         except (TypeError, ValueError):
             return
         if "conditional_set" in parameters:

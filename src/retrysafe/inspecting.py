@@ -41,5 +41,6 @@ def annotations_of(thing: Any) -> dict[str, Any]:
     Raises:
         Exception: Whatever evaluating them raises, but for names that are not there.
     """
-    annotations: dict[str, Any] = inspect.get_annotations(thing, **_KNOWN)
+    ask: Any = inspect.get_annotations
+    annotations: dict[str, Any] = ask(thing, **_KNOWN)
     return annotations

@@ -133,6 +133,8 @@ def test_what_is_no_batch_is_refused_before_anything_ran(flavour, items):
     [
         (lambda order: order["nr"], "failed on item 0"),
         (lambda order: None, "must tell a string; for item 0 it told None"),
+        (lambda order: 7, "must tell a string; for item 0 it told 7"),
+        (lambda order: "", "must tell a string; for item 0 it told ''"),
     ],
 )
 def test_an_item_identifier_that_does_not_tell_is_refused_before_anything_ran(flavour, tell, message):

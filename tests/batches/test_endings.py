@@ -93,6 +93,14 @@ def test_an_item_that_runs_elsewhere_is_reported_and_hinders_no_other(flavour):
     assert statuses(charge(orders(1))) == ["replayed"]
 
 
+def test_an_item_that_meets_a_running_call_inside_its_own_run_has_run(flavour):
+    def meets(order):
+        raise IdempotencyAlreadyInProgressError("a call of its own")
+
+    result = over_many(flavour, meets, flavour.layer())(orders(1))
+    assert statuses(result) == ["raised"]
+
+
 def test_the_same_key_with_another_payload_is_refused_by_itself_also_within_a_batch(flavour):
     config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="amount")
     layer, work = flavour.layer(), Work()

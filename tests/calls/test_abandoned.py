@@ -144,6 +144,18 @@ def test_a_run_that_comes_back_between_the_look_and_the_release_is_told_of(store
     assert lost.value.record.response_data == "1"
 
 
+def test_a_key_that_is_claimed_anew_right_after_the_release_was_released(store, record, clock):
+    class ClaimedAtOnce(MemoryPersistenceLayer):
+        def _delete_record(self, data_record):
+            super()._delete_record(data_record)
+            self._records[data_record.idempotency_key] = record.replaced(owner="other")
+
+    racing = ClaimedAtOnce(clock=clock)
+    racing._records = store._records
+    release_abandoned(record, persistence_store=racing)
+    assert store._records[record.idempotency_key].owner == "other"
+
+
 def test_an_answer_is_not_said_to_be_stored_where_the_key_passes_on_between_the_look_and_the_write(
     store, record, clock
 ):

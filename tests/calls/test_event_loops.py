@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 
 import anyio
@@ -14,17 +15,28 @@ from retrysafe.exceptions import IdempotencyAlreadyInProgressError
 WAITING = IdempotencyConfig(on_in_progress="wait")
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+def eager_loop():
+    """One whose tasks run at once, up to where they first wait."""
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+@pytest.fixture(params=["asyncio", "asyncio with eager tasks", "uvloop"])
 def run(request):
     """Runs a coroutine function, in the event loop that is named."""
     loop_factory = None
     if request.param == "uvloop":
         uvloop = pytest.importorskip("uvloop", reason="uvloop is missing; to get it: make setup")
         loop_factory = uvloop.new_event_loop
+    elif "eager" in request.param:
+        if sys.version_info < (3, 12):
+            pytest.skip("eager tasks came with Python 3.12")
+        loop_factory = eager_loop
 
     def _run(main):
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            assert type(runner.get_loop()).__module__.startswith(request.param)
+            assert type(runner.get_loop()).__module__.partition(".")[0] in request.param
             return runner.run(main())
 
     return _run

@@ -18,9 +18,8 @@ from threading import get_ident
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.locks import new_rlock
-from retrysafe.persistence._sqlite.errors import REFUSALS, explained, not_utf8, primary_code
+from retrysafe.persistence._sqlite.errors import REFUSALS, explained, not_utf8, primary_code, was_closed, was_forked
 from retrysafe.persistence._sqlite.files import Files, leave_open
 from retrysafe.persistence._sqlite.forks import close_before_forks
 from retrysafe.persistence._sqlite.groups import WriteGroups
@@ -197,27 +196,19 @@ class Connections:
 
     def _explained(self, error: Exception) -> Exception:
         if self._closed and isinstance(error, sqlite3.ProgrammingError):
-            return self._was_closed()  # by a signal handler, between a connection and its statement
+            return was_closed(self._path)  # by a signal handler, between a connection and its statement
         if primary_code(error) in _SEEM_DAMAGED:
             with self._writing:  # so that nobody closes meanwhile
                 if self._opened() and self._files.parted():
                     return self._files.has_parted()
         return explained(error, self._path, self._busy_timeout_seconds)
 
-    def _was_closed(self) -> IdempotencyPersistenceConnectionError:
-        return IdempotencyPersistenceConnectionError(
-            f"the SQLite database {self._path} was closed with its layer: make another layer object"
-        )
-
     def _connect(self, purpose: Purpose) -> sqlite3.Connection:
         if self._closed:
-            raise self._was_closed()
+            raise was_closed(self._path)
         self._files.check_process()
         if self._carried:
-            raise IdempotencyPersistenceConnectionError(
-                f"the SQLite database {self._path} was open when this process was forked, and Python was not "
-                "told beforehand: fork before the first use of its layer object"
-            )
+            raise was_forked(self._path)
         connection = open_file(
             self._uri,
             purpose,

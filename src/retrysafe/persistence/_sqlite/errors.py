@@ -115,3 +115,18 @@ def waited_in_vain(path: str, busy_timeout_seconds: float) -> IdempotencyBaseErr
     """The exception to raise where another thread found the database locked while this one waited."""
     text = _BUSY.text.format(busy_timeout_seconds=busy_timeout_seconds)
     return _BUSY.in_use(f"the SQLite database {path} {text}")
+
+
+def was_closed(path: str) -> IdempotencyBaseError:
+    """The exception to raise where a layer is used after it was closed."""
+    return IdempotencyPersistenceConnectionError(
+        f"the SQLite database {path} was closed with its layer: make another layer object"
+    )
+
+
+def was_forked(path: str) -> IdempotencyBaseError:
+    """The exception to raise in a process that was forked off with open connections."""
+    return IdempotencyPersistenceConnectionError(
+        f"the SQLite database {path} was open when this process was forked, and Python was not told beforehand: fork "
+        "before the first use of its layer object"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import traceback
 from typing import Any
 
 import pydantic
@@ -73,6 +74,31 @@ def test_a_record_that_is_not_valid_is_refused():
         read_of_the_peer('{"what": 1}', PydanticSerializer(InvoiceLine))
 
     assert isinstance(caught.value.__cause__, pydantic.ValidationError)
+
+
+def test_an_error_tells_where_a_record_is_not_valid_and_nothing_of_what_it_holds():
+    class Payment(pydantic.BaseModel):
+        cards: list[int]
+        holder: str
+
+        @pydantic.field_validator("holder")
+        @classmethod
+        def refuse(cls, holder: str) -> str:
+            raise ValueError(f"{holder} is nobody")
+
+    stored = '{"cards": [1, "4242-4242"], "holder": "Secretive"}'
+    with pytest.raises(IdempotencyPersistenceConsistencyError) as caught:
+        read_of_the_peer(stored, PydanticSerializer(Payment))
+
+    told = "".join(traceback.format_exception(caught.value))
+    assert "4242" not in told
+    assert "Secretive" not in told
+    details = caught.value.__cause__.errors()
+    assert [(each["loc"], each["type"]) for each in details] == [
+        (("cards", 1), "int_parsing"),
+        (("holder",), "value_error"),
+    ]
+    assert caught.value.__cause__.__context__ is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ try:
 except ImportError as error:
     raise ImportError(_NEEDED) from error
 
+from pydantic_core import InitErrorDetails, PydanticCustomError  # noqa: E402  # behind the word of what is missing
+
 if tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 11):
     # Earlier ones cannot look for fields by their names where a model has aliases.
     raise ImportError(f"{_NEEDED}; {pydantic.VERSION} is installed")
@@ -59,8 +61,15 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
         """The model of this dump.
 
         Raises:
-            pydantic.ValidationError: It is not valid.
+            pydantic.ValidationError: It is not valid. The error tells where and of which type, and not what was stored.
         """
+        try:
+            return self._validated(data)
+        except pydantic.ValidationError as error:
+            without_values = _without_values(error)
+        raise without_values  # out here, or the one with them would be its context
+
+    def _validated(self, data: dict[str, Any]) -> Any:
         computed = self.model.model_computed_fields
         if computed:
             # The peer's dump has them.
@@ -72,6 +81,16 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
             if not _is_about_the_text(error):
                 raise
         return self.model.model_validate(data, by_alias=False, by_name=True)
+
+
+def _without_values(error: pydantic.ValidationError) -> pydantic.ValidationError:
+    details: list[InitErrorDetails] = []
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        kind: Any = each["type"]
+        # Its own message may quote a value too, as those of validators do.
+        message = PydanticCustomError(kind, "The stored value is not valid, and not shown")
+        details.append(InitErrorDetails(type=message, loc=each["loc"], input=None))
+    return pydantic.ValidationError.from_exception_data(error.title, details, hide_input=True)
 
 
 def _is_about_the_text(error: ValueError) -> bool:

@@ -58,6 +58,7 @@ def test_a_wrong_password(call, guarded):
 
 @pytest.mark.parametrize("user", ["no-scripts", "no-set", "no-key"])
 def test_a_user_without_permission(call, guarded, user):
+    guarded.command("FLUSHALL")
     call.refused(as_user(guarded, user), IdempotencyPersistenceConfigError, "does not permit this user the commands")
 
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 import valkey
 
-from retrysafe import idempotent_function
+from retrysafe import IdempotencyConfig, current_execution, idempotent_batch, idempotent_function, layer_from_url
 from retrysafe.exceptions import (
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceConnectionError,
@@ -18,6 +18,7 @@ from retrysafe.exceptions import (
 )
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
+from retrysafe.testing import FailingLayer
 from servers import RedisServer, ReplyError, programs, wait_until
 from support.cache_callers import SECRET, Caller
 
@@ -71,6 +72,40 @@ def test_a_user_who_may_not_publish_needs_not(call, guarded, user):
         call(url, order=2, answer=lambda: 1 / 0)
     assert call(url, order=2) == "done"
     assert call.ran == [1, 2, 2]
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+def test_the_least_permissions_do_for_batches_renewals_waiting_and_takeovers_too(guarded, library):
+    guarded.command("FLUSHALL")
+    runs = []
+    with layer_from_url(as_user(guarded, "least").replace("redis", library, 1)) as layer:
+        over_many = idempotent_batch(lambda order: order, persistence_store=layer, key_prefix="p#batch")
+        assert [[result.status for result in over_many([1, 2, 1])] for _ in range(2)] == [
+            ["returned", "returned", "replayed"],
+            ["replayed"] * 3,
+        ]
+
+        def dies_at_first(order):
+            runs.append(order)
+            execution = current_execution()
+            wait_until(
+                lambda: execution.lease_end_ms > ends.setdefault(execution.attempt, execution.lease_end_ms), "a renewal"
+            )
+            if len(runs) == 1:
+                raise MemoryError(order)
+            return order
+
+        ends = {}
+        failing = FailingLayer(layer)
+        options = {"in_progress_expires_after_seconds": 0.3, "on_in_progress": "wait"}
+        charge = idempotent_function(
+            dies_at_first, persistence_store=failing, key_prefix="p", config=IdempotencyConfig(**options)
+        )
+        failing.fail("delete")
+        with pytest.raises(MemoryError):
+            charge(1)
+        assert charge(1) == 1
+    assert runs == [1, 1]
 
 
 def test_permissions_are_told_alike_by_all_servers(any_server):

@@ -17,12 +17,9 @@ PATCHED = """
 """
 
 
-@pytest.fixture(params=["memory", "sqlite", "cache"])
-def url(request, tmp_path):
+@pytest.fixture(autouse=True)
+def _gevent():
     pytest.importorskip("gevent", reason="gevent is missing; to get it: make setup")
-    if request.param == "cache":
-        return request.getfixturevalue("redis_62").url
-    return {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/records.db"}[request.param]
 
 
 def test_duplicates_in_greenlets_wait_for_the_one_that_runs(url, tmp_path):
@@ -124,7 +121,6 @@ def test_a_batch_is_recorded_while_it_claims_on(url, tmp_path):
 
 
 def test_threads_that_are_replaced_after_the_import_are_refused_before_anything_runs():
-    pytest.importorskip("gevent", reason="gevent is missing; to get it: make setup")
     said = outcome(
         start(
             """

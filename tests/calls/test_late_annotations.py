@@ -33,7 +33,6 @@ def program(tmp_path, monkeypatch):
 
     def _import(text):
         (tmp_path / "late_annotations.py").write_text(EARLIER + IMPORTS + dedent(text))
-        monkeypatch.delitem(sys.modules, "late_annotations", raising=False)
         return importlib.import_module("late_annotations")
 
     yield _import

@@ -12,10 +12,9 @@ _NEEDED = "PydanticSerializer needs pydantic 2.11 or later: pip install 'retrysa
 
 try:
     import pydantic
+    from pydantic_core import InitErrorDetails, PydanticCustomError
 except ImportError as error:
     raise ImportError(_NEEDED) from error
-
-from pydantic_core import InitErrorDetails, PydanticCustomError  # noqa: E402  # behind the word of what is missing
 
 if tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 11):
     # Earlier ones cannot look for fields by their names where a model has aliases.

@@ -2,7 +2,8 @@
 
 The invocations are real ones: AWS's own runtime client in a process of its own, from the process's start to the answer.
 Taken off on both sides is what a handler pays without either library: the interpreter with the runtime client, and, on
-DynamoDB, boto3 with the same two bare requests. Powertools loads boto3 by itself, in memory too.
+DynamoDB, the same two bare requests through botocore; through boto3, where the handler itself makes a client of it.
+Powertools loads boto3 by itself, in memory too.
 
 Processor time counts, which depends least on what else the machine does, and the most memory that was in use. Each
 round starts all processes in turn, and the smallest of each counts.
@@ -73,10 +74,15 @@ THEIRS = f"""
     def handler(event, context):
         return {{}}
     """
-BARE_DYNAMODB = """
-    import os
+BOTO3 = """
     import boto3
-    client = boto3.client("dynamodb", endpoint_url=os.environ["ENDPOINT"])
+    client = boto3.client("dynamodb")
+    """
+BOTOCORE = """
+    import botocore.session
+    client = botocore.session.get_session().create_client("dynamodb")
+    """
+BARE_DYNAMODB = """
     def handler(event, context):
         key = {"id": {"S": event["order"]}}
         client.put_item(TableName="records", Item=key, ConditionExpression="attribute_not_exists(id)")
@@ -85,17 +91,20 @@ BARE_DYNAMODB = """
         return {}
     """
 ON_DYNAMODB = """
-    import os
-    import boto3
     from %s import DynamoDBPersistenceLayer, idempotent
-    client = boto3.client("dynamodb", endpoint_url=os.environ["ENDPOINT"])
-    @idempotent(persistence_store=DynamoDBPersistenceLayer("records", boto3_client=client))
+    @idempotent(persistence_store=DynamoDBPersistenceLayer("records"%s))
     def handler(event, context):
         return {}
     """
+GIVEN = ", boto3_client=client"
 HANDLERS = {
     "in memory": (OURS, THEIRS, BARE),
-    "on DynamoDB": (ON_DYNAMODB % "retrysafe", ON_DYNAMODB % PEER, BARE_DYNAMODB),
+    "on DynamoDB": (ON_DYNAMODB % ("retrysafe", ""), ON_DYNAMODB % (PEER, ""), BOTOCORE + BARE_DYNAMODB),
+    "on DynamoDB with a client passed in": (
+        BOTO3 + ON_DYNAMODB % ("retrysafe", GIVEN),
+        BOTO3 + ON_DYNAMODB % (PEER, GIVEN),
+        BOTO3 + BARE_DYNAMODB,
+    ),
 }
 
 
@@ -134,7 +143,7 @@ def _used(pid: int) -> tuple[float, float]:
 
 def _invocations(server: DynamoDBServer, code: Path, rounds: int) -> Iterator[Figure]:
     environ = {
-        "ENDPOINT": server.url,
+        "AWS_ENDPOINT_URL_DYNAMODB": server.url,
         "AWS_ACCESS_KEY_ID": "none",
         "AWS_SECRET_ACCESS_KEY": "none",  # of a server on this machine
     }

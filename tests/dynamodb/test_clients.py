@@ -46,6 +46,39 @@ def test_a_closed_layer_opens_another_client(dynoxide, table):
         layer.close()
 
 
+@pytest.mark.parametrize(("in_lambda", "when_made"), [(True, 1), (False, 0)])
+def test_the_client_is_opened_with_the_first_call_but_in_lambda_with_the_layer(
+    in_lambda, when_made, dynoxide, table, monkeypatch
+):
+    """There the first call has an invocation's timeout before it, and whoever makes the layer has not."""
+    monkeypatch.delenv("AWS_LAMBDA_RUNTIME_API", raising=False)
+    if in_lambda:
+        monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    opened = []
+
+    class Session:
+        def client(self, *args, **options):
+            opened.append(args)
+            return session().client(*args, **options)
+
+    layer = DynamoDBPersistenceLayer(table, boto3_session=Session(), endpoint_url=dynoxide.url)
+    assert len(opened) == when_made
+    called(layer)
+    assert len(opened) == 1
+    layer.close()
+
+
+def test_a_layer_whose_table_or_client_is_set_later_opens_none_in_lambda_before(dynoxide, table, monkeypatch):
+    monkeypatch.setenv("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    layer = DynamoDBPersistenceLayer("")
+    layer.table_name = table
+    layer.client = session().client("dynamodb", endpoint_url=dynoxide.url)
+    assert called(layer) == 1
+    layer.client.close()
+
+
 def test_an_asynchronous_layer_serves_one_event_loop_after_another_and_opens_once_in_each(dynoxide, proxy_to, table):
     proxy = proxy_to(dynoxide)
     layer = async_layer(proxy.server, table, boto_config=Config(max_pool_connections=1))

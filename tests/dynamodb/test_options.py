@@ -51,9 +51,9 @@ def test_a_wrong_option_is_refused_when_the_layer_is_made(make, options, told):
 @pytest.mark.parametrize(
     ("make", "library", "given"),
     [
-        (DynamoDBPersistenceLayer, "boto3", {"boto3_session": session()}),
+        (DynamoDBPersistenceLayer, "botocore", {"boto3_session": session()}),
         (AsyncDynamoDBPersistenceLayer, "aiobotocore", {"session": async_session()}),
-        (lambda _: layer_from_url("dynamodb://orders"), "boto3", None),
+        (lambda _: layer_from_url("dynamodb://orders"), "botocore", None),
         (lambda _: async_layer_from_url("dynamodb://orders"), "aiobotocore", None),
     ],
 )

@@ -302,7 +302,7 @@ def test_boto3_comes_with_the_first_call_alone():
 
 
 def test_a_missing_library_is_said(monkeypatch):
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(IdempotencyPersistenceConfigError, match=r"pip install 'retrysafe\[dynamodb\]'"):
         sync_layer_without_session()._get_record("orders#1")
     monkeypatch.setitem(sys.modules, "aiobotocore.session", None)

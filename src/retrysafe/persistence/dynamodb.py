@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrysafe.locks import new_lock
 from retrysafe.persistence._dynamodb.async_layer import AsyncDynamoDBPersistenceLayer
+from retrysafe.persistence._dynamodb.clients import opens_with_the_layer
 from retrysafe.persistence._dynamodb.settings import Settings
 from retrysafe.persistence._dynamodb.tables import DynamoDBFinding
 from retrysafe.persistence._forks import begin_anew_in_children
@@ -39,7 +40,10 @@ __all__ = ["AsyncDynamoDBPersistenceLayer", "DynamoDBFinding", "DynamoDBPersiste
 
 
 class DynamoDBPersistenceLayer(BasePersistenceLayer):
-    """Records in a DynamoDB table, for synchronous callers. The client is opened at the first call.
+    """Records in a DynamoDB table, for synchronous callers.
+
+    The client is opened at the first call; in Lambda with the layer, since there the first call has an invocation's
+    timeout before it, and what is made before the first invocation has not.
 
     Args:
         table_name: The table, or its ARN. "" is one that is not known yet: calls are refused until the attribute
@@ -66,7 +70,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
 
     Raises:
         IdempotencyPersistenceConfigError: An argument is wrong, or boto3 is not installed. From a call: the table, its
-            key, the permissions, the credentials or the region are missing or wrong; nothing ran.
+            key, the permissions, the credentials or the region are missing or wrong; nothing ran. In Lambda a missing
+            region is told here.
         IdempotencyPersistenceConnectionError: From a call: DynamoDB cannot be reached.
         IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
         IdempotencyPersistenceLayerError: From a call: the table is throttled, or refuses the request.
@@ -114,6 +119,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         self._opened: tuple[Backend, Callable[[], None], int] | None = None
         self._begin()
         begin_anew_in_children(self._begin)
+        if opens_with_the_layer() and table_name:
+            self._open()
 
     def _begin(self) -> None:
         self._opening = new_lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from retrysafe.persistence._dynamodb.clients import opens_with_the_layer
 from retrysafe.persistence._dynamodb.settings import Settings
 from retrysafe.persistence._event_loops import forget_ended
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
@@ -32,7 +33,8 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
     """`DynamoDBPersistenceLayer` for asynchronous callers, with aiobotocore.
 
     The arguments and errors are the same, but that session and client are aiobotocore's, `session` and `client`. A
-    client that the layer opens belongs to the event loop that runs then; in another loop it opens another.
+    client that the layer opens belongs to the event loop that runs then; in another loop it opens another. In Lambda
+    the library alone is loaded with the layer.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
             endpoint_url=endpoint_url,
             asynchronous=True,
         )
+        if opens_with_the_layer():
+            self._settings.load_async()
         self._steps = self._settings.steps
         # By event loop, which a connection belongs to.
         self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncBackend, Callable[[], Awaitable[None]]]]

@@ -124,6 +124,11 @@ class Settings:
             raise explained(error, where(self.table_name)) from error
         return Backend(client, self.table_name), close
 
+    def load_async(self) -> None:
+        """Import what an asynchronous client is opened with, where none was given."""
+        if self.client is None:
+            self._place.load_async()
+
     async def open_async(self) -> tuple[AsyncBackend, Callable[[], Awaitable[None]]]:
         """The same, asynchronous."""
         _check_table(self.table_name)

@@ -39,7 +39,8 @@ class IdempotencyConfig:
         expires_after_seconds: The window: whole seconds from completion for which duplicates get the answer.
         use_local_cache: Keep answers in this process too, so that a replay need not ask the store.
         local_cache_max_items: How many records that cache keeps, per layer.
-        hash_function: Any name in hashlib with a fixed length, for keys and payload hashes.
+        hash_function: Any name in hashlib with a fixed length, for keys and payload hashes. Whoever writes the
+            payloads can make two with the same md5 (RFC 6151, 2); choose "sha256" where that would gain them something.
         lambda_context: The Lambda context whose remaining time gives the lease its length. `@idempotent` takes it
             from each invocation; in other functions prefer `register_lambda_context`.
         response_hook: Called with a replayed answer and its record; what it returns is what the caller gets.

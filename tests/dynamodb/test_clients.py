@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from botocore.config import Config
+from moto import mock_aws
 
 from retrysafe import DataRecord
 from retrysafe.persistence.datarecord import INPROGRESS
@@ -77,6 +78,15 @@ def test_a_layer_whose_table_or_client_is_set_later_opens_none_in_lambda_before(
     layer.client = session().client("dynamodb", endpoint_url=dynoxide.url)
     assert called(layer) == 1
     layer.client.close()
+
+
+def test_what_stands_in_for_botocore_in_a_users_tests_stands_in_for_the_layers_own_client(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws(), DynamoDBPersistenceLayer("some-table", region_name="eu-central-1") as layer:
+        layer.create_table()
+        assert called(layer) == 1
+        assert layer.client.scan(TableName="some-table")["Count"] == 1
 
 
 def test_an_asynchronous_layer_serves_one_event_loop_after_another_and_opens_once_in_each(dynoxide, proxy_to, table):

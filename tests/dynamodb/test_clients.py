@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from aiobotocore.config import AioConfig
 from botocore.config import Config
 from moto import mock_aws
 
@@ -78,6 +79,45 @@ def test_a_layer_whose_table_or_client_is_set_later_opens_none_in_lambda_before(
     layer.client = session().client("dynamodb", endpoint_url=dynoxide.url)
     assert called(layer) == 1
     layer.client.close()
+
+
+BOTOCORE = "otocore/"  # Botocore/1.2.3, or aiobotocore/1.2.3
+
+
+@pytest.mark.parametrize(
+    ("environ", "config", "names"),
+    [
+        ({}, None, [BOTOCORE, "Python/", "retrysafe"]),
+        ({}, {"user_agent_extra": "shop/7"}, [BOTOCORE, "retrysafe", "shop/7"]),
+        ({}, {"user_agent": "mine"}, ["mine"]),
+        ({}, {"user_agent_appid": "shop"}, [BOTOCORE, "app/shop"]),
+        ({"AWS_SDK_UA_APP_ID": "shop"}, None, [BOTOCORE, "app/shop"]),
+    ],
+)
+def test_a_client_of_its_own_names_the_library_and_what_the_application_asks_for(
+    environ, config, names, dynoxide, proxy_to, table, monkeypatch
+):
+    for name, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", **environ}.items():
+        monkeypatch.setenv(name, value)
+    proxy = proxy_to(dynoxide)
+    options = {
+        "region_name": "eu-central-1",
+        "endpoint_url": proxy.server.url,
+        "boto_config": config and Config(**config),
+    }
+    with DynamoDBPersistenceLayer(table, **options) as layer:
+        called(layer)
+
+    async def call():
+        options["boto_config"] = config and AioConfig(**config)
+        async with AsyncDynamoDBPersistenceLayer(table, **options) as layer:
+            await layer._put_record(DataRecord("orders#async", INPROGRESS, 99_999_999_999, None, owner="me"))
+
+    asyncio.run(call())
+    requests = proxy.count(b"DynamoDB_20120810.")
+    assert requests >= 3
+    for name in names:
+        assert proxy.count(name.encode()) == requests, name
 
 
 def test_what_stands_in_for_botocore_in_a_users_tests_stands_in_for_the_layers_own_client(monkeypatch):

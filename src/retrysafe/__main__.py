@@ -9,6 +9,7 @@ owner that `show` told, so that they change that run alone and no later one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime as dt
 import json
 import os
@@ -65,15 +66,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _opened(url: str | None) -> BasePersistenceLayer:
-    """The layer over a store that is there: looking must make none."""
+    """The layer over a store that is there: looking must make none, nor change what is another program's."""
     if not url:
         raise IdempotencyConfigError(f"which store? Pass --store URL, or set {STORE_VARIABLE}")
     scheme, options = arguments_of(url)
     if scheme == "memory":
         raise IdempotencyConfigError("--store=memory://: such a store is gone with its process")
-    if scheme == "sqlite" and not Path(options["path"]).exists():
-        raise IdempotencyConfigError(f"--store={url}: there is no such file")
+    if scheme == "sqlite":
+        _check_file(url, options["path"], options.get("table", "retrysafe"))
     return layer_from_url(url)
+
+
+def _check_file(url: str, path: str, table: str) -> None:
+    """Refuse an SQLite file without the table: the layer would make it, and give the file a write-ahead log."""
+    if not os.path.exists(path):  # noqa: PTH110  # a Path would raise for a name that is too long
+        raise IdempotencyConfigError(f"--store={url}: there is no such file")
+    if not os.path.isfile(path):  # noqa: PTH113  # the same
+        return  # the layer says what it is
+    from retrysafe.persistence._sqlite.errors import REFUSALS, explained  # noqa: PLC0415  # comes with its store alone
+    from retrysafe.persistence._sqlite.opening import open_file  # noqa: PLC0415  # the same
+    from retrysafe.persistence._sqlite.schema import has_table  # noqa: PLC0415  # the same
+
+    uri, wait = Path(path).absolute().as_uri(), 5.0
+    try:
+        with contextlib.closing(open_file(uri, "read", synchronous="full", busy_timeout_seconds=wait)) as connection:
+            is_there = has_table(connection, table)
+    except REFUSALS as error:
+        raise explained(error, path, wait, opening=True) from error
+    if not is_there:
+        raise IdempotencyConfigError(f"--store={url}: the file has no table {table!r}; for another write ?table=NAME")
 
 
 def _carried_out(layer: BasePersistenceLayer, given: argparse.Namespace) -> Iterator[str]:
@@ -81,7 +102,7 @@ def _carried_out(layer: BasePersistenceLayer, given: argparse.Namespace) -> Iter
     if given.command == "show":
         yield from _described(layer, record, with_answer=given.answer)
         return
-    if record.owner != given.owner:
+    if record.owner is not None and record.owner != given.owner:  # a peer's is refused below, with what to do
         raise IdempotencyLeaseLostError(
             f"the owner is {record.owner} by now, not --owner={given.owner}; nothing was changed", record.shown_key
         )
@@ -91,7 +112,7 @@ def _carried_out(layer: BasePersistenceLayer, given: argparse.Namespace) -> Iter
         return
     try:
         answer: Any = json.loads(given.answer)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IdempotencyConfigError(f"--answer={given.answer}: must be JSON ({error})") from error
     config = IdempotencyConfig(expires_after_seconds=given.expires_after_seconds)
     complete_abandoned(record, answer, persistence_store=layer, config=config)
@@ -167,4 +188,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # A key may have letters that the output has not; what `complete` has done must not end in an error for that.
+    reconfigure: Any = getattr(sys.stdout, "reconfigure", None)  # there may be no stdout
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -123,10 +126,11 @@ def test_the_run_that_was_looked_at_is_resolved_and_no_later_one(layer, said):
     assert layer._get_record(KEY).stored_status == INPROGRESS
 
 
-def test_what_is_no_json_is_refused_before_anything_is_written(layer, said):
+@pytest.mark.parametrize("answer", ["receipt 17", "[" * 100_000])
+def test_what_is_no_json_is_refused_before_anything_is_written(answer, layer, said):
     running(layer, lease_s=-1)
-    code, told = said("complete", KEY, "--owner", "first", "--answer", "receipt 17")
-    assert (code, "--answer=receipt 17: must be JSON" in told) == (1, True)
+    code, told = said("complete", KEY, "--owner", "first", "--answer", answer)
+    assert (code, f"--answer={answer}: must be JSON" in told) == (1, True)
     assert layer._get_record(KEY).stored_status == INPROGRESS
 
 
@@ -142,6 +146,7 @@ def test_the_environment_names_the_store_so_that_no_password_is_among_the_proces
         ("", "--store URL"),
         ("memory://", "gone with its process"),
         ("sqlite:///nowhere.db", "there is no such file"),
+        (f"sqlite:///{'long' * 99}.db", "there is no such file"),
         ("postgres://there", "its scheme is none of"),
     ],
 )
@@ -160,3 +165,62 @@ def test_it_is_a_program(tmp_path):
     command = [sys.executable, "-m", "retrysafe", "show", KEY, "--store", store]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert shown.stdout.startswith(f"key      {KEY}\n")
+
+
+@pytest.mark.parametrize("store", ["sqlite:///shop.db", "sqlite:///shop.db?table=misspelled"])
+def test_a_file_without_the_table_is_refused_and_left_as_it_is(said, tmp_path, monkeypatch):
+    """It may be another program's, which has no use for a table of ours, nor for a write-ahead log."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "shop.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+    before = file.read_bytes()
+    code, told = said("show", KEY)
+    assert (code, "write ?table=" in told) == (1, True)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("store", ["sqlite:///records.db?table=jobs"])
+def test_a_table_is_found_by_its_name_in_letters_of_either_case(store, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with layer_from_url(store.replace("jobs", "Jobs")) as layer:
+        running(layer, lease_s=-1)
+    assert said("show", KEY)[0] == 0
+
+
+@pytest.mark.parametrize("store", ["sqlite:///records.db"])
+@pytest.mark.parametrize(("content", "told"), [(b"a letter", "is no SQLite database"), (None, "is a directory")])
+def test_a_file_that_is_no_database_is_refused(content, told, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "records.db"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    code, shown = said("show", KEY)
+    assert (code, told in shown) == (1, True)
+
+
+@pytest.mark.parametrize("store", ["sqlite:///records.db"])
+def test_a_peers_record_is_left_to_the_stores_own_tools(store, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    now_ms = time.time_ns() // 1_000_000
+    with layer_from_url(store) as layer:
+        layer._put_record(DataRecord(KEY, INPROGRESS, now_ms // 1000 + 60, now_ms - 1, made_at_ms=now_ms))
+    assert "none: a peer wrote it" in said("show", KEY)[1]
+    for command in (("release",), ("complete", "--answer", "1")):
+        code, told = said(*command, KEY, "--owner", "None")
+        assert (code, "has no owner, as a peer wrote it" in told) == (1, True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_what_the_output_has_no_letters_for_is_escaped(encoding, tmp_path):
+    key = "café#☃"
+    store = f"sqlite:///{tmp_path}/records.db"
+    with layer_from_url(store) as layer:
+        layer._put_record(DataRecord(key, INPROGRESS, 99_999_999_999, None, owner="first"))
+    command = [sys.executable, "-m", "retrysafe", "show", key, "--store", store]
+    environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    shown = subprocess.run(command, capture_output=True, env=environ, check=True, timeout=60)
+    assert shown.stdout.splitlines()[0] == b"key      " + key.encode(encoding, "backslashreplace")

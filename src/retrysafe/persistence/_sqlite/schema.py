@@ -50,6 +50,18 @@ def prepare_table(connection: sqlite3.Connection, table: str, statements: Statem
     connection.execute(f'CREATE INDEX IF NOT EXISTS "{table}_expiration" ON "{table}" (expiration)')
 
 
+def has_table(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether there is a table of this name, whatever it holds. It is only looked for.
+
+    Raises:
+        sqlite3.Error: The database fails.
+    """
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (table,)
+    ).fetchall()
+    return bool(found)
+
+
 def _records(table: str) -> str:
     # `data` comes last, so that no other column is found only by walking past a long answer. A table with a
     # rowid, because SQLite searches one without by reading whole rows, long answers included.

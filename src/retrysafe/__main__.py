@@ -146,11 +146,11 @@ def _status(record: DataRecord, now_ms: int) -> str:
 def _until(moment_ms: int | None, now_ms: int) -> str:
     if moment_ms is None:
         return "without an end"
-    seconds = (moment_ms - now_ms) / 1000
     try:
         shown = dt.datetime.fromtimestamp(moment_ms / 1000, dt.UTC).isoformat(sep=" ", timespec="seconds")
-    except (OverflowError, ValueError, OSError):  # a peer may write any number
-        shown = f"{moment_ms} ms since 1970"
+    except (OverflowError, ValueError, OSError):  # a peer may write any number, one too long to be shown as well
+        return f"until a moment {'too far ahead' if moment_ms > now_ms else 'too long ago'} for a date"
+    seconds = (moment_ms - now_ms) / 1000
     return f"until {shown}, {f'in {seconds:.0f} s' if seconds > 0 else f'{-seconds:.0f} s ago'}"
 
 

@@ -224,3 +224,14 @@ def test_what_the_output_has_no_letters_for_is_escaped(encoding, tmp_path):
     environ = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
     shown = subprocess.run(command, capture_output=True, env=environ, check=True, timeout=60)
     assert shown.stdout.splitlines()[0] == b"key      " + key.encode(encoding, "backslashreplace")
+
+
+@pytest.mark.parametrize("store", ["cache"], indirect=True)
+@pytest.mark.parametrize(("sign", "told"), [("", "too far ahead for a date"), ("-", "too long ago for a date")])
+@pytest.mark.parametrize("digits", [20, 400, 4290])
+def test_a_moment_that_is_no_date_is_told_too(digits, sign, told, redis_62, said):
+    """A peer may write any number."""
+    number = sign + "9" * digits
+    redis_62.command("SET", KEY, f'{{"status": "INPROGRESS", "expiration": {number}, "in_progress_expiration": 5}}')
+    code, shown = said("show", KEY)
+    assert (code, f"window   until a moment {told}" in shown) == (0, True)

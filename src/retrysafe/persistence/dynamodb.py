@@ -69,9 +69,9 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         clock: What judges windows and leases, and is believed. Default: the machine's, corrected by the service's.
 
     Raises:
-        IdempotencyPersistenceConfigError: An argument is wrong, or boto3 is not installed. From a call: the table, its
-            key, the permissions, the credentials or the region are missing or wrong; nothing ran. In Lambda a missing
-            region is told here.
+        IdempotencyPersistenceConfigError: An argument is wrong, or botocore is not installed. From a call: the table,
+            its key, the permissions, the credentials or the region are missing or wrong; nothing ran. In Lambda what
+            keeps the client from being opened, such as a missing region, is told here, whichever error it is.
         IdempotencyPersistenceConnectionError: From a call: DynamoDB cannot be reached.
         IdempotencyPersistenceConsistencyError: From a call: what stands under the key is no record.
         IdempotencyPersistenceLayerError: From a call: the table is throttled, or refuses the request.

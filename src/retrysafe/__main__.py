@@ -116,7 +116,12 @@ def _carried_out(layer: BasePersistenceLayer, given: argparse.Namespace) -> Iter
         raise IdempotencyConfigError(f"--answer={given.answer}: must be JSON ({error})") from error
     config = IdempotencyConfig(expires_after_seconds=given.expires_after_seconds)
     complete_abandoned(record, answer, persistence_store=layer, config=config)
-    yield from _described(layer, layer._get_record(given.key), with_answer=True)
+    try:
+        completed = layer._get_record(given.key)
+    except IdempotencyBaseError as error:  # that the answer is stored is certain without it
+        yield f"{record.shown_key}: completed, and cannot be shown: {error}"
+        return
+    yield from _described(layer, completed, with_answer=True)
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------

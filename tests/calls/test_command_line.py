@@ -13,8 +13,9 @@ import pytest
 
 from retrysafe import IdempotencyConfig, idempotent_function, layer_from_url
 from retrysafe.__main__ import STORE_VARIABLE, main
-from retrysafe.exceptions import IdempotencyAbandonedError
+from retrysafe.exceptions import IdempotencyAbandonedError, IdempotencyPersistenceConnectionError
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
+from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from support.dynamodb_support import new_table
 
 KEY = "shop.charge#dead"
@@ -235,3 +236,23 @@ def test_a_moment_that_is_no_date_is_told_too(digits, sign, told, redis_62, said
     redis_62.command("SET", KEY, f'{{"status": "INPROGRESS", "expiration": {number}, "in_progress_expiration": 5}}')
     code, shown = said("show", KEY)
     assert (code, f"window   until a moment {told}" in shown) == (0, True)
+
+
+@pytest.mark.parametrize("store", ["sqlite:///records.db"])
+def test_a_completed_run_that_cannot_be_shown_is_told_to_be_completed(store, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    reads = SQLitePersistenceLayer._get_record
+    down = IdempotencyPersistenceConnectionError("it is down")
+
+    def read(layer, key):
+        record = reads(layer, key)
+        if record.stored_status != INPROGRESS:
+            raise down
+        return record
+
+    with layer_from_url(store) as layer:
+        running(layer, lease_s=-1)
+        monkeypatch.setattr(SQLitePersistenceLayer, "_get_record", read)
+        told = said("complete", KEY, "--owner", "first", "--answer", "1")
+        assert told == (0, f"{KEY}: completed, and cannot be shown: it is down\n")
+        assert reads(layer, KEY).response_data == "1"

@@ -68,8 +68,8 @@ class Place:
         self.endpoint_url = endpoint_url
 
     def open(self) -> tuple[Any, Callable[[], None]]:
-        """A client of boto3, and what closes it."""
-        from retrysafe.persistence._dynamodb.pools import keep_unlocked  # noqa: PLC0415  # loads queue, as boto3 will
+        """A client such as boto3 makes, and what closes it."""
+        from retrysafe.persistence._dynamodb.pools import keep_unlocked  # noqa: PLC0415  # loads queue, as botocore will
 
         config_class = _library("botocore.config").Config
         if self.session is None:

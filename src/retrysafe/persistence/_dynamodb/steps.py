@@ -200,7 +200,8 @@ def _moved(record: DataRecord, by_ms: int) -> DataRecord:
 def _late_ms(record: DataRecord, time: ServiceTime) -> int:
     """How much of the lease has gone by before the claim is sent, where that is worth telling.
 
-    Outside of Lambda the first call of a process loads botocore, and a claim is tried again after the service has failed.
+    Outside of Lambda the first call of a process loads botocore, and a claim is tried again after the service has
+    failed.
     """
     if record.made_at_ms is None:
         return 0

@@ -143,12 +143,14 @@ class Trying:
         by_clock = (self._deadline_ms - self._call.plan.clock.now_ms()) / 1000
         # The pauses are counted too, so that a clock that stands still or runs back cannot keep us here.
         self._left = by_clock if self._left is None else self._left
-        if self._pause > min(self._left, by_clock):
+        left = min(self._left, by_clock)
+        if left < FIRST_STORE_PAUSE:
             return False
-        reading = yield from Pause(self._pause, self._call.idempotency_key, owed=record)
+        seconds = min(self._pause, left)  # the last one is cut short: the lease may be no longer than a few of them
+        reading = yield from Pause(seconds, self._call.idempotency_key, owed=record)
         if isinstance(reading, StoreFailed):
             self.interrupted = reading.error
             self._hurried = 1
-        self._left -= self._pause
+        self._left -= seconds
         self._pause = min(self._pause * 2, LONGEST_STORE_PAUSE)
         return True

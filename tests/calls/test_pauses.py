@@ -43,9 +43,9 @@ def step(flow, answer=None):
         return stop.value, False
 
 
-def tries(clock, passes):
+def tries(clock, passes, lease_s=LEASE_S):
     """The pauses between the tries to store an outcome, from now until the lease is over; a store that always fails."""
-    trying = Trying(a_call(clock), clock.now_ms() + LEASE_S * 1000)
+    trying = Trying(a_call(clock), clock.now_ms() + lease_s * 1000)
     pauses = []
     while True:
         flow = trying.once_more(OSError(), None)
@@ -63,8 +63,13 @@ def test_an_outcome_is_tried_at_doubling_pauses_for_as_long_as_the_lease(clock_m
     clock = ManualClock()
     pauses = tries(clock, clock.advance if clock_moves else lambda seconds: None)
     assert pauses[:7] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28]
-    assert set(pauses[7:]) == {LONGEST_STORE_PAUSE}
-    assert LEASE_S - LONGEST_STORE_PAUSE < sum(pauses) <= LEASE_S
+    assert set(pauses[7:-1]) == {LONGEST_STORE_PAUSE}
+    assert sum(pauses) == pytest.approx(LEASE_S), "the last one is cut short"
+
+
+def test_on_a_short_lease_too_the_last_try_is_made_when_it_ends():
+    clock = ManualClock()
+    assert sum(tries(clock, clock.advance, lease_s=4)) == pytest.approx(4)
 
 
 def test_an_outcome_is_not_tried_past_a_lease_that_the_clock_says_is_over():

@@ -188,11 +188,30 @@ class Listener:
             if logs(level):
                 log(event, level)
         if self._hook is not None:
+            handled = sys.exc_info()[1]
             try:
                 self._hook(event)
-            except Exception:  # noqa: BLE001  # see above
+            except Exception as error:  # noqa: BLE001  # see above
                 with contextlib.suppress(Exception):
+                    _part(error, handled)
                     logger().exception("event_hook failed on the event %r", event.name)
+
+
+def _part(error: BaseException, handled: BaseException | None) -> None:
+    """Take what was being handled when a hook was called off the errors that it raised, for the log.
+
+    Python puts it behind them, and it is not the hook's: it may name places in the answer, or hold a payload.
+    """
+    links: list[BaseException | None] = [error]
+    seen = {id(handled)}
+    while links:
+        link = links.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        if link.__context__ is handled:
+            link.__context__ = None
+        links += (link.__cause__, link.__context__)
 
 
 _logger: logging.Logger | None = None

@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from retrysafe import IdempotencyConfig
+from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_block
 from retrysafe.events import Completed, IdempotencyEvent
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import counted, plant
@@ -135,6 +135,33 @@ def test_a_hook_that_fails_changes_nothing_for_the_caller(flavour, charge, caplo
     call = flavour.function(charge, persistence_store=flavour.layer(), config=IdempotencyConfig(event_hook=hook))
     assert call(1) == call(1) == {"card": SECRET}
     assert "event_hook failed" in caplog.text
+
+
+def failing_hook(event):
+    try:
+        int("within the hook")
+    except ValueError as error:
+        raise RuntimeError("listener") from error
+
+
+def test_the_log_of_a_hook_that_fails_shows_what_it_raised_and_no_place_in_the_answer(flavour, caplog):
+    config = IdempotencyConfig(event_hook=failing_hook)
+    flavour.function(counted(answer={SECRET: object()}), persistence_store=flavour.layer(), config=config)(1)
+    assert "event_hook failed on the event 'answer unavailable'" in caplog.text
+    assert caplog.text.count("ValueError: invalid literal") == caplog.text.count("RuntimeError: listener") == 2
+    assert SECRET not in caplog.text
+
+
+def test_nor_what_the_body_of_a_block_raised(caplog):
+    layer, config = MemoryPersistenceLayer(), IdempotencyConfig(event_hook=failing_hook)
+    with (
+        pytest.raises(ValueError, match=SECRET),
+        idempotent_block("order", persistence_store=layer, config=config, key_prefix="block"),
+    ):
+        raise ValueError(SECRET)
+    assert "'released'" in caplog.text
+    assert "within the hook" in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_every_event_is_a_frozen_object_of_one_family(flavour, charge, events):

@@ -179,7 +179,8 @@ class AnswerCodec:
             raise IdempotencyPersistenceConsistencyError(_TOO_DEEP) from error
         except Exception as error:
             raise IdempotencyPersistenceConsistencyError(
-                "the stored answer does not go together with its types", type(error).__name__
+                "the stored answer does not go together with its types, or with its classes as they are by now",
+                type(error).__name__,
             ) from error
 
     def _named(self) -> NamedClasses:

@@ -150,7 +150,7 @@ def complete_after_all(
             ending = yield from complete_unavailable(call, claim, end, str(refused.error))
             break
         if not (yield from trying.once_more(refused.error, record)):
-            ending = _not_stored(end, refused.error)
+            ending = _not_stored(claim, end, refused.error)
             break
         refused = yield from Complete(record)
     else:
@@ -223,12 +223,12 @@ def store_failure(what: str, error: BaseException) -> BaseException:
     return wrapped
 
 
-def _not_stored(end: Ending, error: BaseException) -> Ending:
+def _not_stored(claim: DataRecord, end: Ending, error: BaseException) -> Ending:
     """The store failed until the lease was over: the response travels with the error, it is never just lost."""
     if isinstance(end, Raised):
         return end
     wrapped = IdempotencyPersistenceLayerError(
-        "the function ran, but its answer could not be stored", error, response=end.value
+        f"the function ran, but its answer could not be stored under {claim.shown_key}", error, response=end.value
     )
     wrapped.__cause__ = error
     return Raised(wrapped)

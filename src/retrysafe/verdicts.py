@@ -66,7 +66,8 @@ def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # no
     if call.plan.config.on_abandoned == "raise":
         return Raised(
             IdempotencyAbandonedError(
-                'an earlier run never ended, and on_abandoned="raise" asks a person to resolve it',
+                'an earlier run never ended, and on_abandoned="raise" asks a person to resolve it, '
+                "as with `python -m retrysafe`",
                 found.shown_key,
                 record=found,
             )
@@ -77,6 +78,11 @@ def judge(call: Call, found: DataRecord, now_ms: int) -> Verdict | Ending:  # no
 def _replay(call: Call, record: DataRecord) -> Ending:
     try:
         answer = call.plan.codec.decode(record.response_data, record.types, record.owner is None)
+    except IdempotencyPersistenceConsistencyError as unreadable:
+        return Raised(_named(unreadable, record))
+    except Exception as error:  # noqa: BLE001  # a codec is the serializer's, and the function's annotation, too
+        return Raised(error)
+    try:
         hook = call.plan.config.response_hook
         if hook is not None:
             # A copy, since the layer or the local cache may hold this very record, and the hook is the user's.
@@ -90,8 +96,16 @@ def _replay_failure(call: Call, record: DataRecord) -> Ending:
     try:
         error = decode_failure(record.response_data, record.types, call.plan.config.replay_exceptions)
     except IdempotencyPersistenceConsistencyError as unreadable:
-        return Raised(unreadable)
+        return Raised(_named(unreadable, record))
     return Raised(_unavailable(record) if error is None else error)
+
+
+def _named(unreadable: IdempotencyPersistenceConsistencyError, record: DataRecord) -> BaseException:
+    """The error of those who read texts and know no key, with the key that a person has to look at."""
+    told = f"the record {record.shown_key}: {unreadable.message}"
+    named = IdempotencyPersistenceConsistencyError(told, *unreadable.args[1:])
+    named.__cause__ = unreadable.__cause__
+    return named
 
 
 def _unavailable(record: DataRecord) -> IdempotencyResponseUnavailableError:

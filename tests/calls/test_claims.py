@@ -215,7 +215,8 @@ def test_an_answer_that_cannot_be_read_is_refused_and_not_run_again(flavour, sta
     charge = counted()
     call = flavour.function(charge, persistence_store=layer)
     call({"id": 1})
-    plant(flavour, layer, status=status, response_data="{not json")
-    with pytest.raises(IdempotencyPersistenceConsistencyError):
+    standing = plant(flavour, layer, status=status, response_data="{not json")
+    with pytest.raises(IdempotencyPersistenceConsistencyError) as refused:
         call({"id": 1})
+    assert standing.idempotency_key in str(refused.value)
     assert charge.body.runs == 1

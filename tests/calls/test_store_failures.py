@@ -102,10 +102,12 @@ def test_an_outcome_that_is_stored_at_a_later_try_is_told_and_kept_at_hand_as_at
 
 
 def test_an_answer_that_could_not_be_stored_while_the_lease_ran_comes_with_the_error(flavour):
-    charge = counted(answer=None)
+    charge, layer = counted(answer=None), FlakyLayer("_update_record", 10**6)
     with pytest.raises(IdempotencyPersistenceLayerError, match="could not be stored") as failed:
-        flavour.function(charge, persistence_store=FlakyLayer("_update_record", 10**6), config=LEASE)({"id": 1})
+        flavour.function(charge, persistence_store=layer, config=LEASE)({"id": 1})
     assert failed.value.response == 1
+    (record,) = layer._records.values()
+    assert record.idempotency_key in str(failed.value), "whoever resolves it by hand needs the key"
     assert isinstance(failed.value.__cause__, ConnectionError)
     assert charge.body.runs == 1
 

@@ -73,7 +73,7 @@ class Files:
         if self._identity() != self._database:
             raise IdempotencyPersistenceConnectionError(
                 f"the SQLite database {self._path} was removed or replaced while it was open, so other "
-                "processes would not see what is written: make another layer object"
+                "processes would not see what is written: restart the process, or make another layer object"
             )
         if self.parted():
             raise self.has_parted()

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _opened(url: str | None) -> BasePersistenceLayer:
     """The layer over a store that is there: looking must make none, nor change what is another program's."""
     if not url:
-        raise IdempotencyConfigError(f"which store? Pass --store URL, or set {STORE_VARIABLE}")
+        raise IdempotencyConfigError(f"which store? Write --store URL behind the command, or set {STORE_VARIABLE}")
     scheme, options = arguments_of(url)
     if scheme == "memory":
         raise IdempotencyConfigError("--store=memory://: such a store is gone with its process")

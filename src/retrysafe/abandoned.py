@@ -159,7 +159,7 @@ def _refusal(record: DataRecord, found: DataRecord | StoreFailed | None, clock: 
 
 
 def _lost(record: DataRecord, standing: DataRecord | None) -> IdempotencyLeaseLostError:
-    what = "nothing" if standing is None else "another record, or its end,"
+    what = "nothing" if standing is None else f"a record that is {standing.stored_status}, of owner {standing.owner},"
     return IdempotencyLeaseLostError(
         f"{what} stands in the place of the abandoned record; nothing was changed", record.shown_key, record=standing
     )

@@ -117,6 +117,8 @@ def test_a_run_that_did_its_work_is_completed_and_duplicates_get_the_answer(stor
         assert (code, "COMPLETED" in shown) == (0, True)
         assert call(1) == "receipt 17"
         assert layer._get_record(key).expiry_timestamp <= time.time() + 10
+    code, told = said("release", key, "--owner", "dead")
+    assert (code, "COMPLETED" in told, "nothing was changed" in told) == (1, True, True)
 
 
 def test_the_run_that_was_looked_at_is_resolved_and_no_later_one(layer, said):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from retrysafe.events import WARNING
+from retrysafe.events import level_of
 from retrysafe.lease import UNDECIDED
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 
@@ -108,7 +108,7 @@ class Call:
 
     def tell(self, kind: type[IdempotencyEvent], record: DataRecord, **details: Any) -> None:
         """Report an event, if anybody listens."""
-        level = WARNING if details.get("plain_classes") else kind.level
+        level = level_of(kind, details)
         if self.plan.listener.hears(level):
             self.plan.listener.tell(kind, record, level, **details)
 

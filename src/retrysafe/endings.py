@@ -150,7 +150,7 @@ def complete_after_all(
             ending = yield from complete_unavailable(call, claim, end, str(refused.error))
             break
         if not (yield from trying.once_more(refused.error, record)):
-            ending = _not_stored(claim, end, refused.error)
+            ending = _not_stored(call, claim, end, refused.error)
             break
         refused = yield from Complete(record)
     else:
@@ -223,9 +223,10 @@ def store_failure(what: str, error: BaseException) -> BaseException:
     return wrapped
 
 
-def _not_stored(claim: DataRecord, end: Ending, error: BaseException) -> Ending:
+def _not_stored(call: Call, claim: DataRecord, end: Ending, error: BaseException) -> Ending:
     """The store failed until the lease was over: the response travels with the error, it is never just lost."""
-    if isinstance(end, Raised):
+    if isinstance(end, Raised):  # the caller sees the failure, and the key is free by now
+        call.tell(Released, claim, error=type(end.error).__qualname__, stored=False)
         return end
     wrapped = IdempotencyPersistenceLayerError(
         f"the function ran, but its answer could not be stored under {claim.shown_key}", error, response=end.value

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from retrysafe.persistence.datarecord import DataRecord
 
@@ -102,11 +102,17 @@ class Waited(IdempotencyEvent):
     answered: bool
 
 
-class _LevelOfCompleted:
-    """A warning for an event with `plain_classes`; debug for any other, and for the class."""
+def level_of(kind: type[IdempotencyEvent], details: Mapping[str, Any]) -> int:
+    """The level of an event with these fields of its own, before it is made."""
+    is_grave = bool(details.get("plain_classes")) or not details.get("stored", True)
+    return WARNING if is_grave else kind.level
 
-    def __get__(self, event: Completed | None, kind: type[Completed]) -> int:
-        return WARNING if event is not None and event.plain_classes else DEBUG
+
+class _LevelByFields:
+    """The level of an event by its own fields; for the class, debug."""
+
+    def __get__(self, event: Completed | Released | None, kind: type[IdempotencyEvent]) -> int:
+        return DEBUG if event is None else level_of(kind, event.fields())
 
 
 class Completed(IdempotencyEvent):
@@ -119,7 +125,7 @@ class Completed(IdempotencyEvent):
     """
 
     name: ClassVar[str] = "completed"
-    level: ClassVar[int] = _LevelOfCompleted()  # type: ignore[assignment]  # gives an int
+    level: ClassVar[int] = _LevelByFields()  # type: ignore[assignment]  # gives an int
 
     status: str
     plain_classes: tuple[str, ...]
@@ -130,10 +136,12 @@ class Released(IdempotencyEvent):
 
     Attributes:
         error: The name of the exception's class.
-        stored: Whether the store confirmed it; if not, the key is free when the lease ends.
+        stored: Whether the store confirmed it; if not, the key is free when the lease ends, and the log has the event
+            as a warning.
     """
 
     name: ClassVar[str] = "released"
+    level: ClassVar[int] = _LevelByFields()  # type: ignore[assignment]  # gives an int
 
     error: str
     stored: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -112,12 +113,26 @@ def test_an_answer_that_could_not_be_stored_while_the_lease_ran_comes_with_the_e
     assert charge.body.runs == 1
 
 
-def test_a_failure_that_could_not_be_stored_as_an_answer_is_what_the_caller_sees_all_the_same(flavour):
+def test_a_failure_that_could_not_be_stored_as_an_answer_is_what_the_caller_sees_all_the_same(flavour, events):
     charge = counted(error=ValueError("declined"))
-    config = IdempotencyConfig(in_progress_expires_after_seconds=0.3, replay_exceptions=(ValueError,))
+    config = IdempotencyConfig(
+        in_progress_expires_after_seconds=0.3, replay_exceptions=(ValueError,), event_hook=events.append
+    )
     with pytest.raises(ValueError, match="declined"):
         flavour.function(charge, persistence_store=FlakyLayer("_update_record", 10**6), config=config)({"id": 1})
     assert charge.body.runs == 1
+    assert [event.name for event in events] == ["claimed", "released"]
+    assert (events[1].stored, events[1].level) == (False, logging.WARNING), "nobody else hears of the store"
+
+
+def test_a_key_that_could_not_be_freed_is_a_warning(flavour, caplog):
+    """The caller has the function's exception, and calls are refused until the lease is over."""
+    charge, layer = counted(error=ValueError("declined")), FlakyLayer("_delete_record", 10**6)
+    caplog.set_level(logging.WARNING, "retrysafe")
+    with pytest.raises(ValueError, match="declined"):
+        flavour.function(charge, persistence_store=layer)({"id": 1})
+    (warning,) = caplog.records
+    assert (warning.idempotency["event"], warning.idempotency["stored"]) == ("released", False)
 
 
 def test_a_late_owner_is_told_what_stands_also_where_the_layer_did_not_say(flavour):

@@ -131,7 +131,7 @@ LAZY = {"BatchResult", "DynamoDBPersistenceLayer", "ItemResult", "idempotent_bat
 
 # Without an underscore, for the library's own modules; nobody is told of them.
 INTERNAL = {
-    "retrysafe.events": {"Listener", "log", "logger", "logs"},
+    "retrysafe.events": {"Listener", "level_of", "log", "logger", "logs"},
     "retrysafe.serialization.base": {"model_of", "serializer_for"},
 }
 

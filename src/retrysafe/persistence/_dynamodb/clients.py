@@ -71,14 +71,11 @@ class Place:
         """A client such as boto3 makes, and what closes it."""
         from retrysafe.persistence._dynamodb.pools import keep_unlocked  # noqa: PLC0415  # loads queue, as botocore will
 
-        config_class = _library("botocore.config").Config
-        if self.session is None:
-            # A session of its own: the one behind `boto3.client` is not made for threads. And of botocore, which makes
-            # the same clients: boto3 would take a tenth of a cold start, and adds nothing to them.
-            own = _library("botocore.session").get_session()
-            client = own.create_client("dynamodb", **self._arguments(config_class, own))
-        else:
-            client = self.session.client("dynamodb", **self._arguments(config_class, None))
+        # A session of its own: the one behind `boto3.client` is not made for threads. And of botocore, which makes the
+        # same clients: boto3 would take a tenth of a cold start, and adds nothing to them.
+        own = self._own_session("botocore.session")
+        create = self.session.client if own is None else own.create_client
+        client = create("dynamodb", **self._arguments(_library("botocore.config").Config, own))
         keep_unlocked(client)
         return client, client.close
 
@@ -88,18 +85,19 @@ class Place:
 
     async def open_async(self) -> tuple[Any, Callable[[], Awaitable[None]]]:
         """A client of aiobotocore, and what closes it."""
-        config_class = _library("aiobotocore.config").AioConfig
-        if self.session is None:
-            own = _library("aiobotocore.session").get_session()
-            context = own.create_client("dynamodb", **self._arguments(config_class, own))
-        else:
-            context = self.session.create_client("dynamodb", **self._arguments(config_class, None))
+        own = self._own_session("aiobotocore.session")
+        session = self.session if own is None else own
+        context = session.create_client("dynamodb", **self._arguments(_library("aiobotocore.config").AioConfig, own))
         client = await context.__aenter__()
 
         async def close() -> None:
             await context.__aexit__(None, None, None)
 
         return client, close
+
+    def _own_session(self, module: str) -> Any:
+        """A session of ours; None where one was given."""
+        return _library(module).get_session() if self.session is None else None
 
     def _arguments(self, config_class: Any, own: Any) -> dict[str, Any]:
         """What a client is made with; `own` is the session, where it is one of ours."""

@@ -9,12 +9,10 @@ owner that `show` told, so that they change that run alone and no later one.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime as dt
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.abandoned import complete_abandoned, release_abandoned
@@ -73,27 +71,20 @@ def _opened(url: str | None) -> BasePersistenceLayer:
     if scheme == "memory":
         raise IdempotencyConfigError("--store=memory://: such a store is gone with its process")
     if scheme == "sqlite":
-        _check_file(url, options["path"], options.get("table", "retrysafe"))
+        _check_file(url, options)
     return layer_from_url(url)
 
 
-def _check_file(url: str, path: str, table: str) -> None:
+def _check_file(url: str, options: dict[str, Any]) -> None:
     """Refuse an SQLite file without the table: the layer would make it, and give the file a write-ahead log."""
+    from retrysafe.persistence._sqlite.looking import has_table  # noqa: PLC0415  # comes with its store alone
+    from retrysafe.persistence._sqlite.schema import DEFAULT_TABLE  # noqa: PLC0415  # the same
+
+    path, table = options["path"], options.get("table", DEFAULT_TABLE)
     if not os.path.exists(path):  # noqa: PTH110  # a Path would raise for a name that is too long
         raise IdempotencyConfigError(f"--store={url}: there is no such file")
-    if not os.path.isfile(path):  # noqa: PTH113  # the same
-        return  # the layer says what it is
-    from retrysafe.persistence._sqlite.errors import REFUSALS, explained  # noqa: PLC0415  # comes with its store alone
-    from retrysafe.persistence._sqlite.opening import open_file  # noqa: PLC0415  # the same
-    from retrysafe.persistence._sqlite.schema import has_table  # noqa: PLC0415  # the same
-
-    uri, wait = Path(path).absolute().as_uri(), 5.0
-    try:
-        with contextlib.closing(open_file(uri, "read", synchronous="full", busy_timeout_seconds=wait)) as connection:
-            is_there = has_table(connection, table)
-    except REFUSALS as error:
-        raise explained(error, path, wait, opening=True) from error
-    if not is_there:
+    # What is no file, the layer refuses by itself.
+    if os.path.isfile(path) and not has_table(path, table):  # noqa: PTH113  # the same
         raise IdempotencyConfigError(f"--store={url}: the file has no table {table!r}; for another write ?table=NAME")
 
 

@@ -35,7 +35,7 @@ from retrysafe.persistence._sqlite.batches import for_each
 from retrysafe.persistence._sqlite.connections import Connections
 from retrysafe.persistence._sqlite.errors import UnstorableValueError
 from retrysafe.persistence._sqlite.opening import Synchronous, check_library
-from retrysafe.persistence._sqlite.schema import check_table_name, prepare_table
+from retrysafe.persistence._sqlite.schema import DEFAULT_TABLE, check_table_name, prepare_table
 from retrysafe.persistence._sqlite.statements import Statements, record_of
 from retrysafe.persistence._urls import looks_like_url, shown_in_place_of
 from retrysafe.persistence.base import BasePersistenceLayer
@@ -93,7 +93,7 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
         self,
         path: str | os.PathLike[str],
         *,
-        table: str = "retrysafe",
+        table: str = DEFAULT_TABLE,
         synchronous: Synchronous = "full",
         busy_timeout_seconds: float = 5.0,
         clock: Clock | None = None,
@@ -228,7 +228,7 @@ class AsyncSQLitePersistenceLayer(ThreadedPersistenceLayer):
         self,
         path: str | os.PathLike[str],
         *,
-        table: str = "retrysafe",
+        table: str = DEFAULT_TABLE,
         synchronous: Synchronous = "full",
         busy_timeout_seconds: float = 5.0,
         clock: Clock | None = None,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = 1
 
+DEFAULT_TABLE: Final = "retrysafe"
+
 _VERSIONS: Final = "retrysafe_schema"
 _NAME: Final = re.compile(r"(?!sqlite_)[A-Za-z_][A-Za-z0-9_]{0,62}", re.IGNORECASE)
 
@@ -48,18 +50,6 @@ def prepare_table(connection: sqlite3.Connection, table: str, statements: Statem
     _check_version(connection, table)
     _check_columns(connection, table, statements)
     connection.execute(f'CREATE INDEX IF NOT EXISTS "{table}_expiration" ON "{table}" (expiration)')
-
-
-def has_table(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether there is a table of this name, whatever it holds. It is only looked for.
-
-    Raises:
-        sqlite3.Error: The database fails.
-    """
-    found = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (table,)
-    ).fetchall()
-    return bool(found)
 
 
 def _records(table: str) -> str:

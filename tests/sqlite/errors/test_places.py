@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
+from time import monotonic
 
 import pytest
 
@@ -114,7 +115,7 @@ class TestPlace:
             layer._put_record(claim("new"))
 
     def test_that_is_noticed_by_a_write_a_second_later(self, layer, path, monkeypatch):
-        now = [1000.0]
+        now = [monotonic()]  # the layer has looked by the real clock already, where a put of the fixture swept
         monkeypatch.setattr("retrysafe.persistence._sqlite.connections.monotonic", lambda: now[0])
         for number in range(2):  # the first opens the connection
             layer._put_record(claim(f"before.{number}"))

@@ -16,7 +16,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceLayerError,
 )
 from retrysafe.failures import encode_failure
-from retrysafe.pauses import INTERRUPTED_TRIES, LONGEST_STORE_TIME_MS, Trying
+from retrysafe.pauses import INTERRUPTED_TRIES, INVOCATION_REST_MS, LONGEST_STORE_TIME_MS, Trying
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
 from retrysafe.wishes import (
     NOTHING,
@@ -183,9 +183,9 @@ def completed(call: Call, record: DataRecord, plain: tuple[str, ...] | None) -> 
 def _store_deadline(call: Call, claim: DataRecord, end: Ending) -> int:
     """Until when an outcome is tried to be stored: while the lease runs, but not for a whole window."""
     lease_end = max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)
-    if call.lease.renews or call.lease.end_ms is not None:
-        return lease_end
-    return min(lease_end, call.plan.clock.now_ms() + LONGEST_STORE_TIME_MS)
+    if call.lease.end_ms is not None:
+        return lease_end - INVOCATION_REST_MS
+    return lease_end if call.lease.renews else min(lease_end, call.plan.clock.now_ms() + LONGEST_STORE_TIME_MS)
 
 
 def _lost(call: Call, claim: DataRecord, end: Ending, standing: DataRecord | None) -> Flow[Ending]:

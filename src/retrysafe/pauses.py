@@ -28,6 +28,8 @@ FIRST_STORE_PAUSE = 0.02
 LONGEST_STORE_PAUSE = 2.0
 INTERRUPTED_TRIES = 3
 LONGEST_STORE_TIME_MS = 30_000
+# Lambda ends an invocation together with its lease; so much of it is left to hand the error, and the answer in it, out.
+INVOCATION_REST_MS = 250
 
 
 class Waiting:

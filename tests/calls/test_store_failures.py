@@ -167,12 +167,12 @@ def test_a_late_owner_has_its_response_also_where_the_store_cannot_tell_what_sta
 class SlowLayer(FlakyLayer):
     """Takes no outcome, and 20 seconds for each try."""
 
-    def __init__(self, times=99):
+    def __init__(self, times=99, seconds=20):
         super().__init__("_update_record", times)
-        self.clock = ManualClock()
+        self.clock, self.seconds = ManualClock(), seconds
 
     def _update_record(self, data_record):
-        self.clock.advance(20)
+        self.clock.advance(self.seconds)
         super()._update_record(data_record)
 
     def tries_of_an_outcome(self, *, during=None, **options):
@@ -209,6 +209,11 @@ def renewed_meanwhile():
 )
 def test_and_as_long_as_the_lease_where_that_is_another(options, during):
     assert SlowLayer().tries_of_an_outcome(during=during, **options) == LONG_LEASE_S / 20
+
+
+def test_in_an_invocation_time_is_left_to_hand_the_error_out_before_lambda_ends_it():
+    context = SimpleNamespace(get_remaining_time_in_millis=lambda: 3000)
+    assert SlowLayer(seconds=0.4).tries_of_an_outcome(lambda_context=context) == 7, "an eighth would end after 3.2 s"
 
 
 def test_a_store_that_takes_no_outcome_at_all_ends_with_the_response_in_the_error(flavour):

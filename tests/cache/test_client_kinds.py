@@ -78,6 +78,43 @@ def test_an_asynchronous_layer_refuses_a_client_that_blocks():
     assert runs == []
 
 
+class CountsSeconds(GivesValues):
+    """A fake as tests of Powertools have it: with the one time that is used there."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.times = {}
+
+    def set(self, name, value, ex=0, nx=False):
+        if nx and name in self.values:
+            return None
+        self.values[name] = value
+        self.times[name] = ex
+        return True
+
+
+class CountsSecondsAwaited(CountsSeconds):
+    async def get(self, name):
+        return super().get(name)
+
+    async def set(self, name, value, ex=0, nx=False):
+        return super().set(name, value, ex=ex, nx=nx)
+
+    async def delete(self, keys):
+        return super().delete(keys)
+
+
+@pytest.mark.filterwarnings("ignore:client=Counts")
+def test_a_client_that_counts_in_seconds_keeps_each_record_for_its_window(flavour):
+    client = (CountsSecondsAwaited if flavour.is_async else CountsSeconds)({})
+    layer = (AsyncCachePersistenceLayer if flavour.is_async else CachePersistenceLayer)(client=client)
+    body = counted()
+    call = flavour.function(body, persistence_store=layer, key_prefix="seconds")
+    assert [call(1), call(1), call(2)] == [1, 1, 2]
+    assert len(client.values) == 2
+    assert all(3600 <= seconds <= 3605 and isinstance(seconds, int) for seconds in client.times.values())
+
+
 class Traced(redis.asyncio.Redis):
     """A subclass whose method hands on what is to be awaited, without being a coroutine function."""
 

@@ -179,7 +179,10 @@ class GlideBackend:
 
 
 class PlainBackend:
-    """Anything with `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`, or with valkey-glide's arguments."""
+    """Anything with `get(name)`, `set(name, value, px=, nx=)` and `delete(name)`, or with valkey-glide's arguments.
+
+    A `set` that has `ex=` and no `px=` will do.
+    """
 
     __slots__ = ("_calls", "_options", "client")
 
@@ -214,15 +217,22 @@ class PlainCalls:
         glide: The module of valkey-glide whose arguments it takes, if it takes those.
     """
 
-    __slots__ = ("_client", "_glide")
+    __slots__ = ("_client", "_glide", "_takes_seconds")
 
     def __init__(self, client: Any, glide: str) -> None:
         self._client = client
         self._glide = None
+        self._takes_seconds = False
         try:
             parameters = signature_of(client.set).parameters
         except (TypeError, ValueError):
             return
+        # Fakes that were written for Powertools know no other time.
+        self._takes_seconds = (
+            "ex" in parameters
+            and "px" not in parameters
+            and not any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        )
         if "conditional_set" in parameters:
             self._glide = importlib.import_module(glide)
 
@@ -235,6 +245,8 @@ class PlainCalls:
             return client.delete(command.key) if glide is None else client.delete([command.key])
         if glide is None:
             times = {} if command.px is None else {"px": command.px}
+            if times and self._takes_seconds:
+                times = {"ex": -(-times["px"] // 1000)}
             return client.set(command.key, command.value, **times, **({"nx": True} if command.nx else {}))
         return client.set(
             command.key,

@@ -117,7 +117,7 @@ class HandlerArguments:
     __slots__ = ("_first", "_handler", "_names")
 
     def __init__(self, handler: Callable[..., Any]) -> None:
-        names = list(_signature(handler).parameters)
+        names = list(_signature_in_calls(handler).parameters)
         self._first = 1 if names[:1] in (["self"], ["cls"]) and _is_method(handler) else 0
         if len(names) == self._first:
             raise IdempotencyConfigError(
@@ -137,7 +137,7 @@ class HandlerArguments:
             return args[self._first]
         if self._names[0] in kwargs:
             return kwargs[self._names[0]]
-        signature_of(self._handler).bind(*args, **kwargs)  # raises what the call itself would
+        _signature_in_calls(self._handler).bind(*args, **kwargs)  # raises what the call itself would
         raise TypeError(f"missing the argument {self._names[0]!r}, the event that makes the idempotency key")
 
     def context(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

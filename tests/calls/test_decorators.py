@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pathlib
 import threading
@@ -104,6 +105,19 @@ def test_a_handler_takes_event_and_context_by_position_or_name_and_further_keywo
     assert call({"id": 1}, None, extra=1) == {"extra": 1}
     assert call(event={"id": 1}, context=object()) == {"extra": 1}
     assert call({"id": 1}) == {"extra": 1}
+
+
+def test_a_decorator_below_says_what_a_handler_takes_where_it_takes_no_more(layer):
+    def without_event():
+        return {"status": 200}
+
+    @functools.wraps(without_event)
+    def wrapper(event, context):
+        return without_event() | {"event": event}
+
+    handler = idempotent(wrapper, persistence_store=layer)
+    assert handler({"id": 1}, None) == handler(event={"id": 1}, context=None) == {"status": 200, "event": {"id": 1}}
+    assert len(keys(layer)) == 1
 
 
 def test_the_handler_class_does_what_the_decorators_do(flavour):

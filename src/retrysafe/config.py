@@ -109,7 +109,8 @@ class IdempotencyConfig:
         self._made = True
 
     def __setattr__(self, name: str, value: object) -> None:
-        if hasattr(self, "_made"):
+        # What a subclass adds to it is its own affair.
+        if hasattr(self, "_made") and (type(self) is IdempotencyConfig or hasattr(self, name)):
             raise IdempotencyConfigError(f"a config is fixed once made; {name}={value!r} needs another one")
         super().__setattr__(name, value)
 
@@ -142,8 +143,10 @@ class IdempotencyConfig:
 
 
 def _whole(option: str, value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LONGEST_SECONDS:
-        return value
+    # timedelta.total_seconds() gives whole seconds as a float.
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, int) and not isinstance(whole, bool) and 1 <= whole <= LONGEST_SECONDS:
+        return whole
     raise IdempotencyConfigError(f"{option} must be a whole number from 1 to {LONGEST_SECONDS}; it is {value!r}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
+from datetime import timedelta
 
 import pytest
 
@@ -27,7 +28,7 @@ SECONDS = [0, -1, math.nan, math.inf, "5", True, None]
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *[("expires_after_seconds", value) for value in (0, -1, 0.5, 1.0, "60", True, None, math.nan)],
+        *[("expires_after_seconds", value) for value in (0, -1, 0.5, 1.5, 0.0, math.inf, "60", True, None, math.nan)],
         *[("in_progress_expires_after_seconds", value) for value in SECONDS[:-1]],
         *[("wait_timeout_seconds", value) for value in SECONDS],
         *[("local_cache_max_items", value) for value in (0, -5, 1.5)],
@@ -106,6 +107,25 @@ def test_a_config_is_fixed_once_made():
     with pytest.raises(IdempotencyConfigError, match="expires_after_seconds=5"):
         config.expires_after_seconds = 5
     assert config.expires_after_seconds == 3600
+
+
+def test_whole_seconds_may_be_a_float_as_those_of_a_timedelta_are():
+    window = IdempotencyConfig(expires_after_seconds=timedelta(hours=2).total_seconds()).expires_after_seconds
+    assert (window, type(window)) == (7200, int)
+
+
+def test_a_config_of_one_s_own_may_have_attributes_of_its_own():
+    class TeamConfig(IdempotencyConfig):
+        def __init__(self, team):
+            self.department = "payments"
+            super().__init__(expires_after_seconds=60)
+            self.team = team
+
+    config = TeamConfig("cards")
+    assert (config.department, config.team, config.expires_after_seconds) == ("payments", "cards", 60)
+    for name in ("expires_after_seconds", "lambda_context", "keys"):
+        with pytest.raises(IdempotencyConfigError, match=f"{name}=5"):
+            setattr(config, name, 5)
 
 
 def test_one_exception_class_may_stand_for_a_list_of_one():

@@ -51,7 +51,8 @@ class IdempotencyHandler:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        dead = [name for name in _NEVER_CALLED if name in vars(cls)]
+        written = cls.__mro__[: cls.__mro__.index(IdempotencyHandler)]  # a mixin's steps are not called either
+        dead = [name for name in _NEVER_CALLED if any(name in vars(each) for each in written)]
         if dead:
             raise IdempotencyConfigError(
                 f"{cls.__qualname__} overrides {', '.join(dead)}, which only Powertools calls and retrysafe does not"

@@ -22,7 +22,6 @@ from support.dynamodb_support import async_session, client_at, session
     ("options", "told"),
     [
         ({"table_name": "a table"}, "table_name='a table'"),
-        ({"table_name": None}, "table_name=None"),
         ({"table_name": "orders\n"}, "table_name="),
         ({"key_attr": ""}, "key_attr=''"),
         ({"sort_key_attr": "id"}, "sort_key_attr='id': the name is taken, by key_attr"),

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import importlib
+from unittest import mock
 from unittest.mock import MagicMock
 
 import pytest
 import redis
 
-from retrysafe import BasePersistenceLayer, IdempotencyConfig, idempotent, idempotent_function
+from retrysafe import (
+    BasePersistenceLayer,
+    IdempotencyConfig,
+    MemoryPersistenceLayer,
+    idempotent,
+    idempotent_function,
+)
+from retrysafe.base import IdempotencyHandler
 from retrysafe.exceptions import (
     IdempotencyConfigError,
+    IdempotencyItemAlreadyExistsError,
     IdempotencyPersistenceConfigError,
     IdempotencyPersistenceLayerError,
+    IdempotencyValidationError,
 )
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.dynamodb import AsyncDynamoDBPersistenceLayer, DynamoDBPersistenceLayer
@@ -100,6 +111,28 @@ def test_no_wrong_table_can_be_set(dynoxide, name):
     assert layer.table_name == "orders"
 
 
+def test_a_patched_client_and_table_go_back_to_what_they_were(dynoxide):
+    layer = DynamoDBPersistenceLayer(new_table(dynoxide), boto3_session=session(), endpoint_url=dynoxide.url)
+    handler, ran = charging(layer)
+    table, own_client = layer.table_name, layer.client
+    with mock.patch.object(layer, "client", MagicMock()) as patched, mock.patch.object(layer, "table_name", "patched"):
+        handler({"order": 1}, None)
+        assert (layer.client, layer.table_name) == (patched, "patched")
+    assert patched.put_item.call_args.kwargs["TableName"] == "patched"
+    assert (layer.client, layer.table_name) == (own_client, table)
+    assert handler({"order": 1}, None) == handler({"order": 1}, None) == {"payment": 2}
+    assert len(ran) == 2
+    layer.close()
+    own_client.close()
+
+
+def test_what_a_layer_no_longer_has_cannot_be_asked_for(dynoxide):
+    layer = sync_layer(dynoxide, "orders")
+    del layer.client, layer.table_name
+    assert not hasattr(layer, "client")
+    assert not hasattr(layer, "table_name")
+
+
 def test_no_wrong_client_can_be_set(dynoxide):
     with pytest.raises(IdempotencyPersistenceConfigError, match="none of DynamoDB"):
         sync_layer(dynoxide, "orders").client = object()
@@ -125,8 +158,9 @@ def test_a_cache_layer_shows_its_client():
 # --- a table that is not known yet ------------------------------------------------------------------------------------
 
 
-def test_an_application_without_its_table_s_variable_can_be_imported_and_runs_nothing(monkeypatch):
-    layer = DynamoDBPersistenceLayer("", boto3_session=session())
+@pytest.mark.parametrize("name", ["", None])  # None is what os.environ.get gives
+def test_an_application_without_its_table_s_variable_can_be_imported_and_runs_nothing(monkeypatch, name):
+    layer = DynamoDBPersistenceLayer(name, boto3_session=session())
     handler, ran = charging(layer)
     with pytest.raises(IdempotencyPersistenceConfigError, match="table_name=''"):
         handler({"order": 1}, None)
@@ -147,6 +181,36 @@ def test_neither_does_an_asynchronous_one():
     with pytest.raises(IdempotencyPersistenceConfigError, match="table_name=''"):
         asyncio.run(charge(1))
     assert ran == []
+
+
+# --- layers written after the peer's own ------------------------------------------------------------------------------
+
+
+class RefusingByItself(MemoryPersistenceLayer):
+    """It does with a record that stands what the peer's DynamoDB layer does."""
+
+    def _put_record(self, data_record):
+        try:
+            super()._put_record(data_record)
+        except IdempotencyItemAlreadyExistsError as refused:
+            self._validate_payload(data_payload=data_record, stored_data_record=refused.old_data_record)
+            self._save_to_cache(data_record=refused.old_data_record)
+            raise
+
+
+def test_a_layer_that_compares_payloads_and_fills_the_cache_by_inherited_methods_replays():
+    layer, ran = RefusingByItself(), []
+    config = IdempotencyConfig(event_key_jmespath="id", payload_validation_jmespath="cents", use_local_cache=True)
+
+    @idempotent_function(data_keyword_argument="order", persistence_store=layer, config=config)
+    def charge(order):
+        ran.append(order)
+        return len(ran)
+
+    assert charge(order={"id": 1, "cents": 5}) == charge(order={"id": 1, "cents": 5}) == 1
+    with pytest.raises(IdempotencyValidationError):
+        charge(order={"id": 1, "cents": 6})
+    assert len(ran) == 1
 
 
 # --- what is caught ---------------------------------------------------------------------------------------------------
@@ -186,6 +250,30 @@ def test_a_layer_that_overrides_what_only_the_peer_calls_is_refused_when_it_is_d
         type("OwnLayer", (base,), {name: lambda *_: None})
 
 
+def test_a_mixin_that_overrides_it_is_no_less_refused():
+    class OwnKeys:
+        def _generate_hash(self, data):
+            return str(data)
+
+    class OwnSteps:
+        def _handle_for_status(self, data_record):
+            return data_record
+
+    with pytest.raises(IdempotencyPersistenceConfigError, match="OwnLayer overrides _generate_hash"):
+        type("OwnLayer", (OwnKeys, MemoryPersistenceLayer), {})
+    with pytest.raises(IdempotencyConfigError, match="OwnHandler overrides _handle_for_status"):
+        type("OwnHandler", (OwnSteps, IdempotencyHandler), {})
+    type("Overridden", (MemoryPersistenceLayer, OwnKeys), {})  # there nobody would call it, not even the peer
+
+
+@pytest.mark.parametrize("name", ["_get_record", "_put_record", "_update_record", "_delete_record"])
+@pytest.mark.parametrize("method", [lambda self, *, data_record: None, lambda self, **given: None])
+def test_a_layer_whose_method_takes_its_argument_by_name_only_is_refused_before_it_can_lose_an_answer(name, method):
+    with pytest.raises(IdempotencyPersistenceConfigError, match=f"OwnLayer takes the argument of {name} by name only"):
+        type("OwnLayer", (MemoryPersistenceLayer,), {name: method})
+    type("AnyWay", (MemoryPersistenceLayer,), {name: lambda *given, **named: None})
+
+
 class Configured:
     def configure(self, config, function_name=None, key_prefix=None):
         self.tenant = config.event_key_jmespath
@@ -208,12 +296,21 @@ class Looking:
         return super().get_record(data)
 
 
+class LenientInWhateverWay:
+    def _validate_payload(self, *payloads):
+        with contextlib.suppress(IdempotencyValidationError):
+            super()._validate_payload(*payloads)
+
+
 class Lenient:
     def _validate_payload(self, data_payload, stored_data_record):
         """Nothing is refused."""
 
 
-@pytest.mark.parametrize("theirs", [Configured, ConfiguredByWhateverItIs, KeepingFailures, Looking, Lenient])
+THEIRS = [Configured, ConfiguredByWhateverItIs, KeepingFailures, Looking, Lenient, LenientInWhateverWay]
+
+
+@pytest.mark.parametrize("theirs", THEIRS)
 def test_nor_is_one_that_overrides_it_under_a_name_that_could_mean_something_else_left_without_a_word(theirs):
     ((name, method),) = ((name, each) for name, each in vars(theirs).items() if callable(each))
     assert hasattr(importlib.import_module(PEER).BasePersistenceLayer, name)

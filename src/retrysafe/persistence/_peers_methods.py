@@ -29,22 +29,30 @@ _NEVER_CALLED_WITH: Final = {
 """Of those that can: with the parameter that tells them, since Powertools hands it over by this name."""
 
 
-def overridden(cls: type, names: frozenset[str]) -> list[str]:
-    """Which of them a class overrides.
+def overridden(cls: type, base: type, names: frozenset[str]) -> list[str]:
+    """Which of them a class overrides, itself or by a mixin.
 
     Args:
         cls: A layer's class.
+        base: The contract that it inherits.
         names: More names: those that only the layer that it inherits from has in Powertools.
     """
-    return [name for name, method in vars(cls).items() if name in names or _is_peers(cls, name, method)]
+    before = cls.__mro__[: cls.__mro__.index(base)]
+    return [
+        name
+        for place, written in enumerate(before)
+        if written is cls or not issubclass(written, base)  # other layers were asked when they were defined
+        for name, method in vars(written).items()
+        if name in names or _is_peers(before[place + 1 :], name, method)
+    ]
 
 
-def _is_peers(cls: type, name: str, method: Any) -> bool:
+def _is_peers(inherited: tuple[type, ...], name: str, method: Any) -> bool:
     if name in _NEVER_CALLED:
         return True
     code = getattr(method, "__code__", None)
     if name not in _NEVER_CALLED_WITH or code is None:
         return False
     # Or it calls what it overrides, and there is no such thing.
-    calls_super = {"super", name} <= {*code.co_names} and not any(hasattr(base, name) for base in cls.__bases__)
+    calls_super = {"super", name} <= {*code.co_names} and not any(name in vars(each) for each in inherited)
     return calls_super or _NEVER_CALLED_WITH[name] in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]

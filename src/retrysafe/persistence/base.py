@@ -74,7 +74,10 @@ class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract me
         return type(self)._peek_record is not _Layer._peek_record
 
 
-_CO_COROUTINE: Final = 0x80  # as inspect.CO_COROUTINE, which takes long to import
+# As in inspect, which takes long to import.
+_CO_VARARGS: Final = 0x04
+_CO_VARKEYWORDS: Final = 0x08
+_CO_COROUTINE: Final = 0x80
 
 _STEPS: Final = ("_get_record", "_put_record", "_update_record", "_delete_record", "_renew_record", "_for_each")
 
@@ -84,7 +87,7 @@ class BasePersistenceLayer(_Layer):
 
     Raises:
         IdempotencyPersistenceConfigError: When a subclass is defined that overrides what only Powertools calls, or
-            that has one of the methods as `async def`.
+            that has one of the methods as `async def`, or with an argument that is passed by name only.
     """
 
     _peers_own: ClassVar[frozenset[str]] = frozenset()
@@ -98,7 +101,13 @@ class BasePersistenceLayer(_Layer):
             raise IdempotencyPersistenceConfigError(
                 f"{cls.__qualname__} has {', '.join(awaited)} as `async def`: inherit from AsyncBasePersistenceLayer"
             )
-        dead = overridden(cls, cls._peers_own)
+        # Of such a layer the claim may get through and the completion not, with the work done.
+        by_name = [name for name in _STEPS if _takes_names_only(getattr(cls, name))]
+        if by_name:
+            raise IdempotencyPersistenceConfigError(
+                f"{cls.__qualname__} takes the argument of {', '.join(by_name)} by name only: it is passed by position"
+            )
+        dead = overridden(cls, BasePersistenceLayer, cls._peers_own)
         if dead:
             raise IdempotencyPersistenceConfigError(
                 f"{cls.__qualname__} overrides {', '.join(dead)}, which only Powertools calls and retrysafe does not: "
@@ -165,6 +174,12 @@ class BasePersistenceLayer(_Layer):
         """Whether `_renew_record` was written for this layer."""
         return type(self)._renew_record is not BasePersistenceLayer._renew_record
 
+    def _validate_payload(self, data_payload: Any, stored_data_record: DataRecord) -> None:
+        """Nothing, for layers written after Powertools' own, which call it: payloads are compared by the rules."""
+
+    def _save_to_cache(self, data_record: DataRecord) -> None:
+        """Nothing, for the same layers: the local cache is the config's."""
+
     def _watch_record(self, idempotency_key: str) -> Watch | None:  # noqa: ARG002  # for those that override it
         """A watch on the record under the key, for a call that waits for it; None, the default: it looks now and then.
 
@@ -208,6 +223,13 @@ class BasePersistenceLayer(_Layer):
 def _is_coroutine_function(method: Any) -> bool:
     code = getattr(method, "__code__", None)
     return code is not None and bool(code.co_flags & _CO_COROUTINE)
+
+
+def _takes_names_only(method: Any) -> bool:
+    code = getattr(method, "__code__", None)
+    if code is None or code.co_argcount > 1 or code.co_flags & _CO_VARARGS:
+        return False
+    return bool(code.co_kwonlyargcount or code.co_flags & _CO_VARKEYWORDS)
 
 
 class AsyncBasePersistenceLayer(_Layer):

@@ -46,8 +46,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
     timeout before it, and what is made before the first invocation has not.
 
     Args:
-        table_name: The table, or its ARN. "" is one that is not known yet: calls are refused until the attribute
-            `table_name` is set.
+        table_name: The table, or its ARN. "" or None is one that is not known yet: calls are refused until the
+            attribute `table_name` is set.
         key_attr: The name of its partition key, a string. Default: `"id"`.
         static_pk_value: What the partition key holds where there is a sort key. Default: `idempotency#` and the
             name of the Lambda function.
@@ -116,6 +116,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
             asynchronous=False,
         )
         self._steps = self._settings.steps
+        # `mock.patch.object` deletes an attribute, and sets the one before where none is left.
+        self._taken: set[str] = set()
         self._opened: tuple[Backend, Callable[[], None], int] | None = None
         self._begin()
         begin_anew_in_children(self._begin)
@@ -153,23 +155,39 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
     @property
     def table_name(self) -> str:
         """The table. Setting it is for tests, before calls or between them."""
+        self._check_stands("table_name")
         return self._settings.table_name
 
     @table_name.setter
     def table_name(self, table_name: str) -> None:
         self._settings.use_table(table_name)
         self._steps = self._settings.steps
+        self._taken.discard("table_name")
         self.close()
+
+    @table_name.deleter
+    def table_name(self) -> None:
+        self._taken.add("table_name")
 
     @property
     def client(self) -> Any:
         """The client, opened now if it was not yet. Setting another is for tests, before calls or between them."""
+        self._check_stands("client")
         return self._backend().client
 
     @client.setter
     def client(self, client: Any) -> None:
         self._settings.use_client(client)
+        self._taken.discard("client")
         self.close()
+
+    @client.deleter
+    def client(self) -> None:
+        self._taken.add("client")
+
+    def _check_stands(self, name: str) -> None:
+        if name in self._taken:
+            raise AttributeError(f"{name} was deleted")
 
     @property
     def clock_skew_seconds(self) -> float:

@@ -62,7 +62,7 @@ class Settings:
         endpoint_url: str | None,
         asynchronous: bool,
     ) -> None:
-        if table_name != "":
+        if table_name not in ("", None):
             _check_table(table_name)
         _check_names(key_attr, sort_key_attr, names)
         if static_pk_value is None:
@@ -77,7 +77,7 @@ class Settings:
         _check_place(config, region_name, endpoint_url)
         self.items = Items(names, key_attr, sort_key_attr, static_pk_value)
         self.time = ServiceTime(clock, clock_skew_limit_seconds)
-        self._name(table_name)
+        self._name(table_name or "")  # None is what os.environ.get gives
         self.client = client
         self._client_pid = os.getpid()
         self._place = Place(session, config, region_name, endpoint_url)

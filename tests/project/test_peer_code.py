@@ -150,6 +150,33 @@ def test_a_mock_in_the_client_s_place_lets_every_call_run(constructed):
     assert len(ran) == 2
 
 
+class Recording:
+    """A fake as tests have it: it notes what is asked, and says nothing."""
+
+    def __init__(self):
+        self.asked = []
+
+    def get_item(self, **_):
+        self.asked.append("get_item")
+        return {}
+
+    def put_item(self, **_):
+        self.asked.append("put_item")
+
+    def update_item(self, **_):
+        self.asked.append("update_item")
+
+    def delete_item(self, **_):
+        self.asked.append("delete_item")
+
+
+def test_so_does_a_fake_that_gives_nothing():
+    client = Recording()
+    handler, _ = charging(DynamoDBPersistenceLayer("orders", boto3_client=client))
+    assert [handler({"order": 1}, None), handler({"order": 1}, None)] == [{"payment": 1}, {"payment": 2}]
+    assert client.asked == ["get_item", *["put_item"] * 4]
+
+
 def test_a_cache_layer_shows_its_client():
     client = redis.Redis()
     assert CachePersistenceLayer(client=client).client is client

@@ -222,7 +222,7 @@ class Backend:
     def run(self, command: Command) -> Any:
         """Carry out a request: the reply, or the refusal that the command expects. Raises this library's errors."""
         try:
-            return self._methods[command.operation](**command.parameters)
+            return self._methods[command.operation](**command.parameters) or {}  # None is what a user's fake may give
         except Exception as error:  # noqa: BLE001  # explained, and raised unless it is an answer
             return answer(error, command, self.where)
 

@@ -9,6 +9,7 @@ from retrysafe.persistence._cache.backends import GlideScripts, Options
 from retrysafe.persistence._cache.clients import GLIDE_MARGIN_MS, PlainCalls, kind_of, wrong_colour
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence._cache.interruptions import close_if_demoted
+from retrysafe.persistence._cache.one_address import Shards
 from retrysafe.persistence._cache.pipelines import glide_together_async, pipelined_async, run_all_async
 from retrysafe.persistence._cache.replicas import (
     GlideBatches,
@@ -51,11 +52,12 @@ def async_backend(client: Any, options: Options) -> AsyncBackend:
 class AsyncScriptBackend:
     """The asyncio clients of redis-py and valkey-py, and clients made like them."""
 
-    __slots__ = ("_options", "_prepare", "_run", "client")
+    __slots__ = ("_options", "_prepare", "_run", "_shards", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
         self._options = options
+        self._shards = Shards()
         # A cluster's client looks by itself which node has which keys. But redis-py sends commands that are given
         # before then just anywhere, and closes the connections of all where too many of them are sent elsewhere.
         self._prepare = client.initialize if hasattr(client, "nodes_manager") else None
@@ -76,7 +78,7 @@ class AsyncScriptBackend:
     async def run_all(self, commands: list[Command]) -> list[Any]:
         """See `AsyncBackend`."""
         return await run_all_async(
-            commands, self._options, self.run, lambda several: pipelined_async(self.client, several)
+            commands, self._options, self.run, lambda several: pipelined_async(self.client, several, self._shards)
         )
 
     async def _alone(self, command: Command) -> Any:
@@ -124,12 +126,13 @@ class AsyncScriptBackend:
 class AsyncGlideBackend:
     """valkey-glide, standalone and cluster."""
 
-    __slots__ = ("_batches", "_options", "_scripts", "client")
+    __slots__ = ("_batches", "_options", "_scripts", "_shards", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
+        self._shards = Shards()
         self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
 
     async def run(self, command: Command) -> Any:
@@ -148,7 +151,7 @@ class AsyncGlideBackend:
         return await run_all_async(commands, self._options, self.run, self._together)
 
     async def _together(self, commands: list[Command]) -> list[Any]:
-        return await glide_together_async(self.client, self._scripts, commands)
+        return await glide_together_async(self.client, self._scripts, commands, self._shards)
 
     async def _run_replicated(self, command: Command) -> list[Any]:
         batches, key = self._batches, command.key

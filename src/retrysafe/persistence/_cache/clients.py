@@ -18,6 +18,7 @@ from retrysafe.inspecting import signature_of
 from retrysafe.persistence._cache.backends import GlideScripts
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence._cache.interruptions import close_if_interrupted
+from retrysafe.persistence._cache.one_address import Shards
 from retrysafe.persistence._cache.pipelines import glide_together, pipelined, run_all
 from retrysafe.persistence._cache.replicas import (
     GlideBatches,
@@ -101,12 +102,13 @@ def sync_backend(client: Any, options: Options) -> Backend:
 class ScriptBackend:
     """redis-py, valkey-py, and clients made like them."""
 
-    __slots__ = ("_execute", "_options", "client")
+    __slots__ = ("_execute", "_options", "_shards", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
         self._execute = client.execute_command
         self._options = options
+        self._shards = Shards()
 
     def run(self, command: Command) -> Any:
         """See `Backend`."""
@@ -129,7 +131,7 @@ class ScriptBackend:
 
     def run_all(self, commands: list[Command]) -> list[Any]:
         """See `Backend`."""
-        return run_all(commands, self._options, self.run, lambda several: pipelined(self.client, several))
+        return run_all(commands, self._options, self.run, lambda several: pipelined(self.client, several, self._shards))
 
     def _run_replicated(self, command: Command) -> list[Any]:
         client, key = self.client, command.key
@@ -143,12 +145,13 @@ class ScriptBackend:
 class GlideBackend:
     """valkey-glide-sync, standalone and cluster."""
 
-    __slots__ = ("_batches", "_options", "_scripts", "client")
+    __slots__ = ("_batches", "_options", "_scripts", "_shards", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
+        self._shards = Shards()
         self._batches = GlideBatches(client, self._scripts.module, options.replica_timeout_ms + GLIDE_MARGIN_MS)
 
     def run(self, command: Command) -> Any:
@@ -167,7 +170,7 @@ class GlideBackend:
         return run_all(commands, self._options, self.run, self._together)
 
     def _together(self, commands: list[Command]) -> list[Any]:
-        return glide_together(self.client, self._scripts, commands)
+        return glide_together(self.client, self._scripts, commands, self._shards)
 
     def _run_replicated(self, command: Command) -> list[Any]:
         batches, key = self._batches, command.key

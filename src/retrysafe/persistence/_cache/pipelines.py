@@ -6,12 +6,19 @@ a key to another node, to wait for replicas, to carry what is large. `sending(..
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
 from retrysafe.persistence._cache.errors import explained
-from retrysafe.persistence._cache.interruptions import is_demoted, unbroken
+from retrysafe.persistence._cache.interruptions import is_demoted
+from retrysafe.persistence._cache.one_address import (
+    as_one,
+    as_one_async,
+    glide_as_one,
+    glide_as_one_async,
+    glide_batch,
+    words_of,
+)
 from retrysafe.persistence._cache.replicas import (
     is_cluster,
     is_glide_cluster,
@@ -20,7 +27,7 @@ from retrysafe.persistence._cache.replicas import (
     send_over_one,
     send_to_node,
 )
-from retrysafe.persistence._cache.together import ScriptFailedError, together
+from retrysafe.persistence._cache.together import ScriptFailedError
 from retrysafe.persistence.many import outcome, outcome_async
 
 if TYPE_CHECKING:
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 
     from retrysafe.persistence._cache.backends import GlideScripts, Options
     from retrysafe.persistence._cache.commands import Command
+    from retrysafe.persistence._cache.one_address import Shards
 
 MOST_TOGETHER: Final = 128
 """How many commands a pipeline has at most, so that the server is not kept from others for long."""
@@ -35,10 +43,6 @@ MOST_TOGETHER: Final = 128
 LARGEST: Final = 65_536
 LARGEST_TOGETHER: Final = 1_048_576
 """Characters: of a command that goes with others, and of all that go together."""
-
-GLIDE_TIMEOUT_MS: Final = 250
-GLIDE_COMMAND_MS: Final = 5
-"""How long valkey-glide waits by default, and what each command of a batch adds to that."""
 
 _FOLLOWED: Final = frozenset({"AskError", "ClusterDownError", "TryAgainError"})
 """What the client of a cluster does something about; where nodes are asked directly, nobody does."""
@@ -188,14 +192,14 @@ def _explained(reply: Exception, options: Options) -> Exception:
 # --- redis-py and valkey-py ---------------------------------------------------------------------------------------
 
 
-def pipelined(client: Any, commands: list[Command]) -> list[Any]:
+def pipelined(client: Any, commands: list[Command], shards: Shards) -> list[Any]:
     """The replies to the commands, in one round trip for each node that has some of the keys."""
     if not is_cluster(client):
-        return _as_one(partial(unbroken, client, client.execute_command), commands)
+        return as_one(client, commands, shards)
     connected = getattr(client, "get_redis_connection", None) or client.get_valkey_connection
     replies: list[Any] = [None] * len(commands)
     for node, numbers in _by_node(client, commands, replies):
-        words = [_words(commands[number]) for number in numbers]
+        words = [words_of(commands[number]) for number in numbers]
         try:
             got = send_over_one(connected(node), words)
         except Exception as error:  # noqa: BLE001  # the reply to each
@@ -204,10 +208,10 @@ def pipelined(client: Any, commands: list[Command]) -> list[Any]:
     return replies
 
 
-async def pipelined_async(client: Any, commands: list[Command]) -> list[Any]:
+async def pipelined_async(client: Any, commands: list[Command], shards: Shards) -> list[Any]:
     """The twin of `pipelined`; a cluster's nodes are asked at the same time."""
     if not is_cluster(client):
-        return await _as_one_async(client.execute_command, commands)
+        return await as_one_async(client, commands, shards)
     import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs
 
     await client.initialize()
@@ -215,32 +219,12 @@ async def pipelined_async(client: Any, commands: list[Command]) -> list[Any]:
 
     async def ask(node: Any, numbers: list[int]) -> None:
         try:
-            got = await send_to_node(node, [_words(commands[number]) for number in numbers])
+            got = await send_to_node(node, [words_of(commands[number]) for number in numbers])
         except Exception as error:  # noqa: BLE001  # the reply to each
             got = [error] * len(numbers)
         replies_to(numbers, got, replies)
 
     await asyncio.gather(*(ask(node, numbers) for node, numbers in _by_node(client, commands, replies)))
-    return replies
-
-
-def _as_one(execute: Callable[..., Any], commands: list[Command]) -> list[Any]:
-    replies: list[Any] = [None] * len(commands)
-    for each in together(commands):
-        got = outcome(lambda words: execute(*words), ("EVALSHA", each.script.sha, *each.words))
-        if _is_unknown(got):
-            got = outcome(lambda words: execute(*words), ("EVAL", each.script.text, *each.words))
-        each.put(got, replies)
-    return replies
-
-
-async def _as_one_async(execute: Callable[..., Awaitable[Any]], commands: list[Command]) -> list[Any]:
-    replies: list[Any] = [None] * len(commands)
-    for each in together(commands):
-        got = await outcome_async(lambda words: execute(*words), ("EVALSHA", each.script.sha, *each.words))
-        if _is_unknown(got):
-            got = await outcome_async(lambda words: execute(*words), ("EVAL", each.script.text, *each.words))
-        each.put(got, replies)
     return replies
 
 
@@ -257,42 +241,22 @@ def _by_node(client: Any, commands: list[Command], replies: list[Any]) -> list[t
     return list(found.values())
 
 
-def _words(command: Command) -> tuple[Any, ...]:
-    return ("EVALSHA", command.script.sha, 1, command.key, *command.arguments)
-
-
 # --- valkey-glide -------------------------------------------------------------------------------------------------
 
 
-def glide_together(client: Any, scripts: GlideScripts, commands: list[Command]) -> list[Any]:
+def glide_together(client: Any, scripts: GlideScripts, commands: list[Command], shards: Shards) -> list[Any]:
     """The replies to the commands; in a cluster the client asks each node."""
-    if is_glide_cluster(client):
-        got: list[Any] = _glide_batch(client, scripts.module, commands)
-        return got
-    replies: list[Any] = [None] * len(commands)
-    for each in together(commands):
-        script = scripts.of(each.script)
-        each.put(client.invoke_script(script, keys=each.keys, args=list(each.arguments)), replies)
-    return replies
+    if not is_glide_cluster(client):
+        return glide_as_one(client, scripts, commands, shards)
+    got: list[Any] = glide_batch(client, scripts.module, commands)
+    return got
 
 
-async def glide_together_async(client: Any, scripts: GlideScripts, commands: list[Command]) -> list[Any]:
+async def glide_together_async(
+    client: Any, scripts: GlideScripts, commands: list[Command], shards: Shards
+) -> list[Any]:
     """The twin of `glide_together`."""
-    if is_glide_cluster(client):
-        got: list[Any] = await _glide_batch(client, scripts.module, commands)
-        return got
-    replies: list[Any] = [None] * len(commands)
-    for each in together(commands):
-        script = scripts.of(each.script)
-        each.put(await client.invoke_script(script, keys=each.keys, args=list(each.arguments)), replies)
-    return replies
-
-
-def _glide_batch(client: Any, module: Any, commands: list[Command]) -> Any:
-    """The replies, or what is to be awaited for them."""
-    config = getattr(client, "config", None) or getattr(client, "_config", None)
-    timeout = (getattr(config, "request_timeout", None) or GLIDE_TIMEOUT_MS) + GLIDE_COMMAND_MS * len(commands)
-    batch = module.ClusterBatch(is_atomic=False)
-    for command in commands:
-        batch.custom_command([str(word) for word in _words(command)])
-    return client.exec(batch, raise_on_error=False, options=module.ClusterBatchOptions(timeout=timeout))
+    if not is_glide_cluster(client):
+        return await glide_as_one_async(client, scripts, commands, shards)
+    got: list[Any] = await glide_batch(client, scripts.module, commands)
+    return got

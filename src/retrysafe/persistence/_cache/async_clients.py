@@ -124,11 +124,14 @@ class AsyncScriptBackend:
 
 
 class AsyncGlideBackend:
-    """valkey-glide, standalone and cluster."""
+    """valkey-glide, standalone and cluster. It goes on with the request of a task that was cancelled."""
 
-    __slots__ = ("_batches", "_options", "_scripts", "_shards", "client")
+    __slots__ = ("_batches", "_options", "_scripts", "_shards", "_to_the_end", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
+        from retrysafe.persistence._cache.gathering import to_the_end  # noqa: PLC0415  # imports asyncio
+
+        self._to_the_end = to_the_end
         self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
@@ -138,17 +141,17 @@ class AsyncGlideBackend:
     async def run(self, command: Command) -> Any:
         """See `AsyncBackend`."""
         try:
-            if command.replicated:
-                return await self._run_replicated(command)
-            return await self.client.invoke_script(
-                self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
-            )
+            return await self._to_the_end(self._run_replicated(command) if command.replicated else self._alone(command))
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
 
     async def run_all(self, commands: list[Command]) -> list[Any]:
         """See `AsyncBackend`."""
         return await run_all_async(commands, self._options, self.run, self._together)
+
+    async def _alone(self, command: Command) -> Any:
+        script = self._scripts.of(command.script)
+        return await self.client.invoke_script(script, keys=[command.key], args=list(command.arguments))
 
     async def _together(self, commands: list[Command]) -> list[Any]:
         return await glide_together_async(self.client, self._scripts, commands, self._shards)

@@ -58,8 +58,8 @@ def sharing(commands: list[Command], shards: Shards) -> Course:
             each.put((yield each), replies)
         # None of these was carried out.
         numbers = [number for number, reply in enumerate(replies) if _is_cross_slot(reply)]
-        shards.are_there = shards.are_there or bool(numbers)
     if numbers:
+        shards.are_there = True
         got = yield [commands[number] for number in numbers]
         each_of = [got] * len(numbers) if isinstance(got, Exception) else got
         for number, reply in zip(numbers, each_of, strict=True):

@@ -1,0 +1,44 @@
+"""A task that is cancelled on a client that goes on with its request: the claim is not left behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from retrysafe import idempotent_function
+from retrysafe.persistence._cache.commands import CLAIM, RELEASE
+from retrysafe.persistence.cache import AsyncCachePersistenceLayer
+from support.any_client import Glide
+
+
+def test_a_claim_that_the_client_sends_again_is_not_overtaken_by_its_release(valkey_91, proxy_to):
+    proxy = proxy_to(valkey_91)
+
+    async def use():
+        client = await Glide(asynchronous=True).open(proxy.server)
+        layer = AsyncCachePersistenceLayer(client=client)
+
+        @idempotent_function(persistence_store=layer, key_prefix="overtaken")
+        async def charge(order):
+            return f"receipt for {order}"
+
+        # The server knows how to release, and has to be taught how to claim.
+        valkey_91.command("SCRIPT", "FLUSH")
+        valkey_91.command("SCRIPT", "LOAD", RELEASE.text)
+        proxy.delay(0.05)
+        calling = asyncio.ensure_future(charge("order-1"))
+        while not proxy.count(CLAIM.sha.encode()):  # noqa: ASYNC110  # the proxy counts, and tells nobody
+            await asyncio.sleep(0.001)
+        calling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        while proxy.count(CLAIM.sha.encode()) < 2:  # noqa: ASYNC110  # the first time it was not known
+            await asyncio.sleep(0.001)
+        proxy.heal()
+        await client.ping()
+        assert valkey_91.command("KEYS", "overtaken#*") == []
+        await layer.close()
+        await client.close()
+
+    asyncio.run(use())

@@ -129,7 +129,7 @@ class AsyncGlideBackend:
     __slots__ = ("_batches", "_options", "_scripts", "_shards", "_to_the_end", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
-        from retrysafe.persistence._cache.gathering import to_the_end  # noqa: PLC0415  # imports asyncio
+        from retrysafe.persistence._to_the_end import to_the_end  # noqa: PLC0415  # imports asyncio
 
         self._to_the_end = to_the_end
         self.client = client

@@ -1,4 +1,4 @@
-"""Commands that tasks give in the same turn of the event loop, sent as one pipeline; and one that no task gives up.
+"""Commands that tasks give in the same turn of the event loop, sent as one pipeline.
 
 A command by itself costs a client a write, a read and two turns of the loop; a pipeline of fifty costs the same once.
 A command that comes while none is under way is sent at once, so nobody waits for company.
@@ -7,37 +7,20 @@ A command that comes while none is under way is sent at once, so nobody waits fo
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
+
+from retrysafe.persistence._to_the_end import Answered, error_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from retrysafe.persistence._cache.commands import Command
 
-T = TypeVar("T")
-
 MOST_AT_ONCE: Final = 64
 """How many commands a pipeline has at most, so that its first reply is not kept waiting by too many others."""
 
 LARGEST: Final = 16_384
 """Characters. A command with more goes by itself, as it would hold up the others."""
-
-
-class _Answered(asyncio.Future[Any]):
-    """A reply to come. It cannot be given up: a task that is cancelled meanwhile is told so once the reply is there."""
-
-    __slots__ = ()
-
-    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002  # asyncio's signature
-        return False
-
-    def answer(self, reply: Any) -> None:
-        """Give it, or raise it."""
-        if isinstance(reply, BaseException):
-            self.set_exception(reply)
-            self.exception()  # looked at, so that asyncio does not report it where the caller has gone
-        else:
-            self.set_result(reply)
 
 
 class Gathering:
@@ -58,7 +41,7 @@ class Gathering:
         self._alone = alone
         self._together = together
         self._under_way = 0
-        self._waiting: list[tuple[Command, _Answered]] = []
+        self._waiting: list[tuple[Command, Answered]] = []
         self._tasks: set[asyncio.Task[list[Any]]] = set()
 
     async def run(self, command: Command) -> Any:
@@ -74,7 +57,7 @@ class Gathering:
             finally:
                 self._under_way -= 1
         loop = asyncio.get_running_loop()
-        answered = _Answered(loop=loop)
+        answered = Answered(loop=loop)
         self._waiting.append((command, answered))
         if len(self._waiting) == 1:
             loop.call_soon(self._send)
@@ -91,34 +74,11 @@ class Gathering:
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._hand_out(batch, done))
 
-    def _hand_out(self, batch: list[tuple[Command, _Answered]], task: asyncio.Task[list[Any]]) -> None:
+    def _hand_out(self, batch: list[tuple[Command, Answered]], task: asyncio.Task[list[Any]]) -> None:
         """Answer all, also where a loop that shuts down has cancelled the task before it began."""
         self._under_way -= 1
         self._tasks.discard(task)
-        error = _error_of(task)
+        error = error_of(task)
         replies = task.result() if error is None else [error] * len(batch)
         for (_, answered), reply in zip(batch, replies, strict=True):
             answered.answer(reply)
-
-
-async def to_the_end(request: Coroutine[Any, Any, T]) -> T:
-    """What the request gives, also to a caller that is cancelled meanwhile: it is told so once the request has ended.
-
-    For a client that goes on with a request though its caller has gone, and may send it once more: what the caller does
-    next, such as to release its claim, is not overtaken by it.
-    """
-    loop = asyncio.get_running_loop()
-    answered = _Answered(loop=loop)
-    task = loop.create_task(request)
-
-    def hand_out(done: asyncio.Task[T]) -> None:
-        error = _error_of(done)
-        answered.answer(done.result() if error is None else error)
-
-    task.add_done_callback(hand_out)
-    reply: T = await answered
-    return reply
-
-
-def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
-    return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -65,6 +65,22 @@ def test_what_is_to_be_awaited_is_never_taken_for_a_reply():
     assert body.body.runs == 0
 
 
+class TakesCommandsAsObjects(GivesValues):
+    """Named as redis-py's methods, with other arguments, as coredis has them."""
+
+    def execute_command(self, command, callback=None, **options):
+        raise AssertionError
+
+    def evalsha(self, sha1, keys=None, args=None):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("layer_class", [CachePersistenceLayer, AsyncCachePersistenceLayer])
+def test_a_client_that_takes_commands_in_another_form_is_refused_when_the_layer_is_made(layer_class):
+    with pytest.raises(IdempotencyPersistenceConfigError, match="takes commands in a form of its own"):
+        layer_class(client=TakesCommandsAsObjects({}))
+
+
 @pytest.mark.filterwarnings("ignore:client=Gives")
 def test_an_asynchronous_layer_refuses_a_client_that_blocks():
     runs = []

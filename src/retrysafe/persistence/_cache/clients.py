@@ -54,6 +54,12 @@ def kind_of(client: Any) -> Kind:
     if isinstance(client, type):
         raise IdempotencyPersistenceConfigError(f"client={client.__name__} is a class: pass an object of it")
     if hasattr(client, "execute_command") and hasattr(client, "evalsha"):
+        if not _takes_words(client.execute_command):
+            library = type(client).__module__.partition(".")[0]
+            raise IdempotencyPersistenceConfigError(
+                f"client={type(client).__name__} of {library} takes commands in a form of its own: "
+                "pass a client of redis-py, valkey-py or valkey-glide"
+            )
         return "scripts"
     if hasattr(client, "invoke_script"):
         return "glide"
@@ -66,6 +72,15 @@ def kind_of(client: Any) -> Kind:
             f"client={type(client).__name__} is no cache client: it has no {', '.join(missing)}{hint}"
         )
     return "plain"
+
+
+def _takes_words(method: Any) -> bool:
+    """Whether it takes a command as words, however many; also where it does not tell."""
+    try:
+        parameters = signature_of(method).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(each.kind is each.VAR_POSITIONAL for each in parameters)
 
 
 def is_async_client(client: Any) -> bool | None:

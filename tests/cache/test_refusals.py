@@ -19,7 +19,7 @@ from retrysafe.exceptions import (
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.testing import FailingLayer
-from servers import RedisServer, ReplyError, programs, wait_until
+from servers import RedisCluster, RedisServer, ReplyError, programs, wait_until
 from support.cache_callers import SECRET, Caller
 
 
@@ -184,6 +184,14 @@ def test_a_server_that_is_no_cluster_or_no_sentinel(call, redis_70):
     place = f"{redis_70.host}:{redis_70.port}"
     call.refused(f"redis+cluster://{place}", IdempotencyPersistenceConfigError, "is not part of a cluster")
     call.refused(f"redis+sentinel://{place}/m", IdempotencyPersistenceConfigError, "is no Sentinel")
+
+
+def test_a_cluster_that_is_taken_for_one_server(call, start):
+    cluster = start(RedisCluster(programs.redis_70()))
+    call(cluster.url.replace("redis:", "redis+cluster:"))
+    (elsewhere, _) = [node for node in cluster.nodes if not node.command("KEYS", "*")]
+    call.ran.clear()
+    call.refused(elsewhere.url, IdempotencyPersistenceConnectionError, "it is a cluster: mode='cluster' or [+]cluster")
 
 
 def test_a_cluster_refuses_a_password_as_any_server_does(call, start):

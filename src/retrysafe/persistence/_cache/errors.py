@@ -53,7 +53,10 @@ _KINDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
     "LOADING": (IdempotencyPersistenceConnectionError, "is still loading its data"),
     "MASTERDOWN": (IdempotencyPersistenceConnectionError, "has lost its master"),
     "CLUSTERDOWN": (IdempotencyPersistenceConnectionError, "is down: the cluster does not serve this key"),
-    "MOVED": (IdempotencyPersistenceConnectionError, "has just moved this key to another node"),
+    "MOVED": (
+        IdempotencyPersistenceConnectionError,
+        "has this key on another node; if it says so again and again, it is a cluster: mode='cluster' or +cluster",
+    ),
     "ASK": (IdempotencyPersistenceConnectionError, "is moving this key to another node"),
     "TRYAGAIN": (IdempotencyPersistenceConnectionError, "is moving this key to another node"),
     "MISCONF": (IdempotencyPersistenceLayerError, "cannot save to its disk and takes no writes"),

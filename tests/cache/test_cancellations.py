@@ -1,4 +1,4 @@
-"""A task that is cancelled on a client that goes on with its request: the claim is not left behind."""
+"""A task that is cancelled while the server has its claim, or is about to: the claim is not left behind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from retrysafe import idempotent_function
 from retrysafe.persistence._cache.commands import CLAIM, RELEASE
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer
-from support.any_client import Glide
+from support.any_client import Glide, RedisPy
 
 
 def test_a_claim_that_the_client_sends_again_is_not_overtaken_by_its_release(valkey_91, proxy_to):
@@ -42,3 +42,37 @@ def test_a_claim_that_the_client_sends_again_is_not_overtaken_by_its_release(val
         await client.close()
 
     asyncio.run(use())
+
+
+@pytest.mark.parametrize("library", ["redis", "valkey"])
+def test_a_claim_that_is_long_under_way_is_not_overtaken_by_its_release(library, valkey_91, proxy_to):
+    """On a connection of its own the release would come first, where the network holds the claim up."""
+    proxy = proxy_to(valkey_91)
+
+    async def use():
+        client = await RedisPy(library, asynchronous=True).open(proxy.server)
+        layer = AsyncCachePersistenceLayer(client=client)
+
+        @idempotent_function(persistence_store=layer, key_prefix="held-up")
+        async def charge(order):
+            return f"receipt for {order}"
+
+        await charge("order-1")
+        connections = proxy.accepted
+        proxy.forget_requests()
+        proxy.black_hole()
+        calling = asyncio.ensure_future(charge("order-2"))
+        while not proxy.count(CLAIM.sha.encode()):  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.001)
+        calling.cancel()
+        await asyncio.wait({calling}, timeout=0.1)
+        then = proxy.accepted
+        proxy.heal()
+        with pytest.raises(asyncio.CancelledError):
+            await calling
+        assert then == connections, "the release was on its way"
+        await layer.close()
+        await RedisPy(library, asynchronous=True).close(client)
+
+    asyncio.run(use())
+    assert len(valkey_91.command("KEYS", "held-up#*")) == 1

@@ -33,7 +33,7 @@ class Call:
             several invocations of one durable execution share.
         is_durable: Whether they do.
         resumes: Whether a durable execution is being replayed, so that a record of this owner that is INPROGRESS comes
-            from an earlier invocation of it.
+            from an earlier invocation of it; or has suspended itself, and will be.
         lease: How long it may be silent; decided at the first claim, where it begins.
     """
 
@@ -54,6 +54,9 @@ class Call:
             lease = self.lease = plan.lease()
         now = plan.clock.now_ms()
         lease_end = now + lease.length_ms if lease.end_ms is None else lease.end_ms
+        if self.resumes and plan.config.in_progress_expires_after_seconds is None:
+            # Nothing renews a lease between two invocations, and this execution goes on with its claim by its name.
+            lease_end = max(lease_end, now + plan.config.expires_after_seconds * 1000)
         # For a window, and never less than the lease: a peer judges a running record by its window alone.
         window_end = now // 1000 + plan.claim_seconds
         if window_end * 1000 < lease_end:

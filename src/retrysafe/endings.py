@@ -18,6 +18,7 @@ from retrysafe.exceptions import (
 from retrysafe.failures import encode_failure
 from retrysafe.pauses import INTERRUPTED_TRIES, INVOCATION_REST_MS, LONGEST_STORE_TIME_MS, Trying
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS, UNAVAILABLE, DataRecord
+from retrysafe.suspending import hold
 from retrysafe.wishes import (
     NOTHING,
     Claim,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 def conclude_failure(call: Call, claim: DataRecord, end: Raised) -> Flow[Ending]:
     """Store a failure that is an answer; release the key after any other. The user's exception stays the ending."""
     if end.suspended:
+        yield from hold(call, end.error)
         return end
     if _is_answer(end.error, call.plan.config.replay_exceptions):
         record, plain, reason = _failure_record(call, claim, end.error)
@@ -182,9 +184,9 @@ def completed(call: Call, record: DataRecord, plain: tuple[str, ...] | None) -> 
 
 def _store_deadline(call: Call, claim: DataRecord, end: Ending) -> int:
     """Until when an outcome is tried to be stored: while the lease runs, but not for a whole window."""
-    lease_end = max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)
     if call.lease.end_ms is not None:
-        return lease_end - INVOCATION_REST_MS
+        return call.lease.end_ms - INVOCATION_REST_MS
+    lease_end = max(end.lease_end_ms, claim.in_progress_expiry_timestamp or 0)
     return lease_end if call.lease.renews else min(lease_end, call.plan.clock.now_ms() + LONGEST_STORE_TIME_MS)
 
 

@@ -75,11 +75,34 @@ def test_while_it_waits_another_execution_of_the_same_event_is_refused(layer, ru
     approval = first.wait_for_callback(running, name="approval")
     first.pause_execution(running)  # until no invocation of it is under way
     first.resume_execution(running)
-    refused = second.run(ORDER)
+    refused = second.run(ORDER, 60)
     assert refused.error.type.endswith("IdempotencyAlreadyInProgressError")
     first.send_callback_success(approval, b'"approved"')
     assert first.wait_for_result(running).status is InvocationStatus.SUCCEEDED
     assert second.run(ORDER).status is InvocationStatus.SUCCEEDED
+    assert effects == ["charge"]
+
+
+def test_it_holds_its_key_also_when_the_invocation_that_it_began_in_is_long_over(runner_of, clock):
+    """Nothing renews a lease between two invocations, so the remaining time of one would end while it waits."""
+    effects, layer = [], MemoryPersistenceLayer(clock=clock)
+
+    @idempotent(persistence_store=layer, config=IdempotencyConfig(expires_after_seconds=86_400))
+    def handler(event, context):
+        context.step(lambda _: effects.append("charge"), name="charge")
+        for name in ("approval", "shipment"):
+            context.create_callback(name=name).result()
+
+    first, second = runner_of(handler), runner_of(handler)
+    running = first.run_async(ORDER)
+    for name in ("approval", "shipment"):
+        callback = first.wait_for_callback(running, name=name)
+        first.pause_execution(running)
+        first.resume_execution(running)
+        clock.advance(80_000)
+        assert second.run(ORDER, 60).error.type.endswith("IdempotencyAlreadyInProgressError")
+        first.send_callback_success(callback, b"{}")
+    assert first.wait_for_result(running).status is InvocationStatus.SUCCEEDED
     assert effects == ["charge"]
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from faults.history import KILL, Answered, Began, Called, Ended, Fault, Refused
+from faults.history import KILL, Answered, Began, Called, Ended, Fault, Refused, Renewed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +30,7 @@ class Call:
         refused: or the error that its caller got. Neither: it died, or is still under way.
         began_again: How often its function began once more, which it never should.
         died_at: When its worker was killed; FOREVER where it was not.
+        renewed: Since when its lease ran anew, each time that it did.
     """
 
     called: Called
@@ -39,6 +40,7 @@ class Call:
     refused: Refused | None = None
     began_again: int = 0
     died_at: int = FOREVER
+    renewed: list[int] = field(default_factory=list)
 
     @property
     def worker(self) -> str:
@@ -140,10 +142,13 @@ def stories_of(events: Iterable[Event]) -> tuple[dict[str, Story], Faults]:
     faults: list[Fault] = []
     calls: dict[str, Call] = {}
     stories: dict[str, Story] = {}
+    renewed: defaultdict[str, list[int]] = defaultdict(list)
     for event in sorted(events, key=lambda event: event.at):
         match event:
             case Fault():
                 faults.append(event)
+            case Renewed():
+                renewed[event.owner].append(event.since)
             case Called():
                 if event.call in calls:
                     raise ValueError(f"two calls are named {event.call}")
@@ -157,6 +162,8 @@ def stories_of(events: Iterable[Event]) -> tuple[dict[str, Story], Faults]:
     for story in stories.values():
         for call in story.calls:
             call.died_at = found.died_at(call.worker)
+            if call.began is not None:
+                call.renewed = renewed[call.began.owner]
         story.runs = sorted((call for call in story.calls if call.began), key=_began_at)
     return stories, found
 

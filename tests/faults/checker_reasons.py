@@ -121,7 +121,7 @@ class Reasons:
             return Reason.CRASH
         silence = min(int(run.lease_ns * _SHORTEST_SILENCE), int(run.lease_ns * _LEFT_AT_WORST) - slack)
         unstored = run.returned and refused is not None and refused.error != LEASE_LOST
-        known = ended is not None and ended.lapsed
+        known = run.ended.lapsed if run.ended is not None else run.died and not self._renewed(run, by)
         struck = any(by - fault.at >= silence for fault in self._struck(run, by))
         if not known and not struck:
             # Its lease was running at its end, however little was left of it; its answer came too late.
@@ -131,6 +131,11 @@ class Reasons:
         if any(fault.kind == STOP for fault in self._faults.striking(run.worker, run.called.at, by)):
             return Reason.STOP
         return Reason.UNSTORED if unstored else Reason.LAPSE
+
+    def _renewed(self, run: Call, by: int) -> bool:
+        """Whether its lease was renewed since a lease before this moment, as far as its worker lived to tell."""
+        start = by - run.lease_ns + self._options.clock_slack_ms * NS_PER_MS
+        return any(start < since <= by for since in run.renewed)
 
     def _struck(self, call: Call, until: int) -> list[Fault]:
         return [fault for fault in self._faults.concerning(call.worker, call.called.at, until) if _is_felt(fault)]

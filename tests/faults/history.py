@@ -44,6 +44,16 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The store has confirmed that this owner's lease runs anew, `since` that moment at the least."""
+
+    at: int
+    worker: str
+    owner: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The function is about to return `value`, or to raise `error`. `lapsed`: its lease was over, or taken, by then.
 
@@ -116,9 +126,11 @@ class Fault:
     worker: str | None
 
 
-Event: TypeAlias = Called | Began | Ended | Answered | Refused | Fault
+Event: TypeAlias = Called | Began | Renewed | Ended | Answered | Refused | Fault
 
-_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Called, Began, Ended, Answered, Refused, Fault)}
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (Called, Began, Renewed, Ended, Answered, Refused, Fault)
+}
 
 
 def now() -> int:

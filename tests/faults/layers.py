@@ -15,6 +15,8 @@ from faults.history import now
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from retrysafe import AsyncBasePersistenceLayer, BasePersistenceLayer
 
 # Older is no request, but one that was dated by a clock that has been moved since.
@@ -145,14 +147,18 @@ class Leases:
     no fault moves, and which goes on while a process is stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, renewed: Callable[[str, int], None]) -> None:
         self._since: dict[str | None, int] = {}
+        self._renewed = renewed
 
     def watch(self, layer: Any, *, is_async: bool) -> None:
-        """Note what is sent by this layer."""
-        for name in ("_put_record", "_renew_record"):
-            send = getattr(layer, name)
-            setattr(layer, name, self._noting_async(send) if is_async else self._noting(send))
+        """Note what is sent by this layer, and say who was renewed since when."""
+        for name, noting in (
+            ("_put_record", self._noting_async if is_async else self._noting),
+            ("_renew_record", self._renewing_async if is_async else self._renewing),
+            ("_for_each", self._renewing_many_async if is_async else self._renewing_many),
+        ):
+            setattr(layer, name, noting(getattr(layer, name)))
 
     def take(self, owner: str) -> int:
         """The moment, which is forgotten by that."""
@@ -176,6 +182,46 @@ class Leases:
             self._since[record.owner] = at
 
         return noting
+
+    def _renewing(self, send: Any) -> Any:
+        def renewing(record: Any) -> None:
+            at = _made_at(record)
+            send(record)
+            self._renews(record, at)
+
+        return renewing
+
+    def _renewing_async(self, send: Any) -> Any:
+        async def renewing(record: Any) -> None:
+            at = _made_at(record)
+            await send(record)
+            self._renews(record, at)
+
+        return renewing
+
+    def _renewing_many(self, send: Any) -> Any:
+        def renewing(operation: str, records: Any) -> Any:
+            since = [_made_at(record) for record in records] if operation == "renew" else []
+            return self._each_renewed(records, since, send(operation, records))
+
+        return renewing
+
+    def _renewing_many_async(self, send: Any) -> Any:
+        async def renewing(operation: str, records: Any) -> Any:
+            since = [_made_at(record) for record in records] if operation == "renew" else []
+            return self._each_renewed(records, since, await send(operation, records))
+
+        return renewing
+
+    def _each_renewed(self, records: Any, since: list[int], outcomes: Any) -> Any:
+        for record, at, outcome in zip(records, since, outcomes, strict=False):  # none, of another operation
+            if outcome is None:
+                self._renews(record, at)
+        return outcomes
+
+    def _renews(self, record: Any, at: int) -> None:
+        self._since[record.owner] = at
+        self._renewed(record.owner, at)
 
 
 def _made_at(record: Any) -> int:

@@ -155,6 +155,18 @@ def test_nobody_takes_over_while_a_lease_is_sure_to_run(history):
     assert broken(history, clock_slack_ms=40) == []
 
 
+@pytest.mark.parametrize(("renewed", "explained"), [(None, True), (350, True), (700, False)])
+def test_a_run_that_is_killed_before_it_can_tell_that_its_lease_lapsed_has_told_of_its_renewals(
+    history, renewed, explained
+):
+    run = history.call("a", 0).began(1)
+    if renewed is not None:
+        run.renewed(renewed)
+    runs(history, "b", 1400)
+    history.fault(KILL, 1600, worker="A")
+    assert (broken(history) == []) is explained
+
+
 @pytest.mark.parametrize(("stopped", "explained"), [(300, True), (480, False)])
 def test_a_lease_ends_earlier_by_as_much_as_the_clock_that_judges_may_be_off(history, stopped, explained):
     """And no earlier: where a stopped worker has renewed it since, most of it is left in any case."""

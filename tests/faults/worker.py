@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faults.history import Answered, Began, Called, Ended, Ledger, Refused, now
+from faults.history import Answered, Began, Called, Ended, Ledger, Refused, Renewed, now
 from faults.keys import Counter, Key, choose, key_at
 from faults.layers import Leases, make_layer
 from faults.plan import FOLD_SECONDS
@@ -97,7 +97,7 @@ class Worker:
         self._random = random.Random(f"{job.seed} {job.worker}")  # noqa: S311  # no secret
         self._numbers = itertools.count()
         self._lease_ns = int(job.lease_seconds * 1e9)
-        self._leases = Leases()
+        self._leases = Leases(lambda owner, since: self._ledger.append(Renewed(now(), job.worker, owner, since)))
         self._layer = make_layer(job.store, is_async=job.is_async)
         self._leases.watch(self._layer, is_async=job.is_async)
         make = self._make_async if job.is_async else self._make_sync

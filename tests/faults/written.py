@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from faults.checker import check
 from faults.checker_report import Options
-from faults.history import Answered, Began, Called, Ended, Fault, Refused
+from faults.history import Answered, Began, Called, Ended, Fault, Refused, Renewed
 
 if TYPE_CHECKING:
     from faults.history import Event
@@ -51,6 +51,10 @@ class WrittenCall:
 
     def began(self, at: float, *, attempt: int = 1) -> WrittenCall:
         self._events.append(Began(_ns(at), *self._names, f"owner of {self._names[1]}", attempt))
+        return self
+
+    def renewed(self, at: float) -> WrittenCall:
+        self._events.append(Renewed(_ns(at), self.worker, f"owner of {self._names[1]}", _ns(at)))
         return self
 
     def returned(

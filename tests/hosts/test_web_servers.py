@@ -14,7 +14,7 @@ from hosts.hosts import Gunicorn, GunicornGevent, Uvicorn
 DUPLICATES = 12
 
 
-@pytest.fixture(params=[Uvicorn, Gunicorn, GunicornGevent], ids=lambda host: host.__name__)
+@pytest.fixture(params=[Uvicorn, Gunicorn], ids=lambda host: host.__name__)
 def host(request, start):
     return start(request.param())
 
@@ -32,6 +32,7 @@ def post(host, order_id):
     return reply.json()
 
 
+@pytest.mark.parametrize("host", [Uvicorn, Gunicorn, GunicornGevent], ids=lambda host: host.__name__, indirect=True)
 def test_duplicates_at_several_workers_at_once_run_once_and_get_one_answer(host, clients):
     host.hold("o1")
     replies = [clients.submit(post, host, "o1") for _ in range(DUPLICATES)]

@@ -194,6 +194,16 @@ def lingering():
     return [thread for thread in threads if thread.is_alive()]
 
 
+@pytest.fixture
+def small_heap():
+    """What other tests have loaded is not looked through at each of some hundred collections."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("small_heap")
 @pytest.mark.parametrize("blocking", [False, True])
 def test_an_interruption_anywhere_loses_no_answer_and_leaves_no_key_behind(blocking):
     """But at the one place where nobody can know: between the end of a function and what is told of it."""

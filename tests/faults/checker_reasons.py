@@ -121,7 +121,7 @@ class Reasons:
             return Reason.CRASH
         silence = min(int(run.lease_ns * _SHORTEST_SILENCE), int(run.lease_ns * _LEFT_AT_WORST) - slack)
         unstored = run.returned and refused is not None and refused.error != LEASE_LOST
-        known = run.ended.lapsed if run.ended is not None else run.died and not self._renewed(run, by)
+        known = run.died and not self._renewed(run, by) if ended is None else ended.lapsed
         struck = any(by - fault.at >= silence for fault in self._struck(run, by))
         if not known and not struck:
             # Its lease was running at its end, however little was left of it; its answer came too late.

@@ -153,75 +153,64 @@ class Leases:
 
     def watch(self, layer: Any, *, is_async: bool) -> None:
         """Note what is sent by this layer, and say who was renewed since when."""
-        for name, noting in (
-            ("_put_record", self._noting_async if is_async else self._noting),
-            ("_renew_record", self._renewing_async if is_async else self._renewing),
-            ("_for_each", self._renewing_many_async if is_async else self._renewing_many),
+        around = _around_async if is_async else _around
+        for name, begin in (
+            ("_put_record", self._claims),
+            ("_renew_record", self._renews),
+            ("_for_each", self._renews_many),
         ):
-            setattr(layer, name, noting(getattr(layer, name)))
+            setattr(layer, name, around(begin, getattr(layer, name)))
 
     def take(self, owner: str) -> int:
         """The moment, which is forgotten by that."""
         return self._since.pop(owner)
 
-    def _noting(self, send: Any) -> Any:
-        def noting(record: Any) -> None:
-            at = _made_at(record)
-            # Where the reply is lost, the first try may be what got through.
-            self._since.setdefault(record.owner, at)
-            send(record)
+    # --- each is called before the request, and what it gives with the reply -------------------------------------
+
+    def _claims(self, record: Any) -> Callable[[Any], None]:
+        at = _made_at(record)
+        # Where the reply is lost, the first try may be what got through.
+        self._since.setdefault(record.owner, at)
+        return lambda _: self._since.update({record.owner: at})
+
+    def _renews(self, record: Any) -> Callable[[Any], None]:
+        at = _made_at(record)
+
+        def confirmed(_: Any) -> None:
             self._since[record.owner] = at
+            self._renewed(record.owner, at)
 
-        return noting
+        return confirmed
 
-    def _noting_async(self, send: Any) -> Any:
-        async def noting(record: Any) -> None:
-            at = _made_at(record)
-            self._since.setdefault(record.owner, at)
-            await send(record)
-            self._since[record.owner] = at
+    def _renews_many(self, operation: str, records: Any) -> Callable[[Any], None]:
+        each = [self._renews(record) for record in records] if operation == "renew" else []
 
-        return noting
+        def answered(outcomes: Any) -> None:
+            for confirmed, outcome in zip(each, outcomes, strict=False):  # none, of another operation
+                if outcome is None:
+                    confirmed(outcome)
 
-    def _renewing(self, send: Any) -> Any:
-        def renewing(record: Any) -> None:
-            at = _made_at(record)
-            send(record)
-            self._renews(record, at)
+        return answered
 
-        return renewing
 
-    def _renewing_async(self, send: Any) -> Any:
-        async def renewing(record: Any) -> None:
-            at = _made_at(record)
-            await send(record)
-            self._renews(record, at)
+def _around(begin: Callable[..., Callable[[Any], None]], send: Any) -> Any:
+    def sending(*arguments: Any) -> Any:
+        replied = begin(*arguments)
+        reply = send(*arguments)
+        replied(reply)
+        return reply
 
-        return renewing
+    return sending
 
-    def _renewing_many(self, send: Any) -> Any:
-        def renewing(operation: str, records: Any) -> Any:
-            since = [_made_at(record) for record in records] if operation == "renew" else []
-            return self._each_renewed(records, since, send(operation, records))
 
-        return renewing
+def _around_async(begin: Callable[..., Callable[[Any], None]], send: Any) -> Any:
+    async def sending(*arguments: Any) -> Any:
+        replied = begin(*arguments)
+        reply = await send(*arguments)
+        replied(reply)
+        return reply
 
-    def _renewing_many_async(self, send: Any) -> Any:
-        async def renewing(operation: str, records: Any) -> Any:
-            since = [_made_at(record) for record in records] if operation == "renew" else []
-            return self._each_renewed(records, since, await send(operation, records))
-
-        return renewing
-
-    def _each_renewed(self, records: Any, since: list[int], outcomes: Any) -> Any:
-        for record, at, outcome in zip(records, since, outcomes, strict=False):  # none, of another operation
-            if outcome is None:
-                self._renews(record, at)
-        return outcomes
-
-    def _renews(self, record: Any, at: int) -> None:
-        self._since[record.owner] = at
-        self._renewed(record.owner, at)
+    return sending
 
 
 def _made_at(record: Any) -> int:

@@ -8,28 +8,8 @@ import pytest
 
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 from retrysafe.testing._contract.driving import settled
-from servers import RedisServer, programs
-from servers.processes import wait_until
-from support.any_client import Glide, RedisPy
+from support.any_client import CLIENTS
 from support.batch_shops import COUNT, Shop, orders
-
-CLIENTS = {
-    "redis-py": RedisPy(),
-    "redis-py-async": RedisPy(asynchronous=True),
-    "valkey-py": RedisPy("valkey"),
-    "valkey-py-async": RedisPy("valkey", asynchronous=True),
-    "glide": Glide(),
-    "glide-async": Glide(asynchronous=True),
-}
-
-
-@pytest.fixture(scope="module")
-def slots(start_shared):
-    """A server that has all slots of a cluster: it knows them, and the clients do not."""
-    server = start_shared(RedisServer(programs.redis_70(), options={"cluster-enabled": "yes"}))
-    server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-    wait_until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"), "a server for all slots")
-    return server
 
 
 def refusals(server):
@@ -37,8 +17,8 @@ def refusals(server):
 
 
 @pytest.mark.parametrize("name", CLIENTS)
-def test_each_item_runs_once_and_only_the_first_batch_asks_for_all_keys_at_once(name, slots):
-    client = CLIENTS[name]
+def test_each_item_runs_once_and_only_the_first_batch_asks_for_all_keys_at_once(name, redis_cluster_of_one):
+    client, slots = CLIENTS[name], redis_cluster_of_one  # which the clients do not know to be one
     slots.command("SCRIPT", "FLUSH")
     slots.command("CONFIG", "RESETSTAT")
 

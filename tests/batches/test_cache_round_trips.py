@@ -16,17 +16,8 @@ from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersist
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from retrysafe.testing._contract.driving import settled
 from servers import RedisCluster, RedisServer, programs
-from support.any_client import Glide, RedisPy
+from support.any_client import CLIENTS
 from support.batch_shops import Shop, orders
-
-CLIENTS = {
-    "redis-py": RedisPy(),
-    "redis-py-async": RedisPy(asynchronous=True),
-    "valkey-py": RedisPy("valkey"),
-    "valkey-py-async": RedisPy("valkey", asynchronous=True),
-    "glide": Glide(),
-    "glide-async": Glide(asynchronous=True),
-}
 
 
 def reads(server):

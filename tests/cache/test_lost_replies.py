@@ -12,7 +12,7 @@ import threading
 import pytest
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError
-from servers import RedisServer, programs, wait_until
+from servers import wait_until
 from support.cache_shops import KINDS, SECONDS, Shop
 
 WAYS = [f"{kind}{asynchronous}" for asynchronous in ("", "-async") for kind in KINDS]
@@ -43,18 +43,9 @@ class Late:
         pass
 
 
-@pytest.fixture(scope="module")
-def cluster_of_one(start_shared):
-    """A node that serves all slots."""
-    server = start_shared(RedisServer(programs.redis_70(), options={"cluster-enabled": "yes"}))
-    server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    wait_until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"), "a cluster")
-    return server
-
-
 @pytest.fixture
 def proxy(request, kind, proxy_to):
-    server = request.getfixturevalue("cluster_of_one" if kind == "cluster" else "valkey_91")
+    server = request.getfixturevalue("redis_cluster_of_one" if kind == "cluster" else "valkey_91")
     server.command("FLUSHALL")
     proxy = proxy_to(server)
     proxy.real = server

@@ -1,10 +1,10 @@
 """The servers as fixtures: each started when the first test asks for it, and shared until the end of the session.
 
 `redis_62`, `redis_70`, `valkey_81`, `valkey_91`, `redis_70_tls`, `redis_cluster`, `redis_cluster_replicated`,
-`redis_sentinel`, `dynamodb_local`, `dynoxide` and `moto_server` are running servers; `redis_62_clock`,
-`valkey_81_clock`, `valkey_91_clock`, `valkey_cluster_clock` and `valkey_sentinel_clock` are ones whose clock a test
-moves, by `server.advance(seconds)`. For a server of its own, a test asks for `start`, and for a proxy in front of
-one, for `proxy_to`:
+`redis_cluster_of_one`, `redis_sentinel`, `dynamodb_local`, `dynoxide` and `moto_server` are running servers;
+`redis_62_clock`, `valkey_81_clock`, `valkey_91_clock`, `valkey_cluster_clock` and `valkey_sentinel_clock` are ones
+whose clock a test moves, by `server.advance(seconds)`. For a server of its own, a test asks for `start`, and for a
+proxy in front of one, for `proxy_to`:
 
     def test_a_restart(start):
         server = start(RedisServer(programs.valkey_91(), options={"appendonly": "yes"}))
@@ -30,7 +30,7 @@ from servers.certificates import Certificates, make_certificates
 from servers.clocks import ServerClock
 from servers.cluster import RedisCluster
 from servers.dynamodb_service import Service
-from servers.processes import ServerProcess, end_guard
+from servers.processes import ServerProcess, end_guard, wait_until
 from servers.proxies import Proxy
 from servers.sentinel import RedisSentinel
 from servers.standalone import RedisServer
@@ -113,6 +113,15 @@ valkey_sentinel_clock = _shared(lambda: RedisSentinel(programs.valkey_81(), cloc
 dynamodb_local = _shared(dynamodb.dynamodb_local)
 dynoxide = _shared(dynamodb.dynoxide)
 moto_server = _shared(dynamodb.moto)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_of_one(start_shared) -> RedisServer:
+    """A node that has all slots of a cluster."""
+    server = start_shared(RedisServer(programs.redis_70(), options={"cluster-enabled": "yes"}))
+    server.command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+    wait_until(lambda: b"cluster_state:ok" in server.command("CLUSTER", "INFO"), "a node for all slots")
+    return server
 
 
 @pytest.fixture(params=["dynamodb_local", "dynoxide"])

@@ -121,3 +121,13 @@ class OnlyGetSetDelete:
 async def _all(works: Any) -> None:
     for work in works:
         await work
+
+
+CLIENTS = {
+    "redis-py": RedisPy(),
+    "redis-py-async": RedisPy(asynchronous=True),
+    "valkey-py": RedisPy("valkey"),
+    "valkey-py-async": RedisPy("valkey", asynchronous=True),
+    "glide": Glide(),
+    "glide-async": Glide(asynchronous=True),
+}

@@ -18,6 +18,7 @@ from retrysafe.persistence import async_layer_from_url, layer_from_url
 from retrysafe.persistence.datarecord import DataRecord
 from retrysafe.testing._contract.driving import settled
 from retrysafe.wishes import Pause
+from support import dynamodb_support as dynamodb
 from support.flavours import FLAVOURS, LikeAnAsyncStore, LikeAStore
 
 # --- many that wait ---------------------------------------------------------------------------------------------------
@@ -141,6 +142,9 @@ def garbage():
 def layer_of(store, kind, tmp_path, request):
     if store == "memory":
         return LikeAnAsyncStore() if kind == "async" else LikeAStore()
+    if store == "dynamodb":
+        server = request.getfixturevalue("dynoxide")
+        return (dynamodb.async_layer if kind == "async" else dynamodb.sync_layer)(server, dynamodb.new_table(server))
     url = f"sqlite:///{tmp_path}/records.db" if store == "sqlite" else request.getfixturevalue("valkey_91").url
     return (async_layer_from_url if kind == "async" else layer_from_url)(url)
 
@@ -148,7 +152,7 @@ def layer_of(store, kind, tmp_path, request):
 @pytest.mark.parametrize("course", ["first", "replayed", "failed"])
 @pytest.mark.parametrize("way", ["batch", "single"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
-@pytest.mark.parametrize("store", ["memory", "sqlite", "valkey"])
+@pytest.mark.parametrize("store", ["memory", "sqlite", "valkey", "dynamodb"])
 def test_no_record_waits_for_the_garbage_collector(store, kind, way, course, tmp_path, request):
     layer = layer_of(store, kind, tmp_path, request)
     options = {"persistence_store": layer, "key_prefix": f"{kind}.{way}.{course}"}

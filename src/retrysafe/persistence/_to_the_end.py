@@ -43,7 +43,10 @@ async def to_the_end(request: Coroutine[Any, Any, T]) -> T:
         answered.answer(done.result() if error is None else error)
 
     task.add_done_callback(hand_out)
-    reply: T = await answered
+    try:
+        reply: T = await answered
+    finally:
+        del answered, task  # else they, their error, its traceback and this frame would hold each other
     return reply
 
 

@@ -9,7 +9,7 @@ import pytest
 from retrysafe import idempotent_function
 from retrysafe.persistence._cache.commands import CLAIM, RELEASE
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer
-from support.any_client import Glide, RedisPy
+from support.any_client import Glide, Least, RedisPy
 
 
 def test_a_claim_that_the_client_sends_again_is_not_overtaken_by_its_release(valkey_91, proxy_to):
@@ -44,13 +44,21 @@ def test_a_claim_that_the_client_sends_again_is_not_overtaken_by_its_release(val
     asyncio.run(use())
 
 
-@pytest.mark.parametrize("library", ["redis", "valkey"])
-def test_a_claim_that_is_long_under_way_is_not_overtaken_by_its_release(library, valkey_91, proxy_to):
+OTHERS = {
+    "redis-py": RedisPy(asynchronous=True),
+    "valkey-py": RedisPy("valkey", asynchronous=True),
+    "plain": Least(RedisPy(asynchronous=True)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:client=OnlyGetSetDelete:UserWarning")
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_claim_that_is_long_under_way_is_not_overtaken_by_its_release(name, valkey_91, proxy_to):
     """On a connection of its own the release would come first, where the network holds the claim up."""
-    proxy = proxy_to(valkey_91)
+    proxy, kind = proxy_to(valkey_91), OTHERS[name]
 
     async def use():
-        client = await RedisPy(library, asynchronous=True).open(proxy.server)
+        client = await kind.open(proxy.server)
         layer = AsyncCachePersistenceLayer(client=client)
 
         @idempotent_function(persistence_store=layer, key_prefix="held-up")
@@ -62,7 +70,7 @@ def test_a_claim_that_is_long_under_way_is_not_overtaken_by_its_release(library,
         proxy.forget_requests()
         proxy.black_hole()
         calling = asyncio.ensure_future(charge("order-2"))
-        while not proxy.count(CLAIM.sha.encode()):  # noqa: ASYNC110  # as above
+        while not proxy.count(b"held-up#"):  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.001)
         calling.cancel()
         await asyncio.wait({calling}, timeout=0.1)
@@ -72,7 +80,7 @@ def test_a_claim_that_is_long_under_way_is_not_overtaken_by_its_release(library,
             await calling
         assert then == connections, "the release was on its way"
         await layer.close()
-        await RedisPy(library, asynchronous=True).close(client)
+        await kind.close(client)
 
     asyncio.run(use())
     assert len(valkey_91.command("KEYS", "held-up#*")) == 1

@@ -31,18 +31,18 @@ class Answered(asyncio.Future[Any]):
         else:
             self.set_result(reply)
 
+    def end_as(self, task: asyncio.Task[Any]) -> None:
+        """Give what the task gave, or raise what it raised."""
+        error = error_of(task)
+        self.answer(task.result() if error is None else error)
+
 
 async def to_the_end(request: Coroutine[Any, Any, T]) -> T:
     """What the request gives; a caller that is cancelled meanwhile is told so once the request has ended."""
     loop = asyncio.get_running_loop()
     answered = Answered(loop=loop)
     task = loop.create_task(request)
-
-    def hand_out(done: asyncio.Task[T]) -> None:
-        error = error_of(done)
-        answered.answer(done.result() if error is None else error)
-
-    task.add_done_callback(hand_out)
+    task.add_done_callback(answered.end_as)
     try:
         reply: T = await answered
     finally:

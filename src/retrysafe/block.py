@@ -9,11 +9,11 @@ from retrysafe import switch
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import begin_call
 from retrysafe.drivers import conclude, drive, drive_async
-from retrysafe.endings import interrupted
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
 from retrysafe.heartbeat import heart
 from retrysafe.heartbeat_async import start_async
+from retrysafe.owed import interrupted
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.plan import checked_config, checked_layer, checked_prefix, checked_serializer, plan_on
 from retrysafe.ports import AsyncPorts, SyncPorts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from retrysafe.endings import interrupted
+from retrysafe.owed import interrupted
 from retrysafe.ports import ASYNC_PORTS, SYNC_PORTS, AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.running import invoke, invoke_async

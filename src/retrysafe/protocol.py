@@ -34,7 +34,6 @@ from retrysafe.endings import (
     completed,
     conclude_failure,
     store_failure,
-    withdraw,
 )
 from retrysafe.events import (
     Claimed,
@@ -47,6 +46,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceConsistencyError,
 )
+from retrysafe.owed import withdraw
 from retrysafe.pauses import Waiting
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, DataRecord
 from retrysafe.verdicts import Verdict, judge

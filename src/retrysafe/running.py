@@ -7,12 +7,12 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from retrysafe.endings import UNSTARTED
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyLeaseLostError
 from retrysafe.execution import Execution, forks
 from retrysafe.heartbeat import heart
 from retrysafe.heartbeat_async import start_async
 from retrysafe.nesting import alive, current
+from retrysafe.owed import UNSTARTED
 from retrysafe.wishes import Ending, Invoke, Raised, Returned
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from retrysafe import IdempotencyConfig
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import begin_call
-from retrysafe.endings import interrupted
+from retrysafe.owed import interrupted
 from retrysafe.pauses import INTERRUPTED_TRIES
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, UNAVAILABLE
 from retrysafe.plan import Plan

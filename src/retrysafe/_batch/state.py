@@ -21,8 +21,8 @@ from retrysafe._batch.item import UNANSWERED, Item
 from retrysafe._batch.order import Order
 from retrysafe._batch.pauses import Pauses
 from retrysafe._batch.same_key import SameKey
-from retrysafe.endings import interrupted
 from retrysafe.lease import UNDECIDED
+from retrysafe.owed import interrupted
 from retrysafe.persistence.datarecord import DataRecord
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.wishes import Claim, Complete, Ending, Fetch, Invoke, Op, Pause, Raised, StoreFailed

@@ -211,7 +211,10 @@ def _signature_in_calls(function: Callable[..., Any]) -> inspect.Signature:
     shown = _signature(function)
     if not hasattr(function, "__wrapped__"):
         return shown
-    own = signature_of(function, follow_wrapped=False)
+    try:
+        own = signature_of(function, follow_wrapped=False)
+    except (ValueError, TypeError):
+        return shown  # written in C, as what `functools.cache` makes: it does not say what it takes
     takes_any = any(each.kind in _VARIABLE for each in own.parameters.values())
     return shown if takes_any else own
 

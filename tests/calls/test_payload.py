@@ -141,6 +141,22 @@ def test_a_decorator_below_that_has_arguments_of_its_own_says_what_they_are(laye
     assert [call(1), call(order=1), call(2)] == [1, 1, 2]
 
 
+@pytest.mark.parametrize("named", ["order", None])
+def test_a_decorator_below_that_is_written_in_c_takes_what_its_function_takes(layer, named):
+    runs = []
+
+    @functools.cache
+    def charge(order, note=None):
+        runs.append(order)
+        return len(runs)
+
+    call = idempotent_function(charge, data_keyword_argument=named, persistence_store=layer)
+    answers = [call(1), call(order=1), call(2)]
+    charge.cache_clear()
+    assert [*answers, call(1)] == [1, 1, 2, 1]
+    assert runs == [1, 2]
+
+
 def test_key_takes_the_key_from_all_arguments_by_name(flavour):
     layer = flavour.layer()
     charge = counted()

@@ -29,12 +29,21 @@ def test_further_arguments_go_to_each_item(flavour):
     assert [each.answer["note"] for each in result] == ["x", "x"]
 
 
+def parsed(**fields):
+    """A record as Powertools' parser gives it."""
+    return pydantic.create_model("Record", **{name: (object, field) for name, field in fields.items()})()
+
+
 @pytest.mark.parametrize(
     ("record", "identifier"),
     [
         ({"messageId": "m1", "body": "{}"}, "m1"),
         ({"kinesis": {"sequenceNumber": "496", "data": ""}}, "496"),
         ({"dynamodb": {"SequenceNumber": "111", "Keys": {}}}, "111"),
+        (parsed(messageId="m1"), "m1"),
+        (parsed(kinesis=parsed(sequenceNumber="496")), "496"),
+        (parsed(dynamodb=parsed(SequenceNumber="111")), "111"),
+        (parsed(id=7), None),
         ({"id": 7}, None),
         (["m1"], None),
     ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cas
 from retrysafe.exceptions import IdempotencyConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -115,21 +115,25 @@ class BatchResult(Sequence[ItemResult[T, R]]):
 
 def identifier_of(item: Any) -> str | None:
     """How Lambda calls the record of an event: the message's id, or its sequence number; None for anything else."""
-    # An attribute of any object; what is no dict at all has none of the three.
-    record: object = item if type(item) is dict else getattr(item, "raw_event", item)  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(record, dict):
-        return None
-    fields = cast("dict[str, Any]", record)
-    found: Any = fields.get("messageId")
+    record = _fields_of(item)
+    found = record.get("messageId")
     if isinstance(found, str):
         return found
-    if "kinesis" in fields or "dynamodb" in fields:
-        for place, name in (("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
-            part: Any = fields.get(place)
-            found = cast("dict[str, Any]", part).get(name) if isinstance(part, dict) else None
+    for place, name in (("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
+        if place in record:
+            found = _fields_of(record[place]).get(name)
             if isinstance(found, str):
                 return found
     return None
+
+
+def _fields_of(record: object) -> Mapping[str, Any]:
+    """By name: of a dict, of Powertools' data classes, and of the models of its parser; none of anything else."""
+    kind = type(record)
+    fields: object = record
+    if kind is not dict:
+        fields = getattr(record, "__dict__" if hasattr(kind, "model_dump") else "raw_event", record)
+    return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
 
 
 def identified(items: list[Any], item_identifier: Callable[[Any], str] | None) -> list[str | None]:

@@ -113,9 +113,9 @@ class BatchResult(Sequence[ItemResult[T, R]]):
             raise BaseExceptionGroup(f"{len(failed)} of {len(self)} items failed", errors)
 
 
-def identifier_of(item: Any) -> str | None:
+def identifier_of(item: object) -> str | None:
     """How Lambda calls the record of an event: the message's id, or its sequence number; None for anything else."""
-    record = _fields_of(item)
+    record: Mapping[str, Any] = cast("dict[str, Any]", item) if type(item) is dict else _fields_of(item)
     found = record.get("messageId")
     if isinstance(found, str):
         return found
@@ -129,10 +129,7 @@ def identifier_of(item: Any) -> str | None:
 
 def _fields_of(record: object) -> Mapping[str, Any]:
     """By name: of a dict, of Powertools' data classes, and of the models of its parser; none of anything else."""
-    kind = type(record)
-    fields: object = record
-    if kind is not dict:
-        fields = getattr(record, "__dict__" if hasattr(kind, "model_dump") else "raw_event", record)
+    fields: object = getattr(record, "__dict__" if hasattr(type(record), "model_dump") else "raw_event", record)
     return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
 
 

@@ -58,19 +58,23 @@ class AnswerCodec:
             the answer of that again. None never goes to a serializer: it is stored as null and comes back as
             None.
         return_type: Instead of the function's return annotation: any type, already resolved.
+        into_json: Whether the caller makes JSON of an answer. A subclass of dict, say, is to it what dict is, and
+            nothing is lost that `plain` would have to tell.
     """
 
-    __slots__ = ("_classes", "_function", "_return_type", "_serializer")
+    __slots__ = ("_classes", "_function", "_into_json", "_return_type", "_serializer")
 
     def __init__(
         self,
         function: Callable[..., Any] | None = None,
         serializer: BaseIdempotencySerializer | None = None,
         return_type: Any = None,
+        into_json: bool = False,
     ) -> None:
         self._function = function
         self._serializer = serializer
         self._return_type = return_type
+        self._into_json = into_json
         self._classes: NamedClasses | None = None
 
     def encode(self, answer: Any) -> StoredAnswer:
@@ -121,7 +125,8 @@ class AnswerCodec:
             raise
         except Exception as error:  # a method of the user's classes raises, or the stack is used up
             raise UnstorableAnswerError(answer, f"cannot be looked through ({type(error).__name__})") from error
-        return data, types, tuple(encoder.plain)
+        is_lost = encoder.plain and not (self._into_json and _json_of(answer) == data)
+        return data, types, tuple(encoder.plain) if is_lost else ()
 
     def decode(self, data: str, types: str, is_peers: bool = False) -> Any:
         """The answer that was stored as these two texts; None where `data` is empty.
@@ -230,6 +235,14 @@ def _prepared_encoder() -> Callable[[Any, int], Iterable[str]]:
     except Exception:  # noqa: BLE001, S110  # whatever it is that has changed
         pass
     return lambda value, _level: (encoder.encode(value),)
+
+
+def _json_of(value: Any) -> str | None:
+    """What it is as JSON; None where JSON has no form for something in it."""
+    try:
+        return "".join(_json_pieces(value, 0))
+    except Exception:  # noqa: BLE001  # a method of the user's classes raises
+        return None
 
 
 _json_pieces = _prepared_encoder()

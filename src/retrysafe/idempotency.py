@@ -102,7 +102,7 @@ def idempotent(
     from retrysafe.signatures import HandlerArguments, is_async  # noqa: PLC0415  # loads inspect, for decorating alone
 
     store = opened_layer(persistence_store, handler)
-    plan = plan_for(handler, store, config=config, key_prefix=key_prefix)
+    plan = plan_for(handler, store, config=config, key_prefix=key_prefix, into_json=True)
     arguments = HandlerArguments(handler)
     event_of = arguments.event
     if is_async(handler):

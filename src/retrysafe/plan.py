@@ -138,8 +138,9 @@ def plan_for(
     config: IdempotencyConfig | None = None,
     serializer: BaseIdempotencySerializer | None = None,
     key_prefix: str | None = None,
+    into_json: bool = False,
 ) -> Plan:
-    """Decide for one function, or refuse.
+    """Decide for one function, or refuse. Whoever calls a Lambda handler makes JSON of its answer (`into_json`).
 
     Raises:
         IdempotencyConfigError: The function, the layer and the options don't fit together.
@@ -147,7 +148,7 @@ def plan_for(
     config = checked_config(config)
     refuse_misfits(function, store)
     name = function_name(function, key_prefix)
-    codec = AnswerCodec(function, checked_serializer(serializer))
+    codec = AnswerCodec(function, checked_serializer(serializer), into_json=into_json)
     return plan_on(store, name, _prefix(name, function, store, key_prefix), config, codec)
 
 

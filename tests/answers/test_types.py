@@ -15,7 +15,7 @@ from decimal import Decimal
 import pytest
 
 from retrysafe import answers
-from retrysafe.answers import AnswerCodec, UnstorableAnswerError
+from retrysafe.answers import AnswerCodec, StoredAnswer, UnstorableAnswerError
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
 from support.answers import replayed
 from support.exactness import same
@@ -232,3 +232,12 @@ def test_an_ordered_dict_comes_back_as_a_dict_and_is_named():
 
     assert AnswerCodec().decode(stored.data, stored.types) == {"a": {"b": (1,)}}
     assert stored.plain == ("collections.OrderedDict",)
+
+
+def test_what_is_made_json_of_names_only_classes_that_json_has_no_form_for():
+    codec = AnswerCodec(into_json=True)
+    ordered = collections.OrderedDict(b=(1,), a=2)
+
+    assert codec.encode(ordered) == StoredAnswer('{"a": 2, "b": [1]}', AnswerCodec().encode(ordered).types)
+    assert codec.encode([ordered, Decimal(1)]).plain == ("collections.OrderedDict",)
+    assert codec.encode({1: ordered}).plain == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+from collections import defaultdict
 
 import pytest
 
@@ -65,6 +66,18 @@ def test_a_class_that_duplicates_will_not_get_back_is_told_when_the_run_complete
     (name,) = events[1].plain_classes
     assert name.endswith("Receipt")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_dict_of_another_class_is_none_in_the_answer_of_a_handler_which_becomes_json(flavour, events):
+    """As `multiValueHeaders` in that of Powertools' `APIGatewayRestResolver`."""
+    answer = {"statusCode": 200, "multiValueHeaders": defaultdict(list, {"Content-Type": ["text/plain"]})}
+    options = {"persistence_store": flavour.layer(), "config": IdempotencyConfig(event_hook=events.append)}
+    charge = counted(answer=answer)
+    handler = flavour.handler(lambda event, context: charge(event), **options)
+    assert handler("o1", None) == handler("o1", None) == answer
+    flavour.function(charge, **options)("o1")
+    told = [event.plain_classes for event in events if event.name == "completed"]
+    assert told == [(), ("collections.defaultdict",)]
 
 
 def test_and_the_log_has_it_though_nobody_else_listens(flavour, caplog):

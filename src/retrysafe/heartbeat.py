@@ -11,10 +11,10 @@ import contextlib
 import os
 import threading
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 from weakref import ref
 
+from retrysafe.clock import monotonic
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.execution import Execution

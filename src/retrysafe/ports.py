@@ -9,6 +9,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from retrysafe.clock import monotonic
 from retrysafe.exceptions import (
     IdempotencyInconsistentStateError,
     IdempotencyItemAlreadyExistsError,
@@ -113,7 +114,7 @@ class SyncPorts:
                 time.sleep(op.seconds)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
             return StoreFailed(error)
-        return time.monotonic()
+        return monotonic()
 
     def unwatch(self) -> None:
         """The call waits no longer."""
@@ -205,7 +206,7 @@ class AsyncPorts:
         except BaseException as error:  # noqa: BLE001  # becomes an answer
             self._note(error)
             return StoreFailed(error)
-        return time.monotonic()
+        return monotonic()
 
     def unwatch(self) -> None:
         """See `SyncPorts.unwatch`."""

@@ -40,7 +40,8 @@ def pause(request, monkeypatch):
     async def sleep(seconds):
         slept.append(seconds)
 
-    monkeypatch.setattr("retrysafe.ports.time", SimpleNamespace(sleep=slept.append, monotonic=lambda: 7.0))
+    monkeypatch.setattr("retrysafe.ports.time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr("retrysafe.ports.monotonic", lambda: 7.0)
 
     def passed(at_most, watch):
         layer = AsyncMemoryPersistenceLayer() if is_async else MemoryPersistenceLayer()

@@ -5,11 +5,12 @@ One function runs after the other. The async driver is in `drivers_async`.
 
 from __future__ import annotations
 
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from retrysafe._batch.keeping import Keeper
 from retrysafe._batch.runs import ItemRun, leave
+from retrysafe.clock import monotonic
 from retrysafe.execution import forks
 from retrysafe.pauses import INTERRUPTED_TRIES
 from retrysafe.running import invoke

@@ -6,11 +6,11 @@ Each function runs in a task of its own, as many at a time as it is told to.
 from __future__ import annotations
 
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from retrysafe._batch.keeping import AsyncKeeper
 from retrysafe._batch.runs import ItemRun, leave
+from retrysafe.clock import monotonic
 from retrysafe.execution import forks
 from retrysafe.pauses import INTERRUPTED_TRIES
 from retrysafe.running import answered, invoke_async

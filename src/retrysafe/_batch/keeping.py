@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from retrysafe._batch.leases import Leases
 from retrysafe._batch.ports import AsyncBatchPorts, BatchPorts
 from retrysafe._batch.recorder import Recorder
+from retrysafe.clock import monotonic
 from retrysafe.heartbeat import heart
 from retrysafe.locks import new_lock
 

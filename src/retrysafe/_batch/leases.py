@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from retrysafe.clock import monotonic
 from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.heartbeat import SOONER_AFTER_FAILURE

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from retrysafe._batch.item import UNANSWERED, Item
 from retrysafe._batch.order import Order
 from retrysafe._batch.pauses import Pauses
 from retrysafe._batch.same_key import SameKey
+from retrysafe.clock import monotonic
 from retrysafe.lease import UNDECIDED
 from retrysafe.owed import interrupted
 from retrysafe.persistence.datarecord import DataRecord

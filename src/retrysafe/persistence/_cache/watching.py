@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from retrysafe.clock import monotonic
 from retrysafe.locks import new_lock
 from retrysafe.persistence._cache.watched import LINGER, Outage, Rounds, Silence, Watched, news_of
 from retrysafe.queues import Empty, new_queue
@@ -122,7 +123,7 @@ class _Room:
 
     def patience(self, key: str, seconds: float, at_most: float) -> float:
         """How long to wait for a wake."""
-        return self._rounds.until(time.monotonic(), at_most) if self.watched.tells(key) else seconds
+        return self._rounds.until(monotonic(), at_most) if self.watched.tells(key) else seconds
 
     def close(self) -> None:
         self.is_closed = True
@@ -156,7 +157,7 @@ class _Room:
 
     def _listen(self, channel: ChannelLike, outage: Outage) -> None:
         """Wake whom it concerns, until nobody watches any more."""
-        silence = Silence(time.monotonic())
+        silence = Silence(monotonic())
         while self._is_needed():
             with self._lock:
                 new, old = self.watched.to_ask()
@@ -165,7 +166,7 @@ class _Room:
             if old:
                 channel.unsubscribe(old)
             message = channel.read(READ)
-            if silence.is_suspicious(time.monotonic(), heard=message is not None):
+            if silence.is_suspicious(monotonic(), heard=message is not None):
                 channel.ping()
             while message is not None:
                 news = news_of(message)
@@ -177,7 +178,7 @@ class _Room:
 
     def _is_needed(self) -> bool:
         """Whether somebody watches, or did until a moment ago. If not, the thread counts as ended."""
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             if self.watched:
                 self._watched_at = now

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
+from retrysafe.clock import monotonic
 from retrysafe.persistence._cache.watched import LINGER, SILENCE, Outage, Rounds, Silence, Watched, news_of
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class _Room:
 
     def patience(self, key: str, seconds: float, at_most: float) -> float:
         """How long to wait for a wake."""
-        return self._rounds.until(time.monotonic(), at_most) if self.watched.tells(key) else seconds
+        return self._rounds.until(monotonic(), at_most) if self.watched.tells(key) else seconds
 
     async def close(self) -> None:
         task = self._task

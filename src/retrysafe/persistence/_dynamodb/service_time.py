@@ -14,10 +14,9 @@ time then is doubtful, and nothing is to count as over by it.
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
-from retrysafe.clock import SystemClock
+from retrysafe.clock import SystemClock, monotonic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +64,7 @@ class ServiceTime:
 
     __slots__ = ("_clock", "_corrects", "_estimate", "_is_kept", "_limit_ms", "_made", "_monotonic", "_told")
 
-    def __init__(self, clock: Clock, limit_seconds: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Clock, limit_seconds: float, *, monotonic: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._corrects = isinstance(clock, SystemClock)
         self._limit_ms = limit_seconds * 1000

@@ -15,9 +15,10 @@ import sqlite3
 from math import inf
 from pathlib import Path
 from threading import get_ident
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Any, Final
 
+from retrysafe.clock import monotonic
 from retrysafe.locks import new_rlock
 from retrysafe.persistence._sqlite.errors import REFUSALS, explained, not_utf8, primary_code, was_closed, was_forked
 from retrysafe.persistence._sqlite.files import Files, leave_open

@@ -97,7 +97,7 @@ class WriteGroups:
 
         Args:
             command: The statement.
-            since: When its caller began to wait, as `time.monotonic` says it.
+            since: When its caller began to wait, as `clock.monotonic` says it.
             database: What to write to.
 
         Returns:

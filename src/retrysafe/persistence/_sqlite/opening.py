@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from time import monotonic, sleep
+from time import sleep
 from typing import Final, Literal
 
+from retrysafe.clock import monotonic
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._sqlite.errors import primary_code
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from math import inf
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Final
 
+from retrysafe.clock import monotonic
 from retrysafe.persistence._sqlite.errors import primary_code, waited_in_vain
 
 if TYPE_CHECKING:

@@ -214,7 +214,10 @@ def checked_config(config: IdempotencyConfig | None) -> IdempotencyConfig:
 
 def checked_layer(store: AnyLayer) -> AnyLayer:
     """The layer."""
-    if not isinstance(store, BasePersistenceLayer | AsyncBasePersistenceLayer):
+    is_layer = isinstance(store, BasePersistenceLayer | AsyncBasePersistenceLayer)
+    if is_layer and store.__class__ is not type(store):  # a proxy, or a mock, by whose clock nothing can be dated
+        is_layer = isinstance(store.clock.now_ms(), int)
+    if not is_layer:
         raise wrong_store(store, "a persistence layer or a URL")
     return store
 

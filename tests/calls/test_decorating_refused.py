@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -63,6 +64,7 @@ def plain(order):
         ),
         (lambda: idempotent_function(plain, persistence_store=None), "persistence_store.*None"),
         (lambda: idempotent_function(plain, persistence_store=MemoryPersistenceLayer), "persistence_store.*class"),
+        (lambda: idempotent_function(plain, persistence_store=MagicMock(MemoryPersistenceLayer)), "store.*a MagicMock"),
         (lambda: idempotent_function(plain, persistence_store="memory://", config={}), r"config.*\{\}"),
         (lambda: idempotent_function(plain, persistence_store="memory://", key="k"), "key must be callable.*'k'"),
         (

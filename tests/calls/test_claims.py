@@ -12,6 +12,7 @@ from retrysafe.exceptions import (
     IdempotencyValidationError,
 )
 from retrysafe.persistence.datarecord import COMPLETED, FAILED, INPROGRESS
+from retrysafe.serialization.no_op import NoOpSerializer
 from support.bodies import counted, only_record, plant
 
 
@@ -220,3 +221,15 @@ def test_an_answer_that_cannot_be_read_is_refused_and_not_run_again(flavour, sta
         call({"id": 1})
     assert standing.idempotency_key in str(refused.value)
     assert charge.body.runs == 1
+
+
+def test_one_that_the_serializer_cannot_read_is_refused_with_what_it_raised(flavour):
+    class Refusing(NoOpSerializer):
+        def from_dict(self, data):
+            raise KeyError("cents")
+
+    call = flavour.function(counted(), persistence_store=flavour.layer(), output_serializer=Refusing())
+    call({"id": 1})
+    with pytest.raises(IdempotencyPersistenceConsistencyError) as refused:
+        call({"id": 1})
+    assert (refused.value.details, type(refused.value.__cause__)) == ("KeyError", KeyError)

@@ -200,7 +200,8 @@ def function_name(function: Any, default: str | None = None) -> str:
 def _module_of(function: Any) -> str | None:
     """Where the function was written; a method of a class in C does not say."""
     module: str | None = getattr(function, "__module__", "builtins")
-    return module
+    # So multiprocessing calls the program in a process that it spawned, and the keys there are to be the program's.
+    return "__main__" if module == "__mp_main__" else module
 
 
 def checked_config(config: IdempotencyConfig | None) -> IdempotencyConfig:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import multiprocessing
 import pathlib
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -179,3 +183,22 @@ def test_a_function_of_the_main_module_on_a_shared_store_is_warned_about_its_pre
     idempotent_function(charge, persistence_store="memory://")
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "orders")
     idempotent_function(charge, persistence_store=store)
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_a_function_of_the_main_module_has_one_key_in_all_processes_that_a_program_starts(tmp_path, method):
+    program = """
+        import multiprocessing, os, sys
+        from retrysafe import idempotent_function
+
+        @idempotent_function(persistence_store="sqlite:///records.db")
+        def charge(order):
+            return os.getpid()
+
+        if __name__ == "__main__":
+            with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
+                sys.exit({charge(1), pool.apply(charge, [1])} != {os.getpid()})
+    """
+    script = tmp_path / "program.py"
+    script.write_text(textwrap.dedent(program))
+    subprocess.run([sys.executable, "-W", "ignore", script, method], cwd=tmp_path, timeout=60, check=True)

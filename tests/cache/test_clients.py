@@ -47,6 +47,22 @@ def test_an_asynchronous_client_that_was_passed_in_is_never_closed(valkey_91):
     asyncio.run(main())
 
 
+def test_what_is_put_around_a_clients_methods_after_its_first_call_is_called(valkey_91, monkeypatch):
+    """As tracing does that begins when the program has been imported, and a test that lets a client fail."""
+    execute, commands = redis.Redis.execute_command, []
+
+    def traced(client, *command, **options):
+        commands.append(command[0])
+        return execute(client, *command, **options)
+
+    with connected(valkey_91) as client:
+        call = once(CachePersistenceLayer(client=client), counted(), "traced")
+        call(1)
+        monkeypatch.setattr(redis.Redis, "execute_command", traced)
+        call(2)
+    assert commands == ["EVALSHA", "EVALSHA"]
+
+
 def clients_of(server):
     return [line for line in server.command("CLIENT", "LIST").decode().splitlines() if "cmd=client" not in line]
 

@@ -39,6 +39,32 @@ def test_an_asynchronous_client_that_was_given_is_never_closed(dynoxide, table):
     assert asyncio.run(calls()) == table
 
 
+def test_what_is_put_around_a_clients_methods_after_its_first_call_is_called(dynoxide, table, monkeypatch):
+    """As a test does that lets a client fail."""
+    client = session().client("dynamodb", endpoint_url=dynoxide.url)
+    put_item, asked = client.put_item, []
+    with DynamoDBPersistenceLayer(table, boto3_client=client) as layer:
+        called(layer)
+        monkeypatch.setattr(client, "put_item", lambda **item: asked.append(item) or put_item(**item))
+        called(layer)
+    assert len(asked) == 1
+    client.close()
+
+
+def test_so_is_what_is_put_around_those_of_an_asynchronous_one(dynoxide, table, monkeypatch):
+    asked = []
+
+    async def calls():
+        async with async_session().create_client("dynamodb", endpoint_url=dynoxide.url) as client:
+            layer, put_item = AsyncDynamoDBPersistenceLayer(table, client=client), client.put_item
+            await layer._put_record(DataRecord("orders#1", INPROGRESS, 99_999_999_999, None, owner="me"))
+            monkeypatch.setattr(client, "put_item", lambda **item: asked.append(item) or put_item(**item))
+            await layer._put_record(DataRecord("orders#2", INPROGRESS, 99_999_999_999, None, owner="me"))
+
+    asyncio.run(calls())
+    assert len(asked) == 1
+
+
 def test_a_closed_layer_opens_another_client(dynoxide, table):
     layer = sync_layer(dynoxide, table)
     layer.close()

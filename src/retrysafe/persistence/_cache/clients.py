@@ -117,11 +117,10 @@ def sync_backend(client: Any, options: Options) -> Backend:
 class ScriptBackend:
     """redis-py, valkey-py, and clients made like them."""
 
-    __slots__ = ("_execute", "_options", "_shards", "client")
+    __slots__ = ("_options", "_shards", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
-        self._execute = client.execute_command
         self._options = options
         self._shards = Shards()
 
@@ -132,11 +131,11 @@ class ScriptBackend:
             if command.replicated:
                 return self._run_replicated(command)
             try:
-                return self._execute("EVALSHA", script.sha, 1, command.key, *command.arguments)
+                return self.client.execute_command("EVALSHA", script.sha, 1, command.key, *command.arguments)
             except Exception as error:
                 if not is_unknown_script(error):
                     raise
-            return self._execute("EVAL", script.text, 1, command.key, *command.arguments)
+            return self.client.execute_command("EVAL", script.text, 1, command.key, *command.arguments)
         except Exception as error:
             close_if_interrupted(self.client, error)
             raise explained(error, self._options.where, self._options.password) from error

@@ -201,7 +201,7 @@ class Backend:
         threads: What sends many requests at the same time; each lot no more than the client has connections for.
     """
 
-    __slots__ = ("_methods", "client", "threads", "where")
+    __slots__ = ("client", "threads", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
         self.client = client
@@ -209,20 +209,16 @@ class Backend:
         # What stands in for a client in a user's tests says anything.
         most = min(AT_ONCE, connections) if isinstance(connections, int) else AT_ONCE
         self.threads = Lanes(Threads, most)
-        self._methods: dict[str, Callable[..., Any]] = {"Pause": _pause}
-        self._methods |= {
-            operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)
-        }
         self.where = where(table_name, client)
 
     def has(self, operation: str) -> bool:
         """Whether the client has the operation."""
-        return operation in self._methods
+        return hasattr(self.client, METHODS[operation])
 
     def run(self, command: Command) -> Any:
         """Carry out a request: the reply, or the refusal that the command expects. Raises this library's errors."""
         try:
-            return self._methods[command.operation](**command.parameters) or {}  # None is what a user's fake may give
+            return _carried_out(self.client, command, _pause) or {}  # None is what a user's fake may give
         except Exception as error:  # noqa: BLE001  # explained, and raised unless it is an answer
             return answer(error, command, self.where)
 
@@ -235,25 +231,31 @@ class AsyncBackend:
         table_name: The table, for errors.
     """
 
-    __slots__ = ("_methods", "where")
+    __slots__ = ("_client", "where")
 
     def __init__(self, client: Any, table_name: str) -> None:
-        self._methods: dict[str, Callable[..., Awaitable[Any]]] = {"Pause": _pause_async}
-        self._methods |= {
-            operation: getattr(client, name) for operation, name in METHODS.items() if hasattr(client, name)
-        }
+        self._client = client
         self.where = where(table_name, client)
 
     def has(self, operation: str) -> bool:
         """See `Backend.has`."""
-        return operation in self._methods
+        return hasattr(self._client, METHODS[operation])
 
     async def run(self, command: Command) -> Any:
         """See `Backend.run`."""
         try:
-            return await self._methods[command.operation](**command.parameters)
+            return await _carried_out(self._client, command, _pause_async)
         except Exception as error:  # noqa: BLE001  # explained, and raised unless it is an answer
             return answer(error, command, self.where)
+
+
+def _carried_out(client: Any, command: Command, pause: Callable[..., Any]) -> Any:
+    """The reply, or what is to be awaited for it.
+
+    The method is looked up each time: whoever traces a client, or fakes a failure of it, may wrap its methods later.
+    """
+    method = pause if command.operation == "Pause" else getattr(client, METHODS[command.operation])
+    return method(**command.parameters)
 
 
 def _pause(seconds: float) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.clock import monotonic
 from retrysafe.exceptions import (
+    IdempotencyBaseError,
     IdempotencyInconsistentStateError,
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
@@ -125,13 +126,17 @@ class SyncPorts:
 
     def _watched(self, op: Pause, at_most: float) -> bool:
         """Wait for a change of the record; False where the layer can't tell."""
-        try:
-            if self.watch is None:
+        if self.watch is None:
+            with contextlib.suppress(Exception):  # it is no more than a help: the next look asks the store itself
                 self.watch = self._store._watch_record(op.idempotency_key)
-            if self.watch is None:
-                return False
+        if self.watch is None:
+            return False
+        try:
             self.watch.wait(op.seconds, at_most)
-        except Exception:  # noqa: BLE001  # it is no more than a help: the next look asks the store itself
+        except (IdempotencyBaseError, OSError) as error:
+            # Anything else is for the caller, as what ends a sleep is: a signal handler may raise a task's time limit.
+            if isinstance(error, TimeoutError):
+                raise
             self.unwatch()
             return False
         return True

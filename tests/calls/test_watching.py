@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import threading
 
 import pytest
@@ -164,6 +165,23 @@ def test_the_watch_is_closed_when_the_call_is_interrupted(shop, moment):
     with pytest.raises(KeyboardInterrupt):
         shop.call(1)
     assert not shop.watches.open
+    assert shop.charge.body.runs == 1
+
+
+@pytest.mark.parametrize("limit", [TimeoutError, type("SoftTimeLimitExceeded", (Exception,), {})])
+def test_a_time_limit_that_a_signal_handler_raises_ends_the_wait(limit):
+    def strike(*_):
+        raise limit
+
+    shop = Shop(Told())
+    shop.watches.before_wait = at(2, lambda: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGINT, strike)
+    try:
+        with pytest.raises(limit):
+            shop.call(1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert shop.nobody_watches()
     assert shop.charge.body.runs == 1
 
 

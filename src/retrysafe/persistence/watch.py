@@ -27,6 +27,10 @@ class Watch(Protocol):
         Args:
             seconds: How long to wait at most, in seconds, while the watch is not told of changes.
             at_most: The same while it is; not less than `seconds`.
+
+        Raises:
+            IdempotencyBaseError, OSError: It is told no longer; its caller looks now and then instead. Anything else,
+                and a TimeoutError, ends the call, as it may be raised by a signal handler.
         """
         ...
 
@@ -36,7 +40,7 @@ class Watch(Protocol):
 
 
 class AsyncWatch(Protocol):
-    """`Watch` in an asynchronous layer: the same promises."""
+    """`Watch` in an asynchronous layer: the same promises. Whatever `wait` raises means that it is told no longer."""
 
     async def wait(self, seconds: float, at_most: float) -> None:
         """See `Watch.wait`."""

@@ -132,6 +132,15 @@ def test_what_a_run_owes_stands_behind_no_claims(together):
     assert [name for name, _ in wrapped.calls[:4]] == ["update", "delete", "renew", "renew"]
 
 
+def test_calls_side_by_side_see_the_callers_context():
+    tracing = contextvars.ContextVar("tracing", default="nothing")
+    threads = Threads(2)
+    for span in ("first", "second"):  # the threads are the first one's
+        tracing.set(span)
+        assert threads.outcomes(lambda _: tracing.get(), range(20)) == [span] * 20
+    threads.close()
+
+
 def test_what_is_handed_to_threads_is_carried_out_though_they_are_closed_meanwhile():
     threads = Threads(4)
 

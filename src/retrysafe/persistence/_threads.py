@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.locks import new_lock
@@ -97,7 +98,8 @@ class Threads:
             executor = self._started()
             for _ in work.handed_out():
                 try:
-                    started.append(executor.submit(work.take_one))
+                    # In the caller's context, by which tracing knows to what a request belongs.
+                    started.append(executor.submit(copy_context().run, work.take_one))
                 except RuntimeError:  # the executor may keep it all the same
                     return False
         return True

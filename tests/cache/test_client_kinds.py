@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import redis
@@ -81,6 +82,20 @@ def test_a_client_that_takes_commands_in_another_form_is_refused_when_the_layer_
         layer_class(client=TakesCommandsAsObjects({}))
 
 
+def telling_nothing(method):
+    """The method without a signature, like one that is written in C."""
+    method = partial(method)
+    method.__signature__ = "none"
+    return method
+
+
+def test_one_that_does_not_tell_in_which_form_is_taken(valkey_91):
+    with redis.Redis(host=valkey_91.host, port=valkey_91.port) as client:
+        client.execute_command = telling_nothing(client.execute_command)
+        call = once(CachePersistenceLayer(client=client), counted(), "untold")
+        assert [call(1), call(1)] == [1, 1]
+
+
 @pytest.mark.filterwarnings("ignore:client=Gives")
 def test_an_asynchronous_layer_refuses_a_client_that_blocks():
     runs = []
@@ -129,6 +144,46 @@ def test_a_client_that_counts_in_seconds_keeps_each_record_for_its_window(flavou
     assert [call(1), call(1), call(2)] == [1, 1, 2]
     assert len(client.values) == 2
     assert all(3600 <= seconds <= 3605 and isinstance(seconds, int) for seconds in client.times.values())
+
+
+class CountsMilliseconds(GivesValues):
+    """It notes for how long; the subclasses show it in their ways."""
+
+    def __init__(self, values):
+        super().__init__(values)
+        self.times = []
+
+    def set(self, name, value, ex=None, px=None, nx=False):
+        self.times.append(px)
+        if nx and name in self.values:
+            return None
+        self.values[name] = value
+        return True
+
+
+class TakesOptions(CountsMilliseconds):
+    def set(self, name, value, ex=None, **options):
+        return super().set(name, value, ex, **options)
+
+
+class TakesAnything(CountsMilliseconds):
+    def set(self, *given, **options):
+        return super().set(*given, **options)
+
+
+class TellsNothing(CountsMilliseconds):
+    @property
+    def set(self):
+        return telling_nothing(super().set)
+
+
+@pytest.mark.filterwarnings("ignore:client=T", "ignore:client=C")
+@pytest.mark.parametrize("kind", [CountsMilliseconds, TakesOptions, TakesAnything, TellsNothing])
+def test_one_that_may_know_milliseconds_is_given_those(kind):
+    client = kind({})
+    call = once(CachePersistenceLayer(client=client), counted(), "both")
+    assert [call(1), call(1)] == [1, 1]
+    assert all(milliseconds > 3_600_000 for milliseconds in client.times)
 
 
 class Traced(redis.asyncio.Redis):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 
 import pytest
@@ -91,6 +92,20 @@ def test_a_layer_whose_method_takes_its_argument_by_name_only_is_refused_before_
     with pytest.raises(IdempotencyPersistenceConfigError, match=f"OwnLayer takes the argument of {name} by name only"):
         type("OwnLayer", (MemoryPersistenceLayer,), {name: method})
     type("AnyWay", (MemoryPersistenceLayer,), {name: lambda *given, **named: None})
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda self, record, *, extra=None: None,
+        lambda self, record, **extra: None,
+        lambda self, *given, extra=None: None,
+        functools.partialmethod(lambda self, extra, record: None, 1),
+    ],
+    ids=["option", "options", "any-place", "no-code"],
+)
+def test_one_that_takes_it_in_its_place_beside_names_is_a_layer(method):
+    type("OwnLayer", (MemoryPersistenceLayer,), {"_get_record": method})
 
 
 class Configured:

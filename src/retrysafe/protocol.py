@@ -33,6 +33,7 @@ from retrysafe.endings import (
     complete_unavailable,
     completed,
     conclude_failure,
+    is_answer,
     store_failure,
 )
 from retrysafe.events import (
@@ -258,9 +259,12 @@ def _claim_again(call: Call, claim: DataRecord, failed: StoreFailed) -> Flow[Dat
 
 def _told(call: Call, record: DataRecord, ending: Ending, waited: float, *, from_local_cache: bool) -> None:
     """Report a duplicate that got its answer, and keep that at hand."""
-    if isinstance(ending, Raised) and record.stored_status != FAILED:
-        return
     plan = call.plan
+    # A stored failure that cannot be given again is refused, as whatever else raises is.
+    if isinstance(ending, Raised) and not (
+        record.stored_status == FAILED and is_answer(ending.error, plan.config.replay_exceptions)
+    ):
+        return
     if plan.cache is not None and not from_local_cache:
         plan.cache.put(_in_callers_time(call, record))
     if not plan.listener.hears():

@@ -11,6 +11,7 @@ import pytest
 
 from retrysafe import IdempotencyConfig, MemoryPersistenceLayer, idempotent_block
 from retrysafe.events import Completed, IdempotencyEvent
+from retrysafe.exceptions import IdempotencyPersistenceConsistencyError, IdempotencyResponseUnavailableError
 from retrysafe.persistence.datarecord import INPROGRESS
 from support.bodies import counted, plant
 
@@ -52,6 +53,21 @@ def test_a_failure_that_is_an_answer_is_completed_and_replayed(flavour, events):
             call(1)
     assert [event.name for event in events] == ["claimed", "completed", "replayed"]
     assert events[1].status == "FAILED"
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_duplicate_that_is_refused_a_stored_failure_is_not_told_of_as_one_that_got_it(flavour, events, damaged):
+    layer, plain = flavour.layer(), IdempotencyConfig(event_hook=events.append)
+    listed = IdempotencyConfig(event_hook=events.append, replay_exceptions=(ValueError,))
+    fail = counted(error=ValueError("declined"))
+    with pytest.raises(ValueError, match="declined"):
+        flavour.function(fail, persistence_store=layer, config=listed)(1)
+    if damaged:
+        plant(flavour, layer, response_data="{")
+    refused = IdempotencyPersistenceConsistencyError if damaged else IdempotencyResponseUnavailableError
+    with pytest.raises(refused):
+        flavour.function(fail, persistence_store=layer, config=listed if damaged else plain)(1)
+    assert [event.name for event in events] == ["claimed", "completed"]
 
 
 def test_a_class_that_duplicates_will_not_get_back_is_told_when_the_run_completes(flavour, events, caplog):

@@ -21,6 +21,7 @@ from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
 from retrysafe.plan import checked_config, checked_layer, checked_serializer
 from retrysafe.ports import AsyncPorts, SyncPorts
+from retrysafe.serialization.base import serializer_for
 from retrysafe.wishes import Complete, Fetch, Flow, Lost, Release, StoreFailed, Unstorable
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     from retrysafe.clock import Clock
     from retrysafe.config import IdempotencyConfig
+    from retrysafe.idempotency import Serializer
     from retrysafe.plan import AnyLayer
-    from retrysafe.serialization.base import BaseIdempotencySerializer
 
 
 def complete_abandoned(
@@ -39,7 +40,7 @@ def complete_abandoned(
     persistence_store: BasePersistenceLayer,
     function: Callable[..., Any] | None = None,
     config: IdempotencyConfig | None = None,
-    output_serializer: BaseIdempotencySerializer | None = None,
+    output_serializer: Serializer | None = None,
 ) -> None:
     """It did happen: from now on each call with that key gets this answer, for a window that starts now.
 
@@ -49,10 +50,12 @@ def complete_abandoned(
         persistence_store: Where the record is; no URL.
         function: The function, for an answer with classes that its return annotation names. Default: none.
         config: The function's rules, for `expires_after_seconds`. Default: `IdempotencyConfig()`.
-        output_serializer: The function's. Default: none.
+        output_serializer: The function's; a class takes its model from the annotation of `function`. Default: none.
 
     Raises:
         IdempotencyConfigError: An argument is wrong, the record has no owner, or the answer cannot be stored as it is.
+        IdempotencyNoSerializationModelError: `output_serializer` is a class, and `function` has no return annotation.
+        IdempotencyModelTypeError: `output_serializer` is a class, and the annotation is no model of its kind.
         IdempotencyAlreadyInProgressError: The run goes on after all, or another one does.
         IdempotencyLeaseLostError: The record is another's by now, has ended, or is gone; with what stands instead.
         IdempotencyResponseUnavailableError: The store cannot take this answer; nothing was changed.
@@ -70,7 +73,7 @@ async def complete_abandoned_async(
     persistence_store: AnyLayer,
     function: Callable[..., Any] | None = None,
     config: IdempotencyConfig | None = None,
-    output_serializer: BaseIdempotencySerializer | None = None,
+    output_serializer: Serializer | None = None,
 ) -> None:
     """`complete_abandoned` for asynchronous code, on a layer of either kind."""
     store = awaitable_layer(checked_layer(persistence_store))
@@ -202,10 +205,12 @@ def _outcome(
     answer: object,
     function: Callable[..., Any] | None,
     config: IdempotencyConfig | None,
-    serializer: BaseIdempotencySerializer | None,
+    serializer: Serializer | None,
 ) -> tuple[str, str, int]:
     """The answer's two texts, and the seconds of its window."""
-    codec = AnswerCodec(function, checked_serializer(serializer))
+    if isinstance(serializer, type) and function is not None:
+        serializer = serializer_for(serializer, function)
+    codec = AnswerCodec(function, checked_serializer(serializer))  # type: ignore[arg-type]  # refused, if still a class
     window_seconds = checked_config(config).expires_after_seconds
     try:
         data, types, plain = codec.texts(answer)

@@ -84,6 +84,14 @@ def test_an_answer_goes_through_the_functions_serializer(store, record):
     assert call_on(store, output_serializer=serializer)("7") == Receipt(17)
 
 
+def test_a_class_of_serializer_takes_its_model_from_the_function_as_in_the_decorator(store, record):
+    complete_abandoned(
+        record, Receipt(17), persistence_store=store, function=pay, output_serializer=DataclassSerializer
+    )
+    assert store._records[record.idempotency_key].response_data == '{"number": 17}'
+    assert call_on(store, output_serializer=DataclassSerializer)("7") == Receipt(17)
+
+
 def test_the_window_is_that_of_the_rules_and_begins_now(store, record, clock):
     complete_abandoned(record, "paid", persistence_store=store, config=CAREFUL)
     assert store._records[record.idempotency_key].expiry_timestamp == clock.now_ms() // 1000 + 600
@@ -218,6 +226,8 @@ def test_asynchronous_code_says_it_on_a_layer_of_either_kind(flavour, clock):
         ({"persistence_store": AsyncMemoryPersistenceLayer()}, "AsyncMemoryPersistenceLayer is asynchronous: await"),
         ({"config": {"expires_after_seconds": 5}}, "config must be an IdempotencyConfig"),
         ({"output_serializer": Receipt}, "output_serializer must be a serializer"),
+        ({"output_serializer": DataclassSerializer}, "output_serializer must be a serializer"),
+        ({"output_serializer": Receipt, "function": pay}, "output_serializer must be a serializer"),
         ({"answer": object()}, "the answer cannot be stored: answer: object"),
         ({"answer": Receipt(1)}, r"plain values in the place of [\w.]*test_abandoned\.Receipt"),
     ],

@@ -36,24 +36,30 @@ class IdempotencyConfig:
         jmespath_options: A `jmespath.Options`, or the keyword arguments for one. Default: options with the
             functions `powertools_json`, `powertools_base64` and `powertools_base64_gzip`.
         raise_on_no_idempotency_key: Refuse a payload without a key, instead of running unprotected with a warning.
-        expires_after_seconds: The window: whole seconds from completion for which duplicates get the answer.
-        use_local_cache: Keep answers in this process too, so that a replay need not ask the store.
-        local_cache_max_items: How many records that cache keeps, per layer.
+            Default: False.
+        expires_after_seconds: The window: whole seconds from completion for which duplicates get the answer. Default:
+            3600.
+        use_local_cache: Keep answers in this process too, so that a replay need not ask the store. Default: False.
+        local_cache_max_items: How many records that cache keeps, per layer. Default: 256.
         hash_function: Any name in hashlib with a fixed length, for keys and payload hashes. Whoever writes the
-            payloads can make two with the same md5 (RFC 6151, 2); choose "sha256" where that would gain them something.
+            payloads can make two with the same md5 (RFC 6151, 2), the default; choose "sha256" where that would gain
+            them something.
         lambda_context: The Lambda context whose remaining time gives the lease its length. `@idempotent` takes it
             from each invocation; in other functions prefer `register_lambda_context`.
-        response_hook: Called with a replayed answer and its record; what it returns is what the caller gets.
+        response_hook: Called with a replayed answer and its record; what it returns or raises is what the caller gets.
         in_progress_expires_after_seconds: The lease, in seconds: how long a run may be silent before its key can
             be taken over. Default: in Lambda the invocation's remaining time, elsewhere 30 s. Outside of the
             Lambda default, it is renewed while the function runs.
-        on_in_progress: A duplicate that meets a running call gets `IdempotencyAlreadyInProgressError` ("raise"), or
-            waits for its answer ("wait").
-        wait_timeout_seconds: The longest wait, in seconds.
+        on_in_progress: A duplicate that meets a running call gets `IdempotencyAlreadyInProgressError` ("raise", the
+            default), or waits for its answer ("wait").
+        wait_timeout_seconds: The longest wait, in seconds. Default: 30.
         on_abandoned: A call that meets a run which never ended, its lease over, takes the key over and runs
-            ("retry"), or gets `IdempotencyAbandonedError` and nothing runs until a person resolves it ("raise").
+            ("retry", the default), or gets `IdempotencyAbandonedError` and nothing runs until a person resolves it
+            ("raise").
         replay_exceptions: Exceptions that are answers: stored, and raised again for duplicates. One class, or several.
-        event_hook: Called with every `retrysafe.events.IdempotencyEvent`.
+            Default: none.
+        event_hook: Called with every `retrysafe.events.IdempotencyEvent`; a plain function, which nobody awaits. What
+            it raises is logged and changes nothing.
 
     Raises:
         IdempotencyConfigError: An option is wrong; names it and its value.
@@ -122,7 +128,8 @@ class IdempotencyConfig:
     def register_lambda_context(self, lambda_context: Any) -> None:
         """Say which Lambda invocation is under way, for functions called in it.
 
-        It holds for the running thread or task, until the next call; the config itself keeps nothing.
+        It holds for the running thread or task, for all configs, until it is called again; in Lambda no longer than
+        the invocation. The config itself keeps nothing.
 
         Args:
             lambda_context: The context that Lambda gave to the handler.

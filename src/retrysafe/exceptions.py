@@ -64,7 +64,10 @@ class IdempotencyBaseError(Exception):
 
 
 class IdempotencyConfigError(IdempotencyBaseError, ValueError):
-    """An option or its use is wrong; names the option and the value. Raised before anything ran."""
+    """An option or its use is wrong; names the option and the value. Raised before anything ran.
+
+    But for a function that returns a coroutine or a generator: its work has not been done yet, and its key is free.
+    """
 
 
 class IdempotencyModelTypeError(IdempotencyBaseError):
@@ -155,7 +158,8 @@ class IdempotencyPersistenceLayerError(IdempotencyBaseError):
     """The store failed.
 
     Attributes:
-        response: What the function returned, where the store failed only at completion; else None.
+        response: What the function returned, where the store failed only at completion; None at a claim, where nothing
+            ran.
     """
 
     def __init__(self, *args: object, response: Any = None) -> None:

@@ -122,6 +122,8 @@ class Execution(Run):
 
         Raises:
             IdempotencyConfigError: The layer is asynchronous: use `still_owner_async()`.
+            IdempotencyPersistenceLayerError: The store failed, and it is not known; from a layer of one's own, whatever
+                that raises.
         """
         if not isinstance(self.store, BasePersistenceLayer):
             raise IdempotencyConfigError("still_owner() needs a sync layer; use `await still_owner_async()`")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -69,6 +71,28 @@ def test_a_run_that_never_ended_is_shown(layer, said):
     assert lines["status"] == "INPROGRESS: its lease is over"
     assert lines["lease"].endswith("s ago")
     assert " in " in lines["window"]
+
+
+def test_a_moment_is_told_as_a_date_and_from_now(layer, said):
+    for lease_s, pattern in ((1000, "until (.+), in (.+) s"), (-40, "until (.+), (.+) s ago")):
+        running(layer, lease_s=lease_s)
+        standing, now = layer._get_record(KEY), time.time()
+        lines = dict(line.split(maxsplit=1) for line in said("show", KEY)[1].splitlines())
+        for line, end in (
+            (lines["lease"], standing.in_progress_expiry_timestamp / 1000),
+            (lines["window"], standing.expiry_timestamp),
+        ):
+            told = re.fullmatch(pattern if line is lines["lease"] else "until (.+), in (.+) s", line)
+            assert dt.datetime.fromisoformat(told[1]).timestamp() == end // 1
+            assert abs(int(told[2]) - abs(end - now)) < 30  # however slow the machine
+        layer._delete_record(standing)
+
+
+def test_a_run_is_resolved_under_its_owners_name_alone(said, capsys):
+    for command in (["release", KEY], ["complete", KEY, "--answer", "1"], ["complete", KEY, "--owner", "first"]):
+        with pytest.raises(SystemExit):
+            said(*command)
+        assert "the following arguments are required: --" in capsys.readouterr().err
 
 
 def test_a_run_that_lives_is_shown_and_not_resolved(layer, said):

@@ -181,6 +181,17 @@ def test_the_log_of_a_hook_that_fails_shows_what_it_raised_and_no_place_in_the_a
     assert SECRET not in caplog.text
 
 
+def test_a_hook_may_raise_errors_that_are_each_others_cause(flavour, caplog):
+    def hook(event):
+        first, second = RuntimeError("first"), RuntimeError("second")
+        first.__cause__, second.__cause__ = second, first
+        raise first
+
+    config = IdempotencyConfig(event_hook=hook)
+    assert flavour.function(counted(), persistence_store=flavour.layer(), config=config)(1) == 1
+    assert "event_hook failed on the event 'completed'" in caplog.text
+
+
 def test_nor_what_the_body_of_a_block_raised(caplog):
     layer, config = MemoryPersistenceLayer(), IdempotencyConfig(event_hook=failing_hook)
     with (

@@ -60,7 +60,8 @@ class TestPlace:
             SQLitePersistenceLayer(tmp_path)
 
     @pytest.mark.parametrize("case", ["file", "directory", "both", "new file"])
-    def test_what_may_not_be_written_is_refused(self, case):
+    def test_what_may_not_be_written_is_refused_and_nothing_is_left_beside_it(self, case):
+        """SQLite would leave a log of this user's, which keeps out those who may write."""
         if not hasattr(os, "setuid"):
             pytest.skip("no permissions of this kind here")
         with tempfile.TemporaryDirectory() as directory:
@@ -70,6 +71,7 @@ class TestPlace:
                 import os, sys
                 import urllib.parse  # which a stranger to this machine may not be allowed to read
                 from retrysafe.exceptions import IdempotencyPersistenceConfigError
+                from retrysafe.persistence._sqlite.looking import has_table
                 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
                 directory, case = sys.argv[1:]
                 path = f"{directory}/records.db"
@@ -80,18 +82,20 @@ class TestPlace:
                     os.chmod(path, 0o666 if case == "directory" else 0o444)
                 if os.geteuid() == 0:
                     os.setuid(65534)
-                try:
-                    SQLitePersistenceLayer(path)
-                except IdempotencyPersistenceConfigError as error:
-                    print(error)
+                for use in (SQLitePersistenceLayer, lambda path: has_table(path, "retrysafe")):
+                    try:
+                        use(path)
+                    except IdempotencyPersistenceConfigError as error:
+                        print(error)
                 """,
                 directory,
                 case,
             )
-            said = outcome(process)
+            said = outcome(process).splitlines()
             os.chmod(directory, 0o755)  # noqa: S103, PTH101  # so that it can be removed
-        assert f"{directory}/records.db" in said
-        assert "write" in said
+            left = os.listdir(directory)  # noqa: PTH208
+        assert left == ([] if case == "new file" else ["records.db"])
+        assert ["write" in line and f"{directory}/records.db" in line for line in said] == [True, True]
 
     def test_another_file_that_took_its_name_before_a_connection_was_opened_is_neither_read_nor_written(self, path):
         another = path.with_name("another.db")

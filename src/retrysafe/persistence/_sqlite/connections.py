@@ -24,7 +24,7 @@ from retrysafe.persistence._sqlite.errors import REFUSALS, explained, not_utf8, 
 from retrysafe.persistence._sqlite.files import Files, leave_open
 from retrysafe.persistence._sqlite.forks import close_before_forks
 from retrysafe.persistence._sqlite.groups import WriteGroups
-from retrysafe.persistence._sqlite.opening import open_file, switch_to_wal
+from retrysafe.persistence._sqlite.opening import check_writable, open_file, switch_to_wal
 from retrysafe.persistence._sqlite.turns import Turns
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ class Connections:
         self._files.check_process()
         if self._carried:
             raise was_forked(self._path)
+        check_writable(self._path, opening=purpose == "set up")
         connection = open_file(
             self._uri,
             purpose,

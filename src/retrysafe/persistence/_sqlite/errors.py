@@ -39,7 +39,8 @@ _BUSY: Final = _Entry(
     IdempotencyPersistenceConnectionError,
 )
 _READ_ONLY: Final = _Entry(
-    "cannot be written: this process needs write permission on the file and on its directory",
+    "cannot be written: this process needs write permission on the file, on its directory, and on the -wal and "
+    "the -shm file beside it where there are any",
     opening=IdempotencyPersistenceConfigError,
 )
 _UNSTORABLE: Final = _Entry("cannot store a value of this size or kind", UnstorableValueError)
@@ -115,6 +116,12 @@ def waited_in_vain(path: str, busy_timeout_seconds: float) -> IdempotencyBaseErr
     """The exception to raise where another thread found the database locked while this one waited."""
     text = _BUSY.text.format(busy_timeout_seconds=busy_timeout_seconds)
     return _BUSY.in_use(f"the SQLite database {path} {text}")
+
+
+def not_writable(path: str, *, opening: bool) -> IdempotencyBaseError:
+    """The exception to raise where this process may read the database, and not write it."""
+    raised = IdempotencyPersistenceConfigError if opening else _READ_ONLY.in_use
+    return raised(f"the SQLite database {path} {_READ_ONLY.text}")
 
 
 def was_closed(path: str) -> IdempotencyBaseError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from retrysafe.persistence._sqlite.errors import REFUSALS, explained
-from retrysafe.persistence._sqlite.opening import open_file
+from retrysafe.persistence._sqlite.opening import check_writable, open_file
 
 _BUSY_TIMEOUT_SECONDS: Final = 5.0
 
@@ -18,6 +18,7 @@ def has_table(path: str, table: str) -> bool:
     Raises:
         IdempotencyPersistenceLayerError: The file cannot be read; of the same kinds as when a layer is made.
     """
+    check_writable(path, opening=True)
     uri, wait = Path(path).absolute().as_uri(), _BUSY_TIMEOUT_SECONDS
     try:
         with closing(open_file(uri, "read", synchronous="full", busy_timeout_seconds=wait)) as connection:

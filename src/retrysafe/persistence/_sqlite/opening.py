@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from time import sleep
 from typing import Final, Literal
 
 from retrysafe.clock import monotonic
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
-from retrysafe.persistence._sqlite.errors import primary_code
+from retrysafe.persistence._sqlite.errors import not_writable, primary_code
 
 Synchronous = Literal["full", "normal", "off"]
 
@@ -33,6 +34,25 @@ def check_library() -> None:
             f"SQLite {sqlite3.sqlite_version} is too old, {'.'.join(map(str, _OLDEST))} is needed: use a Python whose "
             "sqlite3 module has a newer one"
         )
+
+
+def check_writable(path: str, *, opening: bool) -> None:
+    """Refuse a file that this process may only read, before SQLite opens it.
+
+    SQLite would open it to read, and leave a `-wal` and a `-shm` file behind that belong to this process's user: those
+    who may write the database could no longer open it.
+
+    Args:
+        path: The file. One that is not there is SQLite's to judge.
+        opening: Whether a layer is being made.
+
+    Raises:
+        IdempotencyPersistenceConfigError: It may not be written, and a layer is being made.
+        IdempotencyPersistenceLayerError: It may no longer be written.
+    """
+    effective = os.access in os.supports_effective_ids
+    if os.access(path, os.F_OK, effective_ids=effective) and not os.access(path, os.W_OK, effective_ids=effective):
+        raise not_writable(path, opening=opening)
 
 
 def open_file(

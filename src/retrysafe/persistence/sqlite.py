@@ -276,7 +276,12 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         )
     if os.path.isdir(text):  # noqa: PTH112  # a Path would raise for a name that is too long
         raise IdempotencyPersistenceConfigError(f"path={path!r}: is a directory; it must be the path of a file")
-    return str(Path(text).absolute())
+    try:
+        return str(Path(text).absolute())
+    except OSError as error:
+        raise IdempotencyPersistenceConfigError(
+            f"path={path!r}: is relative to this process's working directory, which is not there any more", error
+        ) from error
 
 
 def _check_timeout(seconds: object) -> None:

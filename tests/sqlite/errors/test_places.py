@@ -59,6 +59,27 @@ class TestPlace:
         with pytest.raises(IdempotencyPersistenceConfigError, match="is a directory"):
             SQLitePersistenceLayer(tmp_path)
 
+    @pytest.mark.skipif(os.name == "nt", reason="Windows removes no directory that a process is in")
+    def test_a_working_directory_that_was_removed_is_told_of(self, tmp_path):
+        said = outcome(
+            start(
+                """
+                import os, sys
+                from retrysafe.exceptions import IdempotencyPersistenceConfigError
+                from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+                os.mkdir(sys.argv[1])
+                os.chdir(sys.argv[1])
+                os.rmdir(sys.argv[1])
+                try:
+                    SQLitePersistenceLayer("records.db")
+                except IdempotencyPersistenceConfigError as error:
+                    print(error)
+                """,
+                tmp_path / "gone",
+            )
+        )
+        assert "path='records.db': is relative to" in said
+
     @pytest.mark.parametrize("case", ["file", "directory", "both", "new file"])
     def test_what_may_not_be_written_is_refused_and_nothing_is_left_beside_it(self, case):
         """SQLite would leave a log of this user's, which keeps out those who may write."""

@@ -9,7 +9,7 @@
 
 `valkey` may stand for `redis`, and `rediss` or `valkeys` ask for TLS.
 
-The options of a URL are the keyword arguments of the layer, as a query: `sqlite:///jobs.db?synchronous=normal`,
+The query of a URL has options of the layer, under the names of its arguments: `sqlite:///jobs.db?synchronous=normal`,
 `redis://host?min_replicas=1`. A cache's has options of its connection too: `redis://host?socket_timeout=1`.
 """
 

@@ -74,13 +74,14 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     Args:
         url: Where the cache is: `redis://`, `rediss://`, `valkey://`, `valkeys://`, each also with `+cluster` and
-            `+sentinel`. It comes before the arguments up to `ssl`. The query holds options of the connection.
+            `+sentinel`. Where it is given, those that follow are ignored up to `ssl`, but for `mode`. Its query holds
+            options of the connection; docs/layers.md has them.
         host: Its host.
         port: Its port. Default: 6379.
         username: Its user. Default: none.
         password: The user's password. Default: none.
         db_index: The database. Default: 0.
-        mode: `"standalone"` or `"cluster"`. Default: standalone.
+        mode: `"standalone"`, or `"cluster"`, which makes a URL without `+cluster` a cluster's too. Default: standalone.
         ssl: Whether to speak TLS, where no URL says so. Default: True.
         client: A client of redis-py, valkey-py or valkey-glide-sync, or anything with the methods of
             `CacheClientProtocol`. The arguments above are ignored then. It is never closed by the layer.

@@ -207,8 +207,8 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         """Make the table, paid by request and with time to live, and wait until it is there. Safe to repeat.
 
         Raises:
-            IdempotencyPersistenceConfigError: A table of this name has another key, or removes by another attribute; or
-                this is not permitted.
+            IdempotencyPersistenceConfigError: A table of this name has another key, or removes by another attribute;
+                this is not permitted; or `table_name` is an ARN.
             IdempotencyPersistenceConnectionError: It did not come up within a minute.
         """
         self._carry_out(self._settings.tables.create())

@@ -75,9 +75,11 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
 
     Args:
         path: The file. It is created if it does not exist; its directory must exist.
-        table: The table, created if it does not exist.
-        synchronous: How far a write waits for the disk; see the module.
-        busy_timeout_seconds: How long to wait for other writers of the file, at most about twice.
+        table: The table, created if it does not exist. Default: `"retrysafe"`.
+        synchronous: How far a write waits for the disk: `"full"`, `"normal"` or `"off"`; see the module. Default:
+            `"full"`.
+        busy_timeout_seconds: For how many seconds a write waits for other processes that write; where it stands behind
+            another thread of its own process, for up to about twice as many. Default: 5.
         clock: What judges windows and leases. Default: SQLite's own reading of the machine's clock, taken
             when the write has its turn.
 
@@ -170,7 +172,7 @@ class SQLitePersistenceLayer(BasePersistenceLayer):
         return self._connections.write(self._statements.sweep(limit, self._now_ms()))
 
     def close(self) -> None:
-        """Close the file. It may be called twice; any other method then raises."""
+        """Close the file. It may be called twice; all others then raise `IdempotencyPersistenceConnectionError`."""
         self._connections.close()
 
     def _now_ms(self) -> int | None:

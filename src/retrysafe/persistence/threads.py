@@ -40,8 +40,8 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
 
     Args:
         layer: The synchronous layer. Closing this one closes it.
-        max_threads: How many claims and looks may be under way at once; further ones queue. So many outcomes and
-            releases may be beside them, and a quarter as many renewals.
+        max_threads: How many claims and looks may be under way at once; further ones queue. Default: 32. As many
+            outcomes and releases may be under way beside them, and a quarter as many renewals.
     """
 
     def __init__(self, layer: BasePersistenceLayer, *, max_threads: int = 32) -> None:

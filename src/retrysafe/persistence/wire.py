@@ -21,7 +21,15 @@ OWNER, ATTEMPT, TYPES = "owner", "attempt", "types"
 
 
 class AttributeNames:
-    """What the attributes are called that a layer's constructor lets the user rename."""
+    """What the attributes are called that a layer's constructor lets the user rename.
+
+    Args:
+        expiry: The end of the window. Default: `"expiration"`.
+        in_progress_expiry: The end of the lease. Default: `"in_progress_expiration"`.
+        status: The status. Default: `"status"`.
+        data: The answer. Default: `"data"`.
+        validation: The hash of the validated part of the payload. Default: `"validation"`.
+    """
 
     __slots__ = ("data", "expiry", "in_progress_expiry", "status", "validation")
 

@@ -37,7 +37,7 @@ class CacheFinding:
     """One thing that `check()` found.
 
     Attributes:
-        code: What it is, for programs; see `retrysafe.persistence.cache.CachePersistenceLayer.check`.
+        code: What it is, for programs; docs/cache.md has all codes.
         message: What it means and what to do, for people.
         where: Host and port of the server, or what is known of it.
     """

@@ -24,13 +24,13 @@ class CacheConnection:
     """A connection to Redis or Valkey: checked when it is made, opened when it is first used.
 
     Args:
-        url: Where the cache is; see `retrysafe.persistence.cache`. It comes before the arguments that follow.
+        url: Where the cache is; see `CachePersistenceLayer`. Where it is given, all others but `mode` are ignored.
         host: Its host.
         port: Its port. Default: 6379.
         username: Its user. Default: none.
         password: The user's password. Default: none.
         db_index: The database. Default: 0.
-        mode: `"standalone"` or `"cluster"`. Default: standalone.
+        mode: `"standalone"`, or `"cluster"`, which makes a URL without `+cluster` a cluster's too. Default: standalone.
         ssl: Whether to speak TLS, where no URL says so. Default: True.
 
     Raises:

@@ -55,6 +55,7 @@ class idempotent_block:  # noqa: N801  # reads as a statement: `with idempotent_
     Raises:
         IdempotencyConfigError: The options don't fit together. Later: `answer` is set outside of the block, where
             nothing would store it, or in one that has its answer.
+        IdempotencyBaseError: On entering and leaving: see `retrysafe.exceptions`.
     """
 
     # Without a dict, so that a misspelt `answer` is no attribute that nobody stores.

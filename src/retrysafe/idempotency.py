@@ -94,6 +94,7 @@ def idempotent(
     Raises:
         IdempotencyConfigError: When decorating: the handler, the layer and the options don't fit together.
         IdempotencyPersistenceLayerError: When decorating: the store that a URL names cannot be opened.
+        IdempotencyBaseError: When called: see `retrysafe.exceptions`; else whatever the function raises.
     """
     if handler is None:
         return functools.partial(
@@ -202,13 +203,15 @@ def idempotent_function(
         output_serializer: How the answer becomes a dict and comes back: a serializer, or a class of model serializer,
             which takes the model from the return annotation. Default: the answer as it is.
         key_prefix: What stands before `#` in keys. Default: Lambda's function name, module and qualname.
-        key: Gives the value that makes the key, from all arguments by name; for callers who hold a key already.
+        key: Gives the value that makes the key, from a dict of all arguments by name; for callers who hold a key
+            already. None, "" and the like are no key. Default: the config's expression selects it from the payload.
 
     Raises:
         IdempotencyConfigError: When decorating: the function, the layer and the options don't fit together.
         IdempotencyNoSerializationModelError: `output_serializer` is a class, and there is no return annotation.
         IdempotencyModelTypeError: `output_serializer` is a class, and the annotation is no model of its kind.
         IdempotencyPersistenceLayerError: When decorating: the store that a URL names cannot be opened.
+        IdempotencyBaseError: When called: see `retrysafe.exceptions`; else whatever the function raises.
     """
     if function is None:
         return functools.partial(

@@ -148,7 +148,7 @@ class Released(IdempotencyEvent):
 
 
 class LeaseLost(IdempotencyEvent):
-    """The key passed to another call before this one could complete."""
+    """The key passed to another call, or somebody removed the record, before this one could complete."""
 
     name: ClassVar[str] = "lease lost"
     level: ClassVar[int] = WARNING

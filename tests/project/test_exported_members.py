@@ -277,6 +277,13 @@ def test_imports_run_downwards():
     assert len(list(TopologicalSorter(graph).static_order())) >= len(FILES) - 1  # raises CycleError
 
 
+def test_statements_import_each_layer_that_a_url_can_name():
+    """What freezes a program follows them, and finds no module that is imported by a text."""
+    layers = {f"retrysafe.persistence.{each}" for each in ("cache", "dynamodb", "memory", "sqlite")}
+    assert layers <= imported("retrysafe.persistence")
+    assert layers <= reached("retrysafe")
+
+
 def test_the_protocol_knows_no_layer_and_no_library():
     known = {name for name in imported("retrysafe.protocol") if name.startswith("retrysafe.persistence")}
     assert known == {"retrysafe.persistence.datarecord"}

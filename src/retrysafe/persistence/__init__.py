@@ -15,20 +15,10 @@ The query of a URL has options of the layer, under the names of its arguments: `
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
-
-# By scheme: the module, which comes when it is named, and the layer, whose twin has "Async" before its name.
-_LAYERS = {
-    "memory": ("memory", "MemoryPersistenceLayer"),
-    "sqlite": ("sqlite", "SQLitePersistenceLayer"),
-    "dynamodb": ("dynamodb", "DynamoDBPersistenceLayer"),
-}
-# Of all other schemes.
-_CACHE = ("cache", "CachePersistenceLayer")
 
 
 def layer_from_url(url: str) -> BasePersistenceLayer:
@@ -61,6 +51,28 @@ def _made(url: str, kind: str) -> Any:
     from retrysafe.persistence._store_urls import arguments_of  # noqa: PLC0415  # only a URL needs it
 
     scheme, arguments = arguments_of(url)
-    module, name = _LAYERS.get(scheme, _CACHE)
-    layer: Any = getattr(import_module(f"retrysafe.persistence.{module}"), f"{kind}{name}")
+    module, name = _layers_of(scheme)
+    layer: Any = getattr(module, f"{kind}{name}")
     return layer(**arguments)
+
+
+def _layers_of(scheme: str) -> tuple[Any, str]:
+    """The module, which comes when it is named, and the layer, whose twin has "Async" before its name.
+
+    Imported by statements: what freezes a program finds no module that is imported by a text.
+    """
+    if scheme == "memory":
+        from retrysafe.persistence import memory  # noqa: PLC0415  # see above
+
+        return memory, "MemoryPersistenceLayer"
+    if scheme == "sqlite":
+        from retrysafe.persistence import sqlite  # noqa: PLC0415  # see above
+
+        return sqlite, "SQLitePersistenceLayer"
+    if scheme == "dynamodb":
+        from retrysafe.persistence import dynamodb  # noqa: PLC0415  # see above
+
+        return dynamodb, "DynamoDBPersistenceLayer"
+    from retrysafe.persistence import cache  # noqa: PLC0415  # see above
+
+    return cache, "CachePersistenceLayer"

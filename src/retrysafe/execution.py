@@ -121,7 +121,7 @@ class Execution(Run):
         """Ask the store whether the key is still this run's; one round trip.
 
         Raises:
-            IdempotencyConfigError: The layer is asynchronous: use `still_owner_async()`.
+            IdempotencyConfigError: The function is asynchronous, whatever the layer: use `still_owner_async()`.
             IdempotencyPersistenceLayerError: The store failed, and it is not known; from a layer of one's own, whatever
                 that raises.
         """
@@ -133,7 +133,7 @@ class Execution(Run):
             return False
 
     async def still_owner_async(self) -> bool:
-        """`still_owner()` for asynchronous functions; the layer may be of either kind."""
+        """`still_owner()` for asynchronous functions, on a layer of either kind; a store that fails raises likewise."""
         if isinstance(self.store, BasePersistenceLayer):
             from retrysafe.persistence.threads import ThreadedPersistenceLayer  # noqa: PLC0415  # imports asyncio
 

@@ -31,8 +31,9 @@ from retrysafe.wishes import (
 if TYPE_CHECKING:
     from retrysafe.call import Call
 
-UNSTARTED: Final = frozenset((CoroutineType, GeneratorType, AsyncGeneratorType))
-"""What a function returns that has not run yet."""
+UNSTARTED: Final = (CoroutineType, GeneratorType, AsyncGeneratorType)
+"""What a function returns that has not run yet. To be asked for by `issubclass`: the class of an answer need have no
+hash, and its instances may pretend to be of another one."""
 
 
 def interrupted(call: Call, op: Op[Any] | None, answer: Any) -> Flow[None]:
@@ -76,7 +77,7 @@ def _came(op: Invoke, answer: Any) -> Any:
     """What the function returned; NOTHING if it raised, has not run, or is still to run."""
     if isinstance(answer, Returned):
         return answer.value
-    return NOTHING if isinstance(answer, Raised) or type(op.came) in UNSTARTED else op.came
+    return NOTHING if isinstance(answer, Raised) or issubclass(type(op.came), UNSTARTED) else op.came
 
 
 def _outcome(call: Call, claim: DataRecord, came: Any) -> Complete:

@@ -79,7 +79,9 @@ class Running(Execution):
         """How it ends with this answer."""
         if self.began_after != forks.times:
             return Raised(_comes_back_in_child(self.call, value), self.lease_end_ms, suspended=True)
-        return _refuse_unstarted(self.call, value) if type(value) in UNSTARTED else Returned(value, self.lease_end_ms)
+        if issubclass(type(value), UNSTARTED):
+            return _refuse_unstarted(self.call, value)
+        return Returned(value, self.lease_end_ms)
 
     def raised(self, error: BaseException) -> Ending:
         """How it ends with this exception."""

@@ -156,6 +156,21 @@ def test_a_coroutine_or_generator_as_an_answer_is_refused_and_frees_the_key():
         assert len(layer) == 0
 
 
+def test_an_answer_of_a_class_without_a_hash_is_given(flavour):
+    class OfEqualClasses(type):  # noqa: PLW1641  # what is tested
+        def __eq__(cls, other):
+            return cls is other
+
+    class Odd(metaclass=OfEqualClasses):
+        pass
+
+    thing = Odd()
+    call = flavour.function(counted(answer=thing), persistence_store=flavour.layer())
+    assert call({"id": 1}) is thing
+    with pytest.raises(IdempotencyResponseUnavailableError):
+        call({"id": 1})
+
+
 def test_a_late_owner_gets_its_response_and_the_standing_record_and_overwrites_nothing(flavour, events):
     layer = flavour.layer()
     charge = counted(

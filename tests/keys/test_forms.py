@@ -139,6 +139,33 @@ def test_an_object_with_dict_or_raw_event_is_a_payload_but_nothing_inside_one(pa
         PayloadKeys().key_hash({"a": payload})
 
 
+class MakesUp(dict[str, Any]):
+    """A dict that has every attribute, as addict's and python-box's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.get(name, MakesUp())
+
+
+class DictWithRawEvent(dict[str, Any]):
+    @property
+    def raw_event(self) -> Any:
+        return {"k": 1}
+
+
+def test_a_dict_that_makes_up_attributes_is_the_payload_itself() -> None:
+    assert PayloadKeys().key_hash(MakesUp(id=1)) == md5('{"id": 1}')
+    assert PayloadKeys(event_key_jmespath="id").key_hash(MakesUp(id=1)) == md5("1")
+    validating = PayloadKeys(payload_validation_jmespath="id")
+    assert validating.payload_hash(MakesUp(id=1)) == md5("1")
+
+
+def test_a_dict_has_the_attributes_that_the_peers_find_in_it() -> None:
+    assigned = MakesUp(id=1)
+    object.__setattr__(assigned, "raw_event", {"k": 1})
+    for payload in (DictWithRawEvent(id=1), MakesUp(id=1, raw_event={"k": 1}), assigned):
+        assert PayloadKeys().key_hash(payload) == md5('{"k": 1}')
+
+
 NO_KEY = [None, "", Word.EMPTY, {}, [], (), {"a": None, "b": None}, [None], (None, None), Point(None, None)]
 NO_KEY += [OrderedDict(), Order(), NothingModel(), Items([])]
 

@@ -34,10 +34,10 @@ def whole(payload: Any, all_through: bool = False) -> Any:
         return _fields_all_through(payload) if all_through else _fields_of(payload)
     if _is_model(payload):
         return _dump_of(payload)
-    as_dict = getattr(payload, "dict", None)
+    as_dict = getattr(payload, "dict", None) if _has(payload, "dict") else None
     if callable(as_dict):
         return as_dict()
-    return getattr(payload, "raw_event", payload)
+    return getattr(payload, "raw_event", payload) if _has(payload, "raw_event") else payload
 
 
 def selected_from(payload: Any, selected: Any) -> Any:
@@ -84,6 +84,18 @@ def a_type(value: object) -> str:
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
+def _has(payload: Any, name: str) -> bool:
+    """Whether an attribute that the payload gives out may be its own.
+
+    Some dicts give out their entries as attributes, and make up what is not there, an empty dict or None: to go by that
+    would make the payload of every call the same.
+    """
+    bases = type(payload).__mro__
+    if dict not in bases:
+        return True
+    return any(name in vars(base) for base in bases) or name in payload or name in getattr(payload, "__dict__", ())
 
 
 def _is_model(value: object) -> bool:

@@ -143,6 +143,15 @@ LEFT = [
 ]
 
 
+@pytest.mark.parametrize("name", ["metadata", "default", "expected", "type", "config", "serialization"])
+def test_a_field_may_be_called_what_a_schema_calls_its_own(name):
+    fields: Any = {name: (set[str], ...)}
+    inner = pydantic.create_model("Inner", **fields)(**{name: WORDS})
+
+    assert whole(inner) == {name: SORTED}
+    assert whole(model(type(inner), inner)) == {"field": {name: SORTED}}
+
+
 @pytest.mark.parametrize(("payload", "form"), ORDERED)
 def test_the_items_of_a_set_in_a_model_come_in_an_order_of_their_own(payload, form):
     assert whole(payload) == json_form(payload) == form

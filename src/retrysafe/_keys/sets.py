@@ -173,5 +173,6 @@ def _inside(schema: Any) -> list[Any]:
     """What stands directly inside a part of a schema."""
     inside: Any = schema
     if isinstance(schema, dict):
-        return [part for name, part in inside.items() if name not in _NO_SCHEMAS]
+        # A dict of a model's fields by name has no type, and its fields may be called what they like.
+        return [part for name, part in inside.items() if name not in _NO_SCHEMAS or not _type_of(inside)]
     return [*inside] if isinstance(schema, (list, tuple)) else []

@@ -186,6 +186,13 @@ def test_a_server_that_is_no_cluster_or_no_sentinel(call, redis_70):
     call.refused(f"redis+sentinel://{place}/m", IdempotencyPersistenceConfigError, "is no Sentinel")
 
 
+def test_a_cluster_whose_user_may_not_ask_for_its_nodes(call, start):
+    server = start(RedisServer(programs.redis_70(), options={"cluster-enabled": "yes"}))
+    server.command("ACL", "SETUSER", "blind", "on", f">{SECRET}", "~*", "+@all", "-cluster|slots")
+    url = f"redis+cluster://blind:{SECRET}@{server.host}:{server.port}"
+    call.refused(url, IdempotencyPersistenceConfigError, r"does not permit this user .*\(.*'cluster\|slots'")
+
+
 def test_a_cluster_that_is_taken_for_one_server(call, start):
     cluster = start(RedisCluster(programs.redis_70()))
     call(cluster.url.replace("redis:", "redis+cluster:"))

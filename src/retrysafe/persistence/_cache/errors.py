@@ -17,7 +17,7 @@ from retrysafe.exceptions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _UNREACHABLE: Final = frozenset(
     {
@@ -133,17 +133,28 @@ def shown(error: BaseException, password: str = "") -> str:
     return re.sub(r"password=.*?(?=,\w+=|\)>|$)", "password=...", said, flags=re.DOTALL)
 
 
-def _hide_passwords(error: BaseException | None, password: str) -> None:
+def _hide_passwords(error: BaseException, password: str) -> None:
     """Take passwords out of the error itself, and of what it came from: a traceback shows these too.
 
     It may also have come while the caller handled an error of its own, which is left as it is.
     """
+    for each in _chain(error):
+        if each is error or type(each).__module__.startswith(_LIBRARIES):
+            said = shown(each, password)
+            if said != str(each):
+                each.args = (said,)
+
+
+def _denied(error: BaseException) -> BaseException | None:
+    """The refusal of a command that the user may not run, where the error came from one."""
+    return next((each for each in _chain(error) if type(each).__name__ == "NoPermissionError"), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it came from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if not seen or type(error).__module__.startswith(_LIBRARIES):
-            said = shown(error, password)
-            if said != str(error):
-                error.args = (said,)
+        yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
 
@@ -168,6 +179,8 @@ def explained(error: Exception, where: str, password: str = "") -> Exception:
     if word is None:
         found = re.search(r"\b(" + "|".join(_KINDS) + r")\b", said)
         word = found[1] if found else _GLIDE_WORDS.get(said.removeprefix(GLIDE_SAYS).partition(":")[0])
+    if word == "no cluster" and (denied := _denied(error)) is not None:
+        word, said = "NOPERM", shown(denied, password)  # these clients say so of any refusal of CLUSTER SLOTS
     if word is not None:
         kind, what = (_OWN_WORDS if word in _OWN_WORDS else _KINDS)[word]
         return kind(f"the cache at {where} {what}", said)

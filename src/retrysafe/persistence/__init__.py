@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 def layer_from_url(url: str) -> BasePersistenceLayer:
     """The synchronous layer that a URL names. It owns what it opens: `close()` it.
 
+    Args:
+        url: See `retrysafe.persistence`.
+
     Raises:
         IdempotencyPersistenceConfigError: The URL names no layer, its options are wrong, or a client library is
             missing.
@@ -36,6 +39,9 @@ def layer_from_url(url: str) -> BasePersistenceLayer:
 
 def async_layer_from_url(url: str) -> AsyncBasePersistenceLayer:
     """The asynchronous layer that a URL names. It owns what it opens: `await close()` it.
+
+    Args:
+        url: See `retrysafe.persistence`.
 
     Raises:
         IdempotencyPersistenceConfigError: The URL names no layer, its options are wrong, or a client library is

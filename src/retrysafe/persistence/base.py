@@ -120,6 +120,9 @@ class BasePersistenceLayer(_Layer):
         Args:
             clock: What judges windows and leases, where the store has no clock of its own. Default: the
                 machine's.
+
+        Raises:
+            IdempotencyPersistenceConfigError: The clock has no `now_ms()`, or is a class.
         """
         if clock is not None:
             self.clock = _checked_clock(clock)
@@ -243,6 +246,9 @@ class AsyncBasePersistenceLayer(_Layer):
         Args:
             clock: What judges windows and leases, where the store has no clock of its own. Default: the
                 machine's.
+
+        Raises:
+            IdempotencyPersistenceConfigError: The clock has no `now_ms()`, or is a class.
         """
         if clock is not None:
             self.clock = _checked_clock(clock)

@@ -133,7 +133,7 @@ class DataRecord:
         return self.window_over(SYSTEM_CLOCK.now_ms())
 
     def window_over(self, now_ms: int) -> bool:
-        """Whether the record counts as gone at `now_ms`: its window is over and no lease runs.
+        """Whether the record counts as gone at `now_ms` (since the epoch): its window is over and no lease runs.
 
         The window is kept in whole seconds and counts until that second has passed, as the peers judge it, so
         it is never shorter than asked. It never cuts a running lease short.
@@ -145,7 +145,7 @@ class DataRecord:
         return self.stored_status != INPROGRESS or self.lease_over(now_ms) is not False
 
     def lease_over(self, now_ms: int) -> bool | None:
-        """Whether the lease has ended at `now_ms`; None where the record has no lease."""
+        """Whether the lease has ended at `now_ms` (since the epoch); None where the record has no lease."""
         if self.in_progress_expiry_timestamp is None:
             return None
         return self.in_progress_expiry_timestamp < now_ms

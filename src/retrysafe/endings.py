@@ -186,7 +186,10 @@ def _not_stored(call: Call, claim: DataRecord, end: Ending, error: BaseException
         call.tell(Released, claim, error=type(end.error).__qualname__, stored=False)
         return end
     wrapped = IdempotencyPersistenceLayerError(
-        f"the function ran, but its answer could not be stored under {claim.shown_key}", error, response=end.value
+        f"the function ran, but its answer could not be stored under {claim.shown_key}",
+        error,
+        response=end.value,
+        has_run=True,
     )
     wrapped.__cause__ = error
     return Raised(wrapped)

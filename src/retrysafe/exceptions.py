@@ -158,13 +158,15 @@ class IdempotencyPersistenceLayerError(IdempotencyBaseError):
     """The store failed.
 
     Attributes:
-        response: What the function returned, where the store failed only at completion; None at a claim, where nothing
-            ran.
+        has_run: Whether the function has run, and returned: True where the store failed only at completion, False at a
+            claim, where nothing ran.
+        response: What it returned; None where it has not run.
     """
 
-    def __init__(self, *args: object, response: Any = None) -> None:
+    def __init__(self, *args: object, response: Any = None, has_run: bool = False) -> None:
         super().__init__(*args)
         self.response = response
+        self.has_run = has_run
 
 
 class IdempotencyPersistenceConfigError(IdempotencyConfigError, IdempotencyPersistenceLayerError):

@@ -46,6 +46,44 @@ def test_fields_whose_aliases_are_each_others_names_are_not_mixed_up():
     assert replayed(Swapped(a=1, b=2), PydanticSerializer(Swapped)) == Swapped(a=1, b=2)
 
 
+class ByAlias(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(serialize_by_alias=True)
+
+    order_id: int | None = pydantic.Field(None, alias="orderId")
+
+
+class ByAliasOfDumps(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(serialize_by_alias=True)
+
+    order_id: int | None = pydantic.Field(None, serialization_alias="orderId")
+
+
+class AliasWithin(pydantic.BaseModel):
+    inner: list[ByAlias]
+    outer_id: int = pydantic.Field(0, alias="outerId")
+
+
+@pytest.mark.parametrize(
+    ("answer", "data"),
+    [
+        (ByAlias(orderId=3), '{"orderId": 3}'),
+        (ByAliasOfDumps(order_id=3), '{"order_id": 3}'),
+        (AliasWithin(inner=[ByAlias(orderId=3)], outerId=5), '{"inner": [{"orderId": 3}], "outer_id": 5}'),
+    ],
+)
+def test_a_model_that_is_dumped_by_its_aliases_comes_back(answer, data):
+    serializer = PydanticSerializer(type(answer))
+
+    assert AnswerCodec(serializer=serializer).encode(answer).data == data
+    assert replayed(answer, serializer) == answer
+
+
+def test_a_model_that_the_peer_dumped_by_its_aliases_comes_back():
+    data = json.dumps(ByAlias(orderId=3).model_dump(mode="json"))
+
+    assert read_of_the_peer(data, PydanticSerializer(ByAlias)) == ByAlias(orderId=3)
+
+
 def test_a_root_model_comes_back():
     class Names(pydantic.RootModel[list[str]]):
         pass

@@ -16,14 +16,14 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from retrysafe.schemas import inside, type_of
+
 _HASHED_ALIKE: Final = frozenset({int, float, bool, Decimal, UUID, dt.timedelta})
 """Types whose hashes, and so the order of a set of them, are the same in every process."""
 
 _CAN_BE_A_SET: Final = frozenset({"set", "frozenset", "any", "is-instance"})
 _JUDGED_BY_ITSELF: Final = frozenset({"set", "frozenset", "model", "dataclass", "definition-ref"})
 """Types of pydantic's schemas. What is inside of the latter does not say how what is around it is dumped."""
-_NO_SCHEMAS: Final = frozenset({"metadata", "default", "expected"})
-"""What stands in a schema and is the user's."""
 
 
 def in_order(model: Any, dumped: Any) -> Any:
@@ -114,9 +114,9 @@ def _can_hold_sets(cls: Any) -> bool:
 
 
 def _has_a_set(schema: Any) -> bool:
-    if isinstance(schema, dict) and (_type_of(schema) in _CAN_BE_A_SET or "extra_fields_behavior" in schema):
+    if isinstance(schema, dict) and (type_of(schema) in _CAN_BE_A_SET or "extra_fields_behavior" in schema):
         return True
-    return any(map(_has_a_set, _inside(schema)))
+    return any(map(_has_a_set, inside(schema)))
 
 
 @functools.lru_cache(maxsize=256)
@@ -138,13 +138,13 @@ def _fields_in(schema: Any) -> dict[str, Any]:
     """The fields' schemas in that of a model, "root" for a root model; {} where the whole has a serializer."""
     others: dict[str, Any] = {}
     while "serialization" not in schema:
-        if _type_of(schema) == "model-fields":
+        if type_of(schema) == "model-fields":
             computed = {field["property_name"]: field for field in schema.get("computed_fields", ())}
             return {**schema["fields"], **computed}
         if schema.get("root_model"):
             return {"root": schema["schema"]}
         others.update({each["ref"]: each for each in schema.get("definitions", ())})
-        schema = others[schema["schema_ref"]] if _type_of(schema) == "definition-ref" else schema["schema"]
+        schema = others[schema["schema_ref"]] if type_of(schema) == "definition-ref" else schema["schema"]
     return {}
 
 
@@ -152,27 +152,12 @@ def _is_dumped_by_a_function(schema: Any) -> bool:
     if isinstance(schema, dict):
         if "serialization" in schema and _is_the_users(schema["serialization"]):
             return True
-        if _type_of(schema) in _JUDGED_BY_ITSELF:
+        if type_of(schema) in _JUDGED_BY_ITSELF:
             return False
-    return any(map(_is_dumped_by_a_function, _inside(schema)))
+    return any(map(_is_dumped_by_a_function, inside(schema)))
 
 
 def _is_the_users(serialization: Any) -> bool:
     # pydantic has functions of its own there, for a Sequence as an example, and they keep the order.
     module: str = getattr(serialization.get("function"), "__module__", None) or ""
-    return _type_of(serialization).startswith("function") and module.partition(".")[0] != "pydantic"
-
-
-def _type_of(schema: Any) -> str:
-    # A field may itself be called "type".
-    kind = schema.get("type")
-    return kind if isinstance(kind, str) else ""
-
-
-def _inside(schema: Any) -> list[Any]:
-    """What stands directly inside a part of a schema."""
-    inside: Any = schema
-    if isinstance(schema, dict):
-        # A dict of a model's fields by name has no type, and its fields may be called what they like.
-        return [part for name, part in inside.items() if name not in _NO_SCHEMAS or not _type_of(inside)]
-    return [*inside] if isinstance(schema, (list, tuple)) else []
+    return type_of(serialization).startswith("function") and module.partition(".")[0] != "pydantic"

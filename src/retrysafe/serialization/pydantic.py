@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
 from retrysafe.exceptions import IdempotencyModelTypeError
+from retrysafe.schemas import shows_aliases
 from retrysafe.serialization.base import BaseIdempotencyModelSerializer, model_of
 
 _NEEDED = "PydanticSerializer needs pydantic 2.11 or later: pip install 'retrysafe[pydantic]'"
@@ -24,7 +26,8 @@ if tuple(map(int, pydantic.VERSION.split(".")[:2])) < (2, 11):
 class PydanticSerializer(BaseIdempotencyModelSerializer):
     """Stores a model as the dict that `model_dump(mode="json")` makes, and validates that into a model again.
 
-    Fields go by their names, not their aliases, as the peer writes them. What the dump leaves out or masks
+    Fields go by their names, as the peer writes them; by their aliases where a model is configured with
+    `serialize_by_alias`, unless it would not take these when validated. What the dump leaves out or masks
     (an excluded field, a secret) is not stored, so it is not there on replay. Without a serializer, the
     return annotation alone brings a model back with all it holds.
 
@@ -53,8 +56,20 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
 
     def to_dict(self, data: Any) -> dict[str, Any]:
         """The model's dump, without computed fields: validation works them out again, or refuses them."""
-        dumped: dict[str, Any] = data.model_dump(mode="json", round_trip=True)
-        return dumped
+        dumped = _dump(data)
+        # An alias may be one for dumps alone, under which no validation finds the field: nor would the peer.
+        return _dump(data, by_alias=False) if self._has_aliases() and not self._can_read(dumped) else dumped
+
+    def _can_read(self, dumped: dict[str, Any]) -> bool:
+        try:
+            return _dump(self._validated(dumped)) == dumped
+        except Exception:  # noqa: BLE001  # validators written by the user raise anything
+            return False
+
+    def _has_aliases(self) -> bool:
+        """Whether aliases may stand in a dump, so that validation has to look for them."""
+        # Its schema may wait for its first use. None is told where there was nothing to do.
+        return self.model.model_rebuild(raise_errors=False) is not False and _shows_aliases(self.model)
 
     def from_dict(self, data: dict[str, Any]) -> Any:
         """The model of this dump.
@@ -73,13 +88,23 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
         if computed:
             # The peer's dump has them.
             data = {name: item for name, item in data.items() if name not in computed}
+        by_alias = self._has_aliases()
         try:
             # As JSON text, since a strict model takes a date from a string there, and only there.
-            return self.model.model_validate_json(json.dumps(data), by_alias=False, by_name=True)
+            return self.model.model_validate_json(json.dumps(data), by_alias=by_alias, by_name=True)
         except ValueError as error:
             if not _is_about_the_text(error):
                 raise
-        return self.model.model_validate(data, by_alias=False, by_name=True)
+        return self.model.model_validate(data, by_alias=by_alias, by_name=True)
+
+
+def _dump(model: pydantic.BaseModel, by_alias: bool | None = None) -> dict[str, Any]:
+    return model.model_dump(mode="json", round_trip=True, by_alias=by_alias)
+
+
+@functools.lru_cache(maxsize=256)
+def _shows_aliases(model: type[pydantic.BaseModel]) -> bool:
+    return shows_aliases(model.__pydantic_core_schema__)
 
 
 def _without_values(error: pydantic.ValidationError) -> pydantic.ValidationError:

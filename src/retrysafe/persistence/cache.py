@@ -69,8 +69,9 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     What is sent on a connection that turns out to be dead is sent again, once; a claim knows itself by its owner. A
     server that refuses connections is an error at once. One that does not answer to them is one after twice
-    `socket_connect_timeout` (2 seconds, so 4), one that hangs after twice `socket_timeout` (5, so 10); Sentinels
-    take as long again. Both are options of a URL's query. A client that is passed in has times and tries of its own.
+    `socket_connect_timeout` (2 seconds, so 4), one that hangs after twice `socket_timeout` (5, so 10). A Sentinel like
+    that costs its timeout once, before the next one is asked; where none answers, each costs it four times (8, 20).
+    Both are options of a URL's query. A client that is passed in has times and tries of its own.
 
     Args:
         url: Where the cache is: `redis://`, `rediss://`, `valkey://`, `valkeys://`, each also with `+cluster` and

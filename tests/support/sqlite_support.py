@@ -36,10 +36,10 @@ def completed(key="key", owner="a", *, now_ms=START_MS, window_s=WINDOW_S, answe
     )
 
 
-def start(script, *arguments, options=()):
-    """Another Python process with this library, its standard streams connected to ours."""
+def start(script, *arguments, options=(), under=()):
+    """Another Python process with this library, its standard streams connected to ours; `under` starts it."""
     return subprocess.Popen(
-        [sys.executable, *options, "-c", textwrap.dedent(script), *map(str, arguments)],
+        [*under, sys.executable, *options, "-c", textwrap.dedent(script), *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import subprocess
 import tempfile
 from time import monotonic
 
@@ -54,6 +56,38 @@ class TestPlace:
             )
         )
         assert "as many files open as it is allowed to" in said
+
+    def test_a_file_that_is_mounted_without_its_log_is_refused(self, tmp_path):
+        """Two containers that share the file alone would each have a log of their own, and run the same work."""
+        apart = ("unshare", "--map-root-user", "--mount")
+        if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+            pytest.skip("no mounts of one's own can be made here")
+        inside = tmp_path / "as a container sees it"
+        inside.mkdir()
+        for directory in (tmp_path, inside):
+            (directory / "records.db").touch()
+        process = start(
+            """
+            import subprocess, sys
+            from retrysafe.exceptions import IdempotencyPersistenceConfigError
+            from retrysafe.persistence.sqlite import SQLitePersistenceLayer
+            directory, inside = sys.argv[1:]
+            subprocess.run(["mount", "--bind", f"{directory}/records.db", f"{inside}/records.db"], check=True)
+            SQLitePersistenceLayer(f"{directory}/records.db").close()
+            try:
+                SQLitePersistenceLayer(f"{inside}/records.db")
+            except IdempotencyPersistenceConfigError as error:
+                print(error)
+            subprocess.run(["umount", f"{inside}/records.db"], check=True)
+            subprocess.run(["mount", "--bind", directory, inside], check=True)
+            SQLitePersistenceLayer(f"{inside}/records.db").close()
+            """,
+            tmp_path,
+            inside,
+            under=apart,
+        )
+        assert f"{inside}/records.db is mounted by itself" in outcome(process)
+        assert not list(inside.glob("*-wal"))
 
     def test_a_directory_is_no_file(self, tmp_path):
         with pytest.raises(IdempotencyPersistenceConfigError, match="is a directory"):

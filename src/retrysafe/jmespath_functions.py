@@ -13,6 +13,7 @@ from typing import Any
 
 from jmespath.functions import Functions, signature
 
+from retrysafe._keys.forms import a_type
 from retrysafe.exceptions import IdempotencyKeyError
 
 
@@ -22,6 +23,11 @@ class PowertoolsFunctions(Functions):
     To add functions of your own, subclass it, and hand an instance over as
     `jmespath_options={"custom_functions": ...}`.
     """
+
+    @signature({"types": []})
+    def _func_to_string(self, value: Any) -> str:
+        """JMESPath's own, except that it refuses what has another text in each process."""
+        return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), default=_lasting_text)
 
     @signature({"types": ["string"]})
     def _func_powertools_json(self, text: str) -> Any:
@@ -49,3 +55,15 @@ class PowertoolsFunctions(Functions):
             raise IdempotencyKeyError(
                 "powertools_base64_gzip() was given text that is not base64 of gzip of UTF-8"
             ) from None
+
+
+def _lasting_text(value: Any) -> str:
+    """What `str` makes of a value that JSON has no type for, if the same value has that text in a retry.
+
+    Raises:
+        IdempotencyKeyError: It is a set, whose order is another one in each process, or tells where in memory it is.
+    """
+    text, kind = str(value), a_type(value)
+    if isinstance(value, (set, frozenset)) or f"{id(value):x}" in text.lower():
+        raise IdempotencyKeyError(f"to_string() was given {kind}, whose text is another one in each process")
+    return text

@@ -233,6 +233,17 @@ def test_a_function_that_fails_is_told_without_its_arguments(expression: str, va
         keys.payload_hash({"b": value})
 
 
+@pytest.mark.parametrize("value", [{"x", "y"}, frozenset(), object(), iter([])], ids=lambda value: type(value).__name__)
+def test_what_has_another_text_in_each_process_is_not_made_a_string(value: Any) -> None:
+    with pytest.raises(IdempotencyKeyError, match=r"to_string\(\) was given an? \w+, whose text is another one"):
+        key_hash("to_string(b)", {"b": [value]})
+
+
+@pytest.mark.parametrize("value", [b"x", 1j, range(3)], ids=repr)
+def test_what_json_lacks_and_has_one_text_is_made_a_string_as_with_the_peers(value: Any) -> None:
+    assert key_hash("to_string(b)", {"b": [value]}) == md5(json.dumps(json.dumps([str(value)])))
+
+
 class OwnFunctions(Functions):
     @signature({"types": ["string"]})
     def _func_upper(self, text: str) -> str:

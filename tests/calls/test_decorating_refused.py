@@ -104,6 +104,9 @@ def test_wrong_use_is_one_clear_error_when_decorating(decorate, message):
         ("memory:///path", "neither a path"),
         ("sqlite://", "names no file"),
         ("sqlite://host/x.db", "host"),
+        ("sqlite:x.db", "two slashes"),
+        ("sqlite:/x.db", "two slashes.*write sqlite:/// and a path"),  # else a file of the working directory
+        ("memory:", "two slashes"),
         ("sqlite:///%ff.db", "no UTF-8"),
         ("sqlite:///x.db?synchron=off", "unknown option 'synchron'"),
         ("sqlite:///x.db?synchronous=maybe", "synchronous.*'maybe'"),

@@ -74,8 +74,10 @@ def _of_sqlite(url: str, parts: SplitResult) -> dict[str, Any]:
 
 
 def _check_local(url: str, parts: SplitResult) -> None:
+    form = "memory:// alone" if parts.scheme == "memory" else f"{parts.scheme}:/// and a path"
+    if not url[len(parts.scheme) :].startswith("://"):
+        raise _wrong(url, f"two slashes are missing behind its scheme; write {form}")
     if parts.netloc or parts.fragment:
-        form = "memory:// alone" if parts.scheme == "memory" else f"{parts.scheme}:/// and a path"
         raise _wrong(url, f"it names a host or a fragment; write {form}")
 
 

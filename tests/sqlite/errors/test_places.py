@@ -16,6 +16,7 @@ from retrysafe.exceptions import (
     IdempotencyPersistenceConnectionError,
     IdempotencyPersistenceLayerError,
 )
+from retrysafe.persistence._sqlite import mounts
 from retrysafe.persistence.sqlite import SQLitePersistenceLayer
 from support.sqlite_failures import writes
 from support.sqlite_support import SetClock, claim, completed, outcome, start
@@ -88,6 +89,36 @@ class TestPlace:
         )
         assert f"{inside}/records.db is mounted by itself" in outcome(process)
         assert not list(inside.glob("*-wal"))
+
+    @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+    def test_a_file_system_of_the_network_is_refused(self, kind, tmp_path, monkeypatch):
+        """Machines on one there would each have an index of the log in their own memory, and run the same work."""
+        share = tmp_path / "a share"
+        share.mkdir()
+        written = str(share).replace(" ", "\\040")
+        self.tell_mounts(
+            tmp_path, monkeypatch, f"{written} rw shared:1 - {kind} server:/ rw", f"{tmp_path} rw - ext4 x x"
+        )
+        with pytest.raises(IdempotencyPersistenceConfigError, match=rf"a share/records.db is on .* \({kind}\)"):
+            SQLitePersistenceLayer(share / "records.db")
+        assert list(share.iterdir()) == []
+        SQLitePersistenceLayer(tmp_path / "records.db").close()
+
+    def test_what_was_mounted_there_last_counts(self, tmp_path, monkeypatch):
+        self.tell_mounts(tmp_path, monkeypatch, f"{tmp_path} rw - nfs4 server:/ rw", f"{tmp_path} rw - ext4 /dev/x rw")
+        SQLitePersistenceLayer(tmp_path / "records.db").close()
+
+    def test_a_system_that_tells_nothing_of_mounts_refuses_none(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "nothing")
+        SQLitePersistenceLayer(tmp_path / "records.db").close()
+
+    @staticmethod
+    def tell_mounts(tmp_path, monkeypatch, *told):
+        file = tmp_path / "mountinfo"
+        file.write_text(
+            "".join(f"{number} 1 0:1 / {each}\n" for number, each in enumerate(("/ rw - ext4 x rw", *told)))
+        )
+        monkeypatch.setattr(mounts, "_MOUNTS", file)
 
     def test_a_directory_is_no_file(self, tmp_path):
         with pytest.raises(IdempotencyPersistenceConfigError, match="is a directory"):

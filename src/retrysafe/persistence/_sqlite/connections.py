@@ -24,7 +24,8 @@ from retrysafe.persistence._sqlite.errors import REFUSALS, explained, not_utf8, 
 from retrysafe.persistence._sqlite.files import Files, leave_open
 from retrysafe.persistence._sqlite.forks import close_before_forks
 from retrysafe.persistence._sqlite.groups import WriteGroups
-from retrysafe.persistence._sqlite.opening import check_mount, check_writable, open_file, switch_to_wal
+from retrysafe.persistence._sqlite.mounts import check_mount
+from retrysafe.persistence._sqlite.opening import check_writable, open_file, switch_to_wal
 from retrysafe.persistence._sqlite.turns import Turns
 
 if TYPE_CHECKING:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
-from pathlib import Path
 from time import sleep
 from typing import Final, Literal
 
@@ -20,10 +18,6 @@ Purpose = Literal["set up", "read", "write"]
 
 # The first that can insert or else update in one statement.
 _OLDEST: Final = (3, 24)
-
-# Where Linux tells what is mounted, in the fifth word of each line, with what parts words written in octal.
-_MOUNTS: Final = Path("/proc/self/mountinfo")
-_OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
 
 # Between two tries at what another process is about to finish.
 _PAUSE_SECONDS: Final = 0.002
@@ -59,27 +53,6 @@ def check_writable(path: str, *, opening: bool) -> None:
     effective = os.access in os.supports_effective_ids
     if os.access(path, os.F_OK, effective_ids=effective) and not os.access(path, os.W_OK, effective_ids=effective):
         raise not_writable(path, opening=opening)
-
-
-def check_mount(path: str) -> None:
-    """Refuse a file that is mounted by itself, as into a container.
-
-    SQLite keeps the log beside the file as this process sees it, so each container would have a log of its own: what
-    stands in it is unknown to the others, and what they write back damages the file.
-
-    Raises:
-        IdempotencyPersistenceConfigError: It is.
-    """
-    try:
-        mounts = _MOUNTS.read_bytes().splitlines()
-    except OSError:  # only Linux has it
-        return
-    places = (word for mount in mounts for word in mount.split(b" ")[4:5])
-    if os.fsencode(os.path.realpath(path)) in (_OCTAL.sub(lambda it: bytes([int(it[1], 8)]), word) for word in places):
-        raise IdempotencyPersistenceConfigError(
-            f"the SQLite database {path} is mounted by itself, without the -wal file that belongs to it: mount the "
-            "directory that both are in"
-        )
 
 
 def open_file(

@@ -271,6 +271,6 @@ def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -
     if not lambda_name and _module_of(function) == "__main__" and store.reachable_by_others:
         warn(
             f"{name} has no key_prefix: another program with a function of this name would share its keys on this "
-            "store; give it a key_prefix"
+            "store, and where this module is imported, it would have others; give it a key_prefix"
         )
     return f"{lambda_name or 'test-func'}.{name}"

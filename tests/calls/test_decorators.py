@@ -179,6 +179,7 @@ def test_a_function_of_the_main_module_on_a_shared_store_is_warned_about_its_pre
     with pytest.warns(UserWarning, match="key_prefix") as warned:
         idempotent_function(charge, persistence_store=store)
     assert warned[0].filename == __file__
+    assert "where this module is imported, it would have others" in str(warned[0].message)
     idempotent_function(charge, persistence_store=store, key_prefix="shop")
     idempotent_function(charge, persistence_store="memory://")
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "orders")

@@ -7,10 +7,12 @@ it already. Its release, on another connection, could come first, and the key wo
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+T = TypeVar("T")
 
 
 class Answered(asyncio.Future[Any]):
@@ -35,16 +37,17 @@ class Answered(asyncio.Future[Any]):
         self.answer(task.result() if error is None else error)
 
 
-async def to_the_end(request: Coroutine[Any, Any, None]) -> None:
-    """Carry the request out; a caller that is cancelled meanwhile is told so once it has ended."""
+async def to_the_end(request: Coroutine[Any, Any, T]) -> T:
+    """What the request gives; a caller that is cancelled meanwhile is told so once the request has ended."""
     loop = asyncio.get_running_loop()
     answered = Answered(loop=loop)
     task = loop.create_task(request)
     task.add_done_callback(answered.end_as)
     try:
-        await answered
+        reply: T = await answered
     finally:
         del answered, task  # else they, their error, its traceback and this frame would hold each other
+    return reply
 
 
 def error_of(task: asyncio.Task[Any]) -> BaseException | None:

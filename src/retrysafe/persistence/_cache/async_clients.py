@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from retrysafe.persistence._cache.backends import GlideScripts, Options
 from retrysafe.persistence._cache.clients import GLIDE_MARGIN_MS, PlainCalls, kind_of, wrong_colour
+from retrysafe.persistence._cache.commands import CLAIM
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence._cache.interruptions import close_if_demoted
 from retrysafe.persistence._cache.one_address import Shards
@@ -22,6 +23,8 @@ from retrysafe.persistence._cache.replicas import (
 from retrysafe.persistence.many import outcome_async
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+
     from retrysafe.persistence._cache.commands import Command
     from retrysafe.persistence._cache.plain import Plain
     from retrysafe.persistence._cache.replicas import Pair
@@ -52,7 +55,7 @@ def async_backend(client: Any, options: Options) -> AsyncBackend:
 class AsyncScriptBackend:
     """The asyncio clients of redis-py and valkey-py, and clients made like them."""
 
-    __slots__ = ("_options", "_prepare", "_run", "_shards", "client")
+    __slots__ = ("_options", "_prepare", "_run", "_shards", "_to_the_end", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
         self.client = client
@@ -61,16 +64,19 @@ class AsyncScriptBackend:
         # A cluster's client looks by itself which node has which keys. But redis-py sends commands that are given
         # before then just anywhere, and closes the connections of all where too many of them are sent elsewhere.
         self._prepare = client.initialize if hasattr(client, "nodes_manager") else None
-        self._run = self._alone
+        from retrysafe.persistence._to_the_end import to_the_end  # noqa: PLC0415  # imports asyncio
+
+        self._to_the_end = to_the_end
+        self._run = self._by_itself
         if hasattr(client, "connection_pool"):  # a cluster's client has one for each node, and no such pipelines
             from retrysafe.persistence._cache.gathering import Gathering  # noqa: PLC0415  # imports asyncio
 
-            self._run = Gathering(self._alone, self._together).run
+            self._run = Gathering(self._by_itself, self._together).run
 
     async def run(self, command: Command) -> Any:
         """See `AsyncBackend`."""
         try:
-            return await (self._run_replicated(command) if command.replicated else self._run(command))
+            return await (self._to_the_end(self._run_replicated(command)) if command.replicated else self._run(command))
         except Exception as error:
             await close_if_demoted(self.client, error)
             raise explained(error, self._options.where, self._options.password) from error
@@ -80,6 +86,10 @@ class AsyncScriptBackend:
         return await run_all_async(
             commands, self._options, self.run, lambda several: pipelined_async(self.client, several, self._shards)
         )
+
+    def _by_itself(self, command: Command) -> Coroutine[Any, Any, Any]:
+        """A command on a connection of its own. A claim is not given up there: its release could overtake it."""
+        return self._to_the_end(self._alone(command)) if command.script is CLAIM else self._alone(command)
 
     async def _alone(self, command: Command) -> Any:
         script, execute = command.script, self.client.execute_command
@@ -124,11 +134,14 @@ class AsyncScriptBackend:
 
 
 class AsyncGlideBackend:
-    """valkey-glide, standalone and cluster."""
+    """valkey-glide, standalone and cluster. It goes on with the request of a task that was cancelled."""
 
-    __slots__ = ("_batches", "_options", "_scripts", "_shards", "client")
+    __slots__ = ("_batches", "_options", "_scripts", "_shards", "_to_the_end", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
+        from retrysafe.persistence._to_the_end import to_the_end  # noqa: PLC0415  # imports asyncio
+
+        self._to_the_end = to_the_end
         self.client = client
         self._options = options
         self._scripts = GlideScripts(client)
@@ -138,17 +151,17 @@ class AsyncGlideBackend:
     async def run(self, command: Command) -> Any:
         """See `AsyncBackend`."""
         try:
-            if command.replicated:
-                return await self._run_replicated(command)
-            return await self.client.invoke_script(
-                self._scripts.of(command.script), keys=[command.key], args=list(command.arguments)
-            )
+            return await self._to_the_end(self._run_replicated(command) if command.replicated else self._alone(command))
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
 
     async def run_all(self, commands: list[Command]) -> list[Any]:
         """See `AsyncBackend`."""
         return await run_all_async(commands, self._options, self.run, self._together)
+
+    async def _alone(self, command: Command) -> Any:
+        script = self._scripts.of(command.script)
+        return await self.client.invoke_script(script, keys=[command.key], args=list(command.arguments))
 
     async def _together(self, commands: list[Command]) -> list[Any]:
         return await glide_together_async(self.client, self._scripts, commands, self._shards)
@@ -169,9 +182,12 @@ class AsyncGlideBackend:
 class AsyncPlainBackend:
     """Anything whose `get(name)`, `set(name, value, px=, nx=)` and `delete(name)` are to be awaited."""
 
-    __slots__ = ("_calls", "_options", "client")
+    __slots__ = ("_calls", "_options", "_to_the_end", "client")
 
     def __init__(self, client: Any, options: Options) -> None:
+        from retrysafe.persistence._to_the_end import to_the_end  # noqa: PLC0415  # imports asyncio
+
+        self._to_the_end = to_the_end
         self.client = client
         self._calls = PlainCalls(client, "glide")
         self._options = options
@@ -181,7 +197,7 @@ class AsyncPlainBackend:
         try:
             reply = self._calls.make(command)
             if inspect.isawaitable(reply):
-                return await reply
+                return await self._to_the_end(_coroutine(reply))
         except Exception as error:
             raise explained(error, self._options.where, self._options.password) from error
         raise wrong_colour(self.client, asynchronous=False)
@@ -189,3 +205,7 @@ class AsyncPlainBackend:
     async def run_all(self, commands: list[Plain]) -> list[Any]:
         """See `AsyncBackend`."""
         return [await outcome_async(self.run, command) for command in commands]
+
+
+async def _coroutine(reply: Awaitable[Any]) -> Any:
+    return await reply

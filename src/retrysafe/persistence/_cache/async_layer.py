@@ -76,9 +76,7 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         self._reads = AsyncSharedReads(lambda key: self._carry_out(self._steps.get(key)))
 
     async def _put_record(self, data_record: DataRecord) -> None:
-        from retrysafe.persistence._to_the_end import to_the_end  # noqa: PLC0415  # asyncio is loaded by now
-
-        await to_the_end(self._carry_out(self._steps.put(data_record)))
+        await self._carry_out(self._steps.put(data_record))
 
     async def _get_record(self, idempotency_key: str) -> DataRecord:
         return await self._reads.read(idempotency_key)

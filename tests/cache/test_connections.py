@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import glide
 import pytest
 import redis
 import redis.asyncio
@@ -97,3 +98,20 @@ def test_so_is_one_of_a_cluster_which_has_no_words_for_it(redis_cluster):
     refused = [each for each in told if isinstance(each, IdempotencyPersistenceConnectionError)]
     assert refused
     assert all("max_connections" in str(each) for each in refused)
+
+
+def test_so_is_one_that_may_have_no_more_requests_under_way(valkey_91):
+    async def check():
+        address = glide.NodeAddress(valkey_91.host, valkey_91.port)
+        client = await glide.GlideClient.create(glide.GlideClientConfiguration([address], inflight_requests_limit=1))
+        layer = AsyncCachePersistenceLayer(client=client)
+        keys = [f"under way {number}" for number in range(10)]
+        told = await asyncio.gather(*map(layer._get_record, keys), return_exceptions=True)
+        await client.close()
+        return told
+
+    told = asyncio.run(check())
+    refused = [each for each in told if not isinstance(each, IdempotencyItemNotFoundError)]
+    assert refused
+    assert {type(each) for each in refused} == {IdempotencyPersistenceConnectionError}
+    assert all("was not asked: as many requests are under way as the client may have" in str(each) for each in refused)

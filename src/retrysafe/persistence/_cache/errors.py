@@ -70,6 +70,10 @@ _OWN_WORDS: Final[Mapping[str, tuple[type[IdempotencyBaseError], str]]] = {
         IdempotencyPersistenceConnectionError,
         "was not asked: all connections that the client may open are busy (max_connections)",
     ),
+    "no request": (
+        IdempotencyPersistenceConnectionError,
+        "was not asked: as many requests are under way as the client may have (inflight_requests_limit)",
+    ),
     "no cluster": (IdempotencyPersistenceConfigError, "is not part of a cluster: neither mode='cluster' nor +cluster"),
     "no Sentinel": (IdempotencyPersistenceConfigError, "is no Sentinel: give the server itself, without +sentinel"),
 }
@@ -118,6 +122,7 @@ _BY_TEXT: Final = (
     ("TryAgain:", "TRYAGAIN"),
     ("Too many connections", "no connection"),
     ("No connection available", "no connection"),
+    ("Reached maximum inflight requests", "no request"),
     ("Cluster mode is not enabled", "no cluster"),
     ("unknown command 'SENTINEL'", "no Sentinel"),
 )

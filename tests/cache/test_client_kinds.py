@@ -1,4 +1,5 @@
-"""Which clients a layer takes: none of the other kind, none that threads share unguarded, and of either library."""
+"""Which clients a layer takes: of either library, none of the other kind, none that threads share unguarded, none with
+keys of its own."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import pytest
 import redis
 import redis.asyncio
 import valkey
+import valkey.asyncio
 
 from retrysafe import idempotent_function
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
@@ -238,6 +240,32 @@ def test_one_that_is_guarded_gives_each_thread_its_own_answers(redis_70):
         with ThreadPoolExecutor(4) as threads:
             assert list(threads.map(pay, range(200))) == [f"receipt {order}" for order in range(200)]
         assert sorted(ran) == list(range(200))
+
+
+# --- keys that are spelled in another way -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{"encoding": "latin-1"}, {"encoding": "ascii", "encoding_errors": "replace"}])
+@pytest.mark.parametrize("library", [redis, valkey, redis.asyncio, valkey.asyncio], ids=lambda each: each.__name__)
+def test_a_client_whose_keys_are_not_those_of_others_is_refused(library, options):
+    name = library.__name__.partition(".")[0].capitalize()
+    layer_class = AsyncCachePersistenceLayer if "asyncio" in library.__name__ else CachePersistenceLayer
+    with pytest.raises(IdempotencyPersistenceConfigError, match=f"client={name} has encoding='{options['encoding']}'"):
+        layer_class(client=getattr(library, name)(**options))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8"])
+def test_one_that_spells_them_alike_is_taken_however_that_is_called(encoding):
+    CachePersistenceLayer(client=redis.Redis(encoding=encoding, decode_responses=True))
+
+
+def test_so_is_one_of_a_cluster(redis_cluster):
+    node = redis_cluster.nodes[0]
+    with (
+        valkey.ValkeyCluster(host=node.host, port=node.port, encoding="latin-1") as client,
+        pytest.raises(IdempotencyPersistenceConfigError, match="client=ValkeyCluster has encoding='latin-1'"),
+    ):
+        CachePersistenceLayer(client=client)
 
 
 # --- without a library ------------------------------------------------------------------------------------------------

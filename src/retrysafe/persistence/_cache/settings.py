@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
@@ -124,6 +125,7 @@ class Settings:
             if (is_async := is_async_client(client)) not in (None, asynchronous):
                 raise wrong_colour(client, asynchronous=is_async is True)
             _check_threads(client, asynchronous=asynchronous)
+            _check_encoding(client)
             if kind == "plain":
                 self.steps = _plain_steps(client, names, clock, min_replicas)
         self.options = Options(
@@ -173,6 +175,20 @@ def _check_threads(client: Any, *, asynchronous: bool) -> None:
         raise IdempotencyPersistenceConfigError(
             f"client={type(client).__name__} has single_connection_client=True, and no lock for that connection: calls "
             "and heartbeats of several threads would read each other's replies; leave that option out"
+        )
+
+
+def _check_encoding(client: Any) -> None:
+    """Clients that spell one key in several ways run its work several times.
+
+    One that cannot spell a key, and was told not to mind, has the same for several functions: another order's answer.
+    """
+    if not can_open(client) or not hasattr(client, "get_encoder"):
+        return
+    encoding = client.get_encoder().encoding
+    if codecs.lookup(encoding).name != "utf-8":
+        raise IdempotencyPersistenceConfigError(
+            f"client={type(client).__name__} has encoding={encoding!r}: keys must be the same for all clients, in UTF-8"
         )
 
 

@@ -201,6 +201,15 @@ def test_a_cluster_that_is_taken_for_one_server(call, start):
     call.refused(elsewhere.url, IdempotencyPersistenceConnectionError, "it is a cluster: mode='cluster' or [+]cluster")
 
 
+@pytest.mark.parametrize("program", [programs.redis_62, programs.redis_70, programs.valkey_91])
+def test_a_cluster_that_is_down_but_may_be_read(call, start, program):
+    options = {"cluster-enabled": "yes", "cluster-allow-reads-when-down": "yes"}
+    server = start(RedisServer(program(), options=options))
+    server.command("CLUSTER", "ADDSLOTS", *range(16_383))
+    wait_until(lambda: b"cluster_slots_ok:16383" in server.command("CLUSTER", "INFO"), "all slots but one")
+    call.refused(server.url, IdempotencyPersistenceConnectionError, "is down: the cluster does not serve this key")
+
+
 def test_a_cluster_refuses_a_password_as_any_server_does(call, start):
     server = start(RedisServer(programs.redis_70(), password=SECRET, options={"cluster-enabled": "yes"}))
     url = f"redis+cluster://{server.host}:{server.port}"

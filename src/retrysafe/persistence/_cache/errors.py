@@ -113,6 +113,7 @@ _BY_TEXT: Final = (
     ("invalid username-password pair", "WRONGPASS"),
     ("user executing the script can't", "NOPERM"),
     ("ACL failure in script", "NOPERM"),
+    ("while the cluster is down", "CLUSTERDOWN"),
     # valkey-glide has words of its own.
     ("BusyLoading", "LOADING"),
     ("ClusterDown:", "CLUSTERDOWN"),

@@ -245,7 +245,9 @@ def test_one_that_is_guarded_gives_each_thread_its_own_answers(redis_70):
 # --- keys that are spelled in another way -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{"encoding": "latin-1"}, {"encoding": "ascii", "encoding_errors": "replace"}])
+@pytest.mark.parametrize(
+    "options", [{"encoding": "latin-1"}, {"encoding": "ascii", "encoding_errors": "replace"}, {"encoding": "none"}]
+)
 @pytest.mark.parametrize("library", [redis, valkey, redis.asyncio, valkey.asyncio], ids=lambda each: each.__name__)
 def test_a_client_whose_keys_are_not_those_of_others_is_refused(library, options):
     name = library.__name__.partition(".")[0].capitalize()

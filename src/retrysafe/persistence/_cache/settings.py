@@ -186,7 +186,11 @@ def _check_encoding(client: Any) -> None:
     if not can_open(client) or not hasattr(client, "get_encoder"):
         return
     encoding = client.get_encoder().encoding
-    if codecs.lookup(encoding).name != "utf-8":
+    try:
+        is_utf_8 = codecs.lookup(encoding).name == "utf-8"
+    except LookupError:  # there is none of this name
+        is_utf_8 = False
+    if not is_utf_8:
         raise IdempotencyPersistenceConfigError(
             f"client={type(client).__name__} has encoding={encoding!r}: keys must be the same for all clients, in UTF-8"
         )

@@ -6,7 +6,7 @@ A wrong use is refused here, before anything runs.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe import lambda_context
 from retrysafe.answers import AnswerCodec
@@ -262,13 +262,19 @@ def checked_prefix(key_prefix: str | None) -> str:
     return key_prefix
 
 
+_NAMES_OF_MANY: Final = (".<lambda>", "._")
+"""How names end that say nothing: of lambdas, and of functions that are registered for what they take."""
+
+
 def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -> str:
     if checked_prefix(key_prefix):
         return key_prefix or ""
     if not hasattr(function, "__qualname__"):
         raise IdempotencyConfigError(f"key_prefix is needed for {function!r}, which has no name of its own")
     lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-    if not lambda_name and _module_of(function) == "__main__" and store.reachable_by_others:
+    if name.endswith(_NAMES_OF_MANY):
+        warn(f"{name} has no key_prefix: all functions that are called so there would share their keys; give it one")
+    elif not lambda_name and _module_of(function) == "__main__" and store.reachable_by_others:
         warn(
             f"{name} has no key_prefix: another program with a function of this name would share its keys on this "
             "store, and where this module is imported, it would have others; give it a key_prefix"

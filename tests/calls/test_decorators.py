@@ -186,6 +186,19 @@ def test_a_function_of_the_main_module_on_a_shared_store_is_warned_about_its_pre
     idempotent_function(charge, persistence_store=store)
 
 
+def test_functions_whose_name_is_that_of_many_are_warned_about_their_prefix():
+    def _(order):
+        return order
+
+    for function in (lambda order: order, _):
+        with pytest.warns(
+            UserWarning, match="no key_prefix: all functions that are called so there would share"
+        ) as warned:
+            idempotent_function(function, persistence_store=MemoryPersistenceLayer())
+        assert warned[0].filename == __file__
+        idempotent_function(function, persistence_store=MemoryPersistenceLayer(), key_prefix="shop")
+
+
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_a_function_of_the_main_module_has_one_key_in_all_processes_that_a_program_starts(tmp_path, method):
     program = """

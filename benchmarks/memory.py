@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks import peer
-from benchmarks.by_hand import first_calls
+from benchmarks.by_hand import protected_by_hand
 from benchmarks.figures import Figure, of_pairs
 from benchmarks.pairs import Batch, Subject, compare
 
@@ -94,7 +94,7 @@ def peer_handler(expression: str) -> Protected:
 
 
 def our_by_hand(_expression: str) -> Protected:
-    return first_calls(answer)
+    return protected_by_hand(answer)
 
 
 FORMS = {"idempotent_function": (our_function, peer_function), "idempotent": (our_handler, peer_handler)}
@@ -155,11 +155,12 @@ def measure(rounds: int) -> Iterator[Figure]:
                     subject(ours, expression, path), subject(theirs, expression, path), calls=CALLS, rounds=rounds
                 )
                 yield of_pairs(SECTION, f"{path}, {form}, {key}", "Powertools", pairs, at_most=goal)
-    by_hand, ours = subject(our_by_hand, "", "first"), subject(our_function, "", "first")
-    pairs = compare(by_hand, subject(peer_function, "", "first"), calls=CALLS, rounds=rounds)
-    yield of_pairs(SECTION, "first, written out by hand, whole payload", "Powertools", pairs)
-    pairs = compare(ours, by_hand, calls=CALLS, rounds=rounds)
-    yield of_pairs(SECTION, "first, idempotent_function, whole payload", "the same by hand", pairs)
+    for path in GOALS:
+        by_hand, ours = subject(our_by_hand, "", path), subject(our_function, "", path)
+        pairs = compare(by_hand, subject(peer_function, "", path), calls=CALLS, rounds=rounds)
+        yield of_pairs(SECTION, f"{path}, written out by hand, whole payload", "Powertools", pairs)
+        pairs = compare(ours, by_hand, calls=CALLS, rounds=rounds)
+        yield of_pairs(SECTION, f"{path}, idempotent_function, whole payload", "the same by hand", pairs)
     loop = asyncio.new_event_loop()
     try:
         for path in GOALS:

@@ -48,8 +48,8 @@ class IdempotencyConfig:
             from each invocation; in other functions prefer `register_lambda_context`.
         response_hook: Called with a replayed answer and its record; what it returns or raises is what the caller gets.
         in_progress_expires_after_seconds: The lease, in seconds: how long a run may be silent before its key can
-            be taken over. Default: in Lambda the invocation's remaining time, elsewhere 30 s. Outside of the
-            Lambda default, it is renewed while the function runs.
+            be taken over. Default: in Lambda the invocation's remaining time, elsewhere, and on Lambda Managed
+            Instances, 30 s. Outside of the Lambda default, it is renewed while the function runs.
         on_in_progress: A duplicate that meets a running call gets `IdempotencyAlreadyInProgressError` ("raise", the
             default), or waits for its answer ("wait").
         wait_timeout_seconds: The longest wait, in seconds. Default: 30.

@@ -6,6 +6,7 @@ a function called inside a handler knows the invocation without being handed it.
 
 from __future__ import annotations
 
+import os
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -48,13 +49,16 @@ def current() -> Any:
 
 
 def remaining_ms(context: Any) -> int | None:
-    """Milliseconds until Lambda ends the invocation; None without a context, or with one that is over.
+    """Milliseconds until Lambda ends the invocation; None without a context, with one that is over, or if it goes on.
 
     A context whose time is over belongs to an earlier invocation (a running one is ended at that moment), so it
     says nothing about this one. Source: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html
+
+    On Managed Instances nothing is ended: after the deadline the caller gets an error, and the code runs on.
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html
     """
     ask = getattr(context, "get_remaining_time_in_millis", None)
-    if ask is None:
+    if ask is None or os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances":
         return None
     try:
         left = int(ask())

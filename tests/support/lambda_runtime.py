@@ -3,13 +3,19 @@
 An execution environment is a process with AWS's own runtime interface client (`python -m awslambdaric`) and
 the Runtime API which that process polls. It serves one invocation at a time and is reused for the next one. A
 process that has not answered at the deadline is killed, and the next invocation gets a new one.
+
+On Managed Instances an environment has several such processes, each with an invocation of its own, and nothing is
+killed at a deadline: the caller gets an error, and the code goes on.
+Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +58,7 @@ class LambdaRuntime:
         function_name: The function's name in its configuration.
         environ: Environment variables of the function.
         concurrency: How many execution environments there are; more invocations at once are refused.
+        workers: How many processes an environment has on Managed Instances. Default: it is elsewhere, and has one.
     """
 
     def __init__(
@@ -62,11 +69,18 @@ class LambdaRuntime:
         function_name: str = "function",
         environ: dict[str, str] | None = None,
         concurrency: int = 1,
+        workers: int | None = None,
     ) -> None:
         self.handler = handler
         self.code = code
         self.function_name = function_name
         self.environ = environ or {}
+        self.is_managed = workers is not None
+        if workers is not None:
+            self.environ = self.environ | {
+                "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
+                "AWS_LAMBDA_MAX_CONCURRENCY": str(workers),
+            }
         self._logs = tempfile.TemporaryDirectory(prefix="lambda-logs-")
         self._environments = [
             _Environment(self, Path(self._logs.name) / f"{number}.log") for number in range(concurrency)
@@ -158,7 +172,7 @@ class _Environment:
         if self._happens(work.handed_out, now_ms() + round(INIT_SECONDS * 1000)):
             self._happens(work.ended, work.deadline_ms)
         exited = process.poll() is not None
-        if exited or not work.ended.is_set():
+        if exited or not (work.ended.is_set() or self._function.is_managed):
             self.stop()
 
         # Asked again, after the process has certainly ended: an answer that got through counts.
@@ -216,6 +230,7 @@ class _Environment:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                process_group=0,
                 env={
                     "PATH": os.environ["PATH"],
                     "LANG": "C.UTF-8",
@@ -240,15 +255,19 @@ class _Environment:
         """Kill the process while it has an invocation, which then ends as an error."""
         process = self._process
         if self._busy and process is not None:
-            process.kill()
+            self._kill(process)
 
     def stop(self) -> None:
         """Kill the process, if there is one, and close its Runtime API."""
         if self._process is not None:
-            self._process.kill()
+            self._kill(self._process)
             self._process.wait()
             self._process = None
             self._api.stop()
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers, too
 
     def log_since(self, start: int) -> str:
         """The log from some byte on, its lines ended as people expect (the client parts them by CR)."""

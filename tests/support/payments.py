@@ -31,12 +31,14 @@ class Payments:
     Args:
         directory: Where the ledger is kept, and the store where there is no server.
         dynamodb: The server that has the store; None for a file of SQLite.
+        workers: On Managed Instances: how many processes each has, in one environment.
 
     Attributes:
         short_seconds: A short time, in which a new process still comes as far as its charge: it has a client to open.
     """
 
-    def __init__(self, directory: Path, dynamodb: DynamoDBServer | None = None) -> None:
+    def __init__(self, directory: Path, dynamodb: DynamoDBServer | None = None, workers: int | None = None) -> None:
+        self._workers = workers
         self._ledger_path = directory / "ledger.jsonl"
         self._runtimes: dict[str, LambdaRuntime] = {}
         self._opened = ExitStack()
@@ -72,7 +74,8 @@ class Payments:
                     function_name=FUNCTION_NAME,
                     environ=self._environ
                     | {"PAYMENTS_LEDGER": str(self._ledger_path), "AWS_LAMBDA_LOG_LEVEL": "DEBUG"},
-                    concurrency=2,
+                    concurrency=2 if self._workers is None else 1,
+                    workers=self._workers,
                 )
             )
         return self._runtimes[handler]

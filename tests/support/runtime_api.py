@@ -1,4 +1,4 @@
-"""Lambda's Runtime API for one process: hands out invocations, takes their answers and errors.
+"""Lambda's Runtime API for one environment: hands out invocations, takes their answers and errors.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -41,7 +41,7 @@ class Work:
 
 
 class RuntimeApi(ThreadingHTTPServer):
-    """The Runtime API of one process, on a port of its own."""
+    """The Runtime API of one environment, on a port of its own. Several of its processes may ask for work."""
 
     # Closing the server then waits for its threads.
     daemon_threads = False
@@ -50,7 +50,7 @@ class RuntimeApi(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.arn = f"arn:aws:lambda:{REGION}:123456789012:function:{function_name}"
         self.work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self.current: Work | None = None
+        self.under_way: dict[str, Work] = {}
         self.init_error: dict[str, Any] | None = None
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
         self._thread.start()
@@ -76,10 +76,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         work = self.server.work.get()
-        if work is None:  # the process is gone
+        if work is None:  # the process is gone, and others that ask
+            self.server.work.put(None)
             self.close_connection = True
             return
-        self.server.current = work
+        self.server.under_way[work.request_id] = work
         work.deadline_ms = now_ms() + round(work.timeout_seconds * 1000)
         trace_id = f"{work.deadline_ms // 1000:08x}-{work.request_id.replace('-', '')[:24]}"
         self._reply(
@@ -96,20 +97,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._body()
-        current = self.server.current
         path = self.path.removeprefix(f"/{VERSION}/runtime/")
         if path == "init/error":
             self.server.init_error = json.loads(body)
             self._reply(HTTPStatus.ACCEPTED, b'{"status":"OK"}')
-        elif current is not None and path in (
-            f"invocation/{current.request_id}/response",
-            f"invocation/{current.request_id}/error",
-        ):
-            current.is_error = path.endswith("/error")
-            current.result = body
-            self._reply(HTTPStatus.ACCEPTED, b'{"status":"OK"}', announce=current.ended)
-        else:
+            return
+        invocation, _, ending = path.rpartition("/")
+        work = self.server.under_way.pop(invocation.removeprefix("invocation/"), None)
+        if work is None or ending not in ("response", "error"):
             self.send_error(HTTPStatus.BAD_REQUEST, "no such invocation")
+            return
+        work.is_error = ending == "error"
+        work.result = body
+        self._reply(HTTPStatus.ACCEPTED, b'{"status":"OK"}', announce=work.ended)
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":

@@ -145,7 +145,7 @@ def idempotent_batch(
         key_prefix: What stands before `#` in keys. Default: Lambda's function name, module and qualname.
         key: Gives the value that makes an item's key, from the item. Default: the config's expression selects it.
         item_identifier: Gives what reports call an item. Default: the id of an SQS message, the sequence number of a
-            record of Kinesis or of a DynamoDB stream.
+            record of Kinesis or of a DynamoDB stream, partition and offset of one of Kafka.
         concurrency: How many items of an async function are under way at the same time. Default: 1, one after the
             other in their order.
         claimed_at_once: How many keys are claimed together, and so ahead of what runs. Default: 100. Where leases can

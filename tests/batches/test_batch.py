@@ -34,6 +34,9 @@ def parsed(**fields):
     return pydantic.create_model("Record", **{name: (object, field) for name, field in fields.items()})()
 
 
+KAFKA = {"topic": "orders", "partition": 3, "offset": 15, "key": "bzE=", "value": "e30="}
+
+
 @pytest.mark.parametrize(
     ("record", "identifier"),
     [
@@ -43,6 +46,8 @@ def parsed(**fields):
         (parsed(messageId="m1"), "m1"),
         (parsed(kinesis=parsed(sequenceNumber="496")), "496"),
         (parsed(dynamodb=parsed(SequenceNumber="111")), "111"),
+        (KAFKA, {"partition": "orders-3", "offset": 15}),
+        (parsed(**KAFKA), {"partition": "orders-3", "offset": 15}),
         (parsed(id=7), None),
         ({"id": 7}, None),
         (["m1"], None),
@@ -70,6 +75,26 @@ def test_the_records_of_powertools_have_one_too_and_its_event_is_the_payload():
         "batchItemFailures": [{"itemIdentifier": "m4"}, {"itemIdentifier": "m5"}]
     }
     assert runs == [0, 1, 2, 2]
+
+
+def test_failures_of_kafka_are_reported_as_powertools_processor_reports_them():
+    from aws_lambda_powertools.utilities.batch import (  # noqa: PLC0415  # slow to load
+        BatchProcessor,
+        EventType,
+        process_partial_response,
+    )
+    from aws_lambda_powertools.utilities.data_classes.kafka_event import KafkaEventRecord  # noqa: PLC0415
+
+    def charge(record):
+        if record.offset in (16, 18):
+            raise DeclinedError
+
+    processor = BatchProcessor(event_type=EventType.Kafka)
+    event = {"records": {"orders-3": [KAFKA | {"offset": offset} for offset in range(15, 19)]}}
+    theirs = process_partial_response(event, record_handler=charge, processor=processor)
+    over_many = idempotent_batch(charge, persistence_store=MemoryPersistenceLayer(), key_prefix="charge")
+    records = [KafkaEventRecord(record) for record in processor.records]
+    assert over_many(records).batch_item_failures() == theirs
 
 
 def test_failures_are_reported_by_the_identifiers_that_the_caller_gives():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from retrysafe._batch.item import Item
-    from retrysafe._batch.results import Status
+    from retrysafe._batch.results import Identifier, Status
     from retrysafe._batch.state import Batch
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
     from retrysafe.plan import Plan
@@ -124,7 +124,7 @@ class BatchDoor:
         ).run()
         return _result(values, identifiers, begun)
 
-    def _begun(self, items: Iterable[Any]) -> tuple[list[Any], list[str | None], list[Item]]:
+    def _begun(self, items: Iterable[Any]) -> tuple[list[Any], list[Identifier | None], list[Item]]:
         given: object = items
         if not isinstance(given, Iterable) or isinstance(given, _ITEMS) or hasattr(given, "model_dump"):
             raise IdempotencyConfigError(
@@ -158,7 +158,7 @@ class BatchDoor:
         return Batch(items, most_claimed=most, stop_at_failure=self._stop_at_failure, own_errors=own_errors)
 
 
-def _result(values: list[Any], identifiers: list[str | None], items: list[Item]) -> BatchResult[Any, Any]:
+def _result(values: list[Any], identifiers: list[Identifier | None], items: list[Item]) -> BatchResult[Any, Any]:
     results: list[ItemResult[Any, Any]] = []
     for value, identifier, item in zip(values, identifiers, items, strict=True):
         # Taken, as the frames in an error's traceback hold the item: the two would hold each other.

@@ -14,6 +14,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Status: TypeAlias = Literal["returned", "replayed", "raised", "in_progress", "not_run"]
+Identifier: TypeAlias = str | dict[str, Any]
 
 
 class ItemResult(Generic[T, R]):
@@ -21,7 +22,7 @@ class ItemResult(Generic[T, R]):
 
     Attributes:
         item: The item.
-        item_identifier: What reports call it; None where nobody said.
+        item_identifier: What reports call it: a string, or of Kafka's records a dict; None where nobody said.
         status: "returned": the function ran now. "replayed": an earlier run answered, also one of the same batch.
             "raised": the function raised, or the item was refused. "in_progress": another call is running it.
             "not_run": an item before it failed, under `stop_at_failure`.
@@ -35,7 +36,7 @@ class ItemResult(Generic[T, R]):
     def __init__(
         self,
         item: T,
-        item_identifier: str | None,
+        item_identifier: Identifier | None,
         status: Status,
         answer: R | None = None,
         error: BaseException | None = None,
@@ -86,7 +87,7 @@ class BatchResult(Sequence[ItemResult[T, R]]):
         """Those that are not done: raised, in progress elsewhere, or not run."""
         return [result for result in self.results if not result.ok]
 
-    def batch_item_failures(self) -> dict[str, list[dict[str, str]]]:
+    def batch_item_failures(self) -> dict[str, list[dict[str, Any]]]:
         """What a Lambda function with `ReportBatchItemFailures` returns: the failures by their identifiers.
 
         Raises:
@@ -96,10 +97,10 @@ class BatchResult(Sequence[ItemResult[T, R]]):
         for result in self.results:
             if result.item_identifier is None:
                 raise IdempotencyConfigError(
-                    "batch_item_failures() needs an identifier for each item: records of SQS, Kinesis and DynamoDB "
-                    f"streams have one, {type(result.item).__name__} has not; give item_identifier="
+                    "batch_item_failures() needs an identifier for each item: records of SQS, Kinesis, DynamoDB "
+                    f"streams and Kafka have one, {type(result.item).__name__} has not; give item_identifier="
                 )
-        return {"batchItemFailures": [{"itemIdentifier": str(each.item_identifier)} for each in self.failures]}
+        return {"batchItemFailures": [{"itemIdentifier": each.item_identifier} for each in self.failures]}
 
     def raise_failures(self) -> None:
         """Raise what the failures raised, as one group; nothing where all items are done.
@@ -113,8 +114,14 @@ class BatchResult(Sequence[ItemResult[T, R]]):
             raise BaseExceptionGroup(f"{len(failed)} of {len(self)} items failed", errors)
 
 
-def identifier_of(item: object) -> str | None:
-    """How Lambda calls the record of an event: the message's id, or its sequence number; None for anything else."""
+def identifier_of(item: object) -> Identifier | None:
+    """How Lambda calls the record of an event: the message's id, its sequence number, or where it is in Kafka.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/kafka-retry-configurations.html
+
+    Returns:
+        The identifier; None for anything else.
+    """
     record: Mapping[str, Any] = cast("dict[str, Any]", item) if type(item) is dict else _fields_of(item)
     found = record.get("messageId")
     if isinstance(found, str):
@@ -124,6 +131,8 @@ def identifier_of(item: object) -> str | None:
             found = _fields_of(record[place]).get(name)
             if isinstance(found, str):
                 return found
+    if "offset" in record and "partition" in record and "topic" in record:
+        return {"partition": f"{record['topic']}-{record['partition']}", "offset": record["offset"]}
     return None
 
 
@@ -133,7 +142,7 @@ def _fields_of(record: object) -> Mapping[str, Any]:
     return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
 
 
-def identified(items: list[Any], item_identifier: Callable[[Any], str] | None) -> list[str | None]:
+def identified(items: list[Any], item_identifier: Callable[[Any], str] | None) -> list[Identifier | None]:
     """The identifiers of all items.
 
     Raises:
@@ -141,7 +150,7 @@ def identified(items: list[Any], item_identifier: Callable[[Any], str] | None) -
     """
     if item_identifier is None:
         return [identifier_of(item) for item in items]
-    told: list[str | None] = []
+    told: list[Identifier | None] = []
     for number, item in enumerate(items):
         try:
             identifier: Any = item_identifier(item)

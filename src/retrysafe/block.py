@@ -233,7 +233,7 @@ class _Entered(Running):
     block: ref[_Run]
 
     def is_deserted(self) -> bool:
-        return self.block() is None
+        return self.block() is None or super().is_deserted()
 
 
 class _Run:

@@ -10,6 +10,7 @@ from retrysafe.nesting import Run, alive, current
 from retrysafe.persistence.base import BasePersistenceLayer
 
 if TYPE_CHECKING:
+    import asyncio
     import datetime as dt
 
     from retrysafe.call import Call
@@ -49,6 +50,7 @@ class Execution(Run):
         renewal_due: When a heartbeat renews the run next, in seconds: on the monotonic clock, or on its event loop's.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
         began_after: How many forks there had been when it began.
+        loop: The event loop that it runs in, set where the heartbeat's thread renews for it.
     """
 
     __slots__ = (
@@ -58,6 +60,7 @@ class Execution(Run):
         "claim",
         "lease_end_ms",
         "lease_lost",
+        "loop",
         "renewal_due",
         "store",
     )
@@ -68,6 +71,7 @@ class Execution(Run):
     lease_end_ms: int
     lease_lost: bool
     began_after: int
+    loop: asyncio.AbstractEventLoop
     renewal_due: float
 
     @property
@@ -155,7 +159,7 @@ class Execution(Run):
 
     def is_deserted(self) -> bool:
         """Whether nobody is left who would end it, so that a heartbeat is to let it go."""
-        return False
+        return hasattr(self, "loop") and self.loop.is_closed()
 
     def _owns(self, record: DataRecord) -> bool:
         if record.owner is None:  # a layer without owners, nor attempts

@@ -2,7 +2,7 @@
 
 One daemon thread looks after all sync calls. Starting and stopping costs an entry in a set: the thread looks at the
 entries when the earliest can be due, and sleeps without limit while there is none. Async calls are renewed from their
-own event loop; see `heartbeat_async`.
+own event loop, unless their layer works in threads; see `heartbeat_async`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from retrysafe.events import logger
 from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.execution import Execution
 from retrysafe.locks import new_rlock
+from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.queues import Empty, new_queue
 
 if TYPE_CHECKING:
     from _queue import SimpleQueue
 
-    from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+    from retrysafe.persistence.base import AsyncBasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
 
 SOONER_AFTER_FAILURE = 4
@@ -64,7 +65,7 @@ class Several(Protocol):
         ...
 
     @property
-    def store(self) -> BasePersistenceLayer | AsyncBasePersistenceLayer:
+    def store(self) -> BasePersistenceLayer:
         """The layer that it is done with."""
         ...
 
@@ -75,6 +76,15 @@ class Several(Protocol):
 
 Beating: TypeAlias = "Execution | Several"
 """What the thread looks after."""
+
+
+def in_threads(store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> BasePersistenceLayer | None:
+    """The layer that a thread can renew on; None where only an event loop can."""
+    return store if isinstance(store, BasePersistenceLayer) else store._in_threads
+
+
+def _layer(run: Beating) -> BasePersistenceLayer:
+    return cast("BasePersistenceLayer", in_threads(run.store))
 
 
 class Heart:
@@ -100,7 +110,7 @@ class Heart:
         self._starting = new_rlock()  # a signal handler may call a function while its thread is in here
 
     def start(self, execution: Execution) -> Heart:
-        """Renew the lease of a run until `stop`."""
+        """Renew the lease of a run until `stop`; see `in_threads` for what it can be."""
         interval = execution.call.lease.renewal_seconds
         execution.renewal_due = due = monotonic() + interval
         if self._thread is None:
@@ -152,7 +162,7 @@ class Heart:
                     wake.get_nowait()
             runs = self._alive()
             now = monotonic()
-            waiting = [run.renewal_due for run in runs if id(run.store) not in self._busy]
+            waiting = [run.renewal_due for run in runs if id(_layer(run)) not in self._busy]
             due = min(waiting, default=inf)
             if due <= now:
                 self._renew_due(runs, now)
@@ -180,10 +190,11 @@ class Heart:
     def _renew_due(self, runs: list[Beating], now: float) -> None:
         by_store: dict[int, list[Beating]] = {}
         for run in runs:
-            if run.renewal_due <= now and id(run.store) not in self._busy:
-                by_store.setdefault(id(run.store), []).append(run)
+            layer = id(_layer(run))
+            if run.renewal_due <= now and layer not in self._busy:
+                by_store.setdefault(layer, []).append(run)
         for key, due in by_store.items():
-            if not due[0].store.blocking:
+            if not _layer(due[0]).blocking:
                 self._renew_all(due)
                 continue
             self._busy.add(key)
@@ -222,7 +233,7 @@ def renew(executions: list[Execution]) -> list[Execution]:
     outcomes: list[BaseException | None]
     try:
         renewals = [each.call.renewal(each.claim) for each in executions]
-        outcomes = _outcomes(cast("BasePersistenceLayer", executions[0].store), renewals)
+        outcomes = _outcomes(_layer(executions[0]), renewals)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the other runs' leases depend on this thread
         outcomes = [error] * len(executions)
     lost: list[Execution] = []

@@ -1,10 +1,12 @@
 """The heartbeat of async calls: renews the leases of those that run, from their own event loop.
 
-As in `heartbeat`, what begins and ends within its lease costs an entry in a dict.
+As in `heartbeat`, what begins and ends within its lease costs an entry in a dict. Where the layer works in threads, the
+thread there renews for async calls too: their function may block its event loop, as a client does that is not async.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from contextvars import copy_context
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from weakref import ref
 
 from retrysafe.exceptions import IdempotencyConfigError
-from retrysafe.heartbeat import SOONER_AFTER_FAILURE, refused, renewed
+from retrysafe.heartbeat import SOONER_AFTER_FAILURE, heart, refused, renewed
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from retrysafe.execution import Execution
+    from retrysafe.heartbeat import Beat
     from retrysafe.persistence.base import AsyncBasePersistenceLayer
 
 
@@ -114,8 +117,8 @@ def _running_loop() -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.get_running_loop
 
 
-def start_async(execution: Execution) -> AsyncHeart:
-    """Renew the lease of an async run, by its event loop, until `stop`.
+def start_async(execution: Execution) -> Beat:
+    """Renew the lease of an async run until `stop`: by its event loop, or by the heartbeat's thread where it can.
 
     Raises:
         IdempotencyConfigError: The event loop is not asyncio's.
@@ -124,6 +127,11 @@ def start_async(execution: Execution) -> AsyncHeart:
         loop = _running_loop()()
     except RuntimeError:
         raise IdempotencyConfigError("async functions run in asyncio's event loop, and there is none here") from None
+    if cast("AsyncBasePersistenceLayer", execution.store)._in_threads is not None:
+        with contextlib.suppress(RuntimeError):  # no thread is to be had
+            beat = heart.start(execution)
+            execution.loop = loop
+            return beat
     found = _latest.heart()
     if found is None or found.loop is not loop:
         found = AsyncHeart(loop)

@@ -15,7 +15,7 @@ from retrysafe._batch.leases import Leases
 from retrysafe._batch.ports import AsyncBatchPorts, BatchPorts
 from retrysafe._batch.recorder import Recorder
 from retrysafe.clock import monotonic
-from retrysafe.heartbeat import heart
+from retrysafe.heartbeat import heart, in_threads
 from retrysafe.locks import new_lock
 
 if TYPE_CHECKING:
@@ -110,10 +110,7 @@ class Keeper:
 
     def beat(self) -> bool:
         """Renew and record what is due, in the heartbeat's thread."""
-        if self.leases.due <= monotonic():
-            held, records = self.leases.renewals()
-            outcomes = self._ports.for_each("renew", records) if records else []
-            self.leases.renewed(held, records, outcomes)
+        _renew(self.leases, self._ports)
         if self._record_due <= monotonic():
             self._record()
         return True
@@ -136,8 +133,45 @@ class Keeper:
         return list(zip(items, self._ports.carry_out(wishes), strict=True)) if wishes else []
 
 
+def _renew(leases: Leases, ports: BatchPorts) -> None:
+    if leases.due <= monotonic():
+        held, records = leases.renewals()
+        outcomes = ports.for_each("renew", records) if records else []
+        leases.renewed(held, records, outcomes)
+
+
+class Renewing:
+    """What the heartbeat's thread does for an async batch whose layer works in threads.
+
+    Args:
+        leases: The leases of the batch.
+        store: The layer that is called in threads.
+        loop: The event loop of the batch.
+    """
+
+    def __init__(self, leases: Leases, store: BasePersistenceLayer, loop: asyncio.AbstractEventLoop) -> None:
+        self.store = store
+        self._leases = leases
+        self._ports = BatchPorts(store)
+        self._loop = loop
+
+    @property
+    def renewal_due(self) -> float:
+        """When the heartbeat's thread is needed, on the monotonic clock, in seconds."""
+        return self._leases.due
+
+    def beat(self) -> bool:
+        """Renew what is due, in the heartbeat's thread; False where nobody is left who would end the batch."""
+        if self._loop.is_closed():
+            return False
+        _renew(self._leases, self._ports)
+        return True
+
+
 class AsyncKeeper:
-    """Carries out what an async batch wishes for; leases are renewed by a timer of the event loop.
+    """Carries out what an async batch wishes for.
+
+    Leases are renewed by a timer of the event loop, or by the heartbeat's thread where the layer works in threads.
 
     Args:
         batch: The batch.
@@ -158,6 +192,8 @@ class AsyncKeeper:
         self._record_after = record_after_seconds
         self.leases = Leases(batch)
         self._loop = asyncio.get_running_loop()
+        layer = in_threads(store)
+        self._beside = None if layer is None else Renewing(self.leases, layer, self._loop)
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
         self.record_due = inf
@@ -195,10 +231,15 @@ class AsyncKeeper:
         """The batch is over. A renewal under way ends by itself: it can do no harm to a record that is not running."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._beside is not None:
+            heart.stop(self._beside)
         self.leases.due = inf
 
     def _set_timer(self) -> None:
-        if self.leases.due < inf and (self._renewing is None or self._renewing.done()):
+        if self._beside is not None:
+            if self.leases.due < inf:
+                heart.look_after(self._beside)
+        elif self.leases.due < inf and (self._renewing is None or self._renewing.done()):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_later(max(0.0, self.leases.due - monotonic()), self._fire)

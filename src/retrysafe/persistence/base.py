@@ -240,6 +240,9 @@ class AsyncBasePersistenceLayer(_Layer):
 
     blocking: ClassVar[bool] = False
 
+    _in_threads: BasePersistenceLayer | None = None
+    """What can renew leases in a thread, for all runs at once, even while their event loop is blocked; if anything."""
+
     def __init__(self, *, clock: Clock | None = None) -> None:
         """Make the layer.
 

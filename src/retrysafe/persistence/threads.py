@@ -15,7 +15,7 @@ import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from retrysafe.persistence._lanes import Lanes
-from retrysafe.persistence.base import AsyncBasePersistenceLayer
+from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
 from retrysafe.persistence.many import form_for_many, one_by_one
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
-    from retrysafe.persistence.base import BasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.persistence.many import Operation, Outcome
 
@@ -47,6 +46,8 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
     def __init__(self, layer: BasePersistenceLayer, *, max_threads: int = 32) -> None:
         super().__init__(clock=layer.clock)
         self._layer = layer
+        if type(self)._renew_record is ThreadedPersistenceLayer._renew_record and _renews_many(layer):
+            self._in_threads = layer
         self._workers = Lanes(_Workers, max_threads)
 
     @property
@@ -105,6 +106,12 @@ class ThreadedPersistenceLayer(AsyncBasePersistenceLayer):
             # lose the answer of a run.
             return turn.pop()(*args, **kwargs)
         return await ended
+
+
+def _renews_many(layer: BasePersistenceLayer) -> bool:
+    """Whether one thread is enough for the renewals of many runs: else they go side by side, each in its context."""
+    own = layer.__class__._for_each is not BasePersistenceLayer._for_each
+    return own and form_for_many(layer, "renew", one_by_one) == layer._for_each
 
 
 class _Workers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import boto3
 import botocore.endpoint
 import pytest
 from botocore.config import Config
@@ -175,13 +176,17 @@ def test_throttling_is_tried_again(service, table, operation):
     assert service.requests.count(operation) == 3
 
 
+@pytest.mark.parametrize("mode", ["standard", "adaptive"])
 def test_a_request_is_tried_six_times_with_five_seconds_for_each_reply_and_a_claim_made_twice(
-    service, table, monkeypatch
+    service, table, monkeypatch, mode
 ):
+    """Whichever retry mode boto3 would take: some of them pause for longer than a lease."""
     pauses = []
+    monkeypatch.setenv("AWS_RETRY_MODE", mode)
     monkeypatch.setattr(botocore.endpoint, "time", SimpleNamespace(sleep=pauses.append))
     service.refuse("PutItem", "ThrottlingException", times=12)
-    with sync_layer(service, table) as layer:
+    session = boto3.Session("test", "test", region_name="eu-central-1")
+    with DynamoDBPersistenceLayer(table, boto3_session=session, endpoint_url=service.url) as layer:
         refused_before_it_runs(layer, IdempotencyPersistenceLayerError, "throttled")
         config = layer.client.meta.config
     assert (service.requests.count("PutItem"), service.refusals) == (12, [])

@@ -37,9 +37,10 @@ DEFAULTS: Final[dict[str, Any]] = {
     # A request takes milliseconds; boto3 would wait for a minute, and the lease would be over.
     "connect_timeout": 2,
     "read_timeout": 5,
-    # Without `mode`: that is the user's to set for the process. As boto3 is shipped, the pauses before the tries
-    # come to 1.6 s at most, so that a claim that was throttled still has its lease before it.
-    "retries": {"total_max_attempts": 6},
+    # In this mode the pauses before the tries come to 1.6 s at most, so that a claim that was throttled still has its
+    # lease before it, and a renewal keeps it. In `standard`, boto3's own since 1.44, they come to as much as 31 s, and
+    # in `adaptive` all requests wait for each other.
+    "retries": {"total_max_attempts": 6, "mode": "legacy"},
     # For as many threads as `Backend` may have under way, and some of the application's own.
     "max_pool_connections": 100,
     "tcp_keepalive": True,

@@ -28,17 +28,6 @@ if TYPE_CHECKING:
     from retrysafe.persistence.watch import AsyncWatch, Watch
 
 
-def _checked_clock(clock: Clock) -> Clock:
-    """The clock.
-
-    Raises:
-        IdempotencyPersistenceConfigError: It has no `now_ms()`, or is a class.
-    """
-    if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
-        raise IdempotencyPersistenceConfigError(f"clock={clock!r}: must be an object with now_ms()")
-    return clock
-
-
 class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract methods
     """What the sync and the async contract share: constants, the clock, no state of a call."""
 
@@ -55,6 +44,22 @@ class _Layer(ABC):  # noqa: B024  # the two contracts below have the abstract me
 
     blocking: ClassVar[bool] = True
     """Whether a call may wait for a disk or a network; an async function then calls it through a thread."""
+
+    def __init__(self, *, clock: Clock | None = None) -> None:
+        """Make the layer.
+
+        Args:
+            clock: What judges windows and leases, where the store has no clock of its own. Default: the
+                machine's.
+
+        Raises:
+            IdempotencyPersistenceConfigError: The clock has no `now_ms()`, or is a class.
+        """
+        if clock is None:
+            return
+        if isinstance(clock, type) or not callable(getattr(clock, "now_ms", None)):
+            raise IdempotencyPersistenceConfigError(f"clock={clock!r}: must be an object with now_ms()")
+        self.clock = clock
 
     @property
     def can_renew(self) -> bool:
@@ -113,19 +118,6 @@ class BasePersistenceLayer(_Layer):
                 f"{cls.__qualname__} overrides {', '.join(dead)}, which only Powertools calls and retrysafe does not: "
                 "layers store records alone; docs/powertools.md says what to use instead"
             )
-
-    def __init__(self, *, clock: Clock | None = None) -> None:
-        """Make the layer.
-
-        Args:
-            clock: What judges windows and leases, where the store has no clock of its own. Default: the
-                machine's.
-
-        Raises:
-            IdempotencyPersistenceConfigError: The clock has no `now_ms()`, or is a class.
-        """
-        if clock is not None:
-            self.clock = _checked_clock(clock)
 
     @abstractmethod
     def _get_record(self, idempotency_key: str) -> DataRecord:
@@ -242,19 +234,6 @@ class AsyncBasePersistenceLayer(_Layer):
 
     _in_threads: BasePersistenceLayer | None = None
     """What can renew leases in a thread, for all runs at once, even while their event loop is blocked; if anything."""
-
-    def __init__(self, *, clock: Clock | None = None) -> None:
-        """Make the layer.
-
-        Args:
-            clock: What judges windows and leases, where the store has no clock of its own. Default: the
-                machine's.
-
-        Raises:
-            IdempotencyPersistenceConfigError: The clock has no `now_ms()`, or is a class.
-        """
-        if clock is not None:
-            self.clock = _checked_clock(clock)
 
     @abstractmethod
     async def _get_record(self, idempotency_key: str) -> DataRecord:

@@ -1,10 +1,11 @@
 """The driver of an async batch: what comes next, until every item has its ending.
 
-Each function runs in a task of its own, as many at a time as it is told to.
+Each function runs in a task of its own, as many at a time as it is told to. Loaded only where a loop runs already.
 """
 
 from __future__ import annotations
 
+import asyncio
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from retrysafe.running import answered, invoke_async
 from retrysafe.wishes import Ending, Invoke, Raised, Returned
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from retrysafe._batch.item import Item
@@ -48,8 +48,6 @@ class AsyncBatchRun:
         self._function = function
         self._args = args
         self._kwargs = kwargs
-        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
-
         self._concurrency = concurrency
         self._keeper = AsyncKeeper(batch, store, record_after_seconds)
         self._start_beat = self._keeper.leases.start
@@ -169,16 +167,14 @@ class AsyncBatchRun:
                 if not task.cancelled():
                     task.result()  # raises what tore it apart
                 # One that was cancelled before it began has run nothing.
-                end = Raised(_cancelled())
+                end = Raised(asyncio.CancelledError())
             if self._began_after != forks.times:
                 leave(item, end)
             self._batch.answer(item, end)
 
     async def _done(self, work: Coroutine[Any, Any, list[tuple[Item, Any]]]) -> None:
         """Carry out wishes to their end, in a task of its own: a cancellation may come again at every await."""
-        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
-
-        task = asyncio.get_running_loop().create_task(work)
+        task = self._loop.create_task(work)
         interruption: BaseException | None = None
         while not task.done():
             try:
@@ -191,8 +187,6 @@ class AsyncBatchRun:
 
     async def _until(self, due: float) -> None:
         """Wait until a function has ended, or a moment has come."""
-        import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
-
         self._set_alarm(due)
         self._awaited = self._loop.create_future()
         try:
@@ -228,9 +222,3 @@ class AsyncBatchRun:
         if not self._loop.is_closed():
             for task in self._running.values():
                 task.cancel()
-
-
-def _cancelled() -> BaseException:
-    import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
-
-    return asyncio.CancelledError()

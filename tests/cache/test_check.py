@@ -81,6 +81,19 @@ def test_each_master_of_a_cluster_is_asked(safe_cluster, library, asynchronous):
     assert [(finding.code, finding.where) for finding in found] == [("evicting", f"{odd.host}:{odd.port}")]
 
 
+def test_a_client_of_a_class_of_ones_own_asks_as_the_one_that_it_is_derived_from(safe_cluster, library, asynchronous):
+    """One that traces what goes through it, say."""
+    with Caller(safe_cluster, library, asynchronous) as caller:
+        caller.client.__class__ = type("Traced", (type(caller.client),), {})
+        assert caller.run(caller.layer.check) == []
+        safe_cluster.nodes[1].command("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        try:
+            found = caller.run(caller.layer.check)
+        finally:
+            safe_cluster.nodes[1].command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    assert codes(found) == ["evicting"]
+
+
 def test_replicas_that_nobody_waits_for_are_found_and_too_few_of_them_too(pair, library, asynchronous):
     found = check(pair, library, asynchronous)
     assert codes(found) == ["asynchronous_replicas", "no_persistence"]

@@ -5,19 +5,19 @@ Each master of a cluster is asked. A server that refuses a question is a finding
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError, IdempotencyPersistenceConnectionError
+from retrysafe.persistence._cache.backends import glide_of
 from retrysafe.persistence._cache.check import CacheFinding, fields, judged
 from retrysafe.persistence._cache.clients import is_async_client, kind_of
 from retrysafe.persistence._cache.commands import Command, Script
 from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence._cache.interruptions import unbroken
 from retrysafe.persistence._cache.plain import CANNOT_KEEP
-from retrysafe.persistence._cache.replicas import is_cluster
+from retrysafe.persistence._cache.replicas import is_cluster, is_glide_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ class Asker:
         self._run = run
         self.options = options
         self._kind: Kind = kind_of(client)
-        self._cluster = is_cluster(client) or type(client).__name__ == "GlideClusterClient"
+        self._cluster = is_cluster(client) or is_glide_cluster(client)
 
     def course(self) -> Asking:
         """What to ask this client."""
@@ -140,11 +140,11 @@ class Asker:
         server, *command = question
         if self._kind == "scripts":
             return self.client.execute_command(*command, **({} if server is None else {"target_nodes": server}))
-        words = [str(word) for word in " ".join(map(str, command)).split(" ")]
+        words = " ".join(map(str, command)).split(" ")
         if server is None:
             return self.client.custom_command(words)
         host, _, port = server.rpartition(":")
-        return self.client.custom_command(words, self._glide().ByAddressRoute(host, int(port)))
+        return self.client.custom_command(words, glide_of(self.client).ByAddressRoute(host, int(port)))
 
     def heard(self, question: Question, answer: Any) -> Any:
         """The answer as the course wants it."""
@@ -171,11 +171,8 @@ class Asker:
         if not self._cluster:
             return None
         if self._kind == "glide":
-            return self.client.custom_command(["INFO", "server"], self._glide().AllPrimaries())
+            return self.client.custom_command(["INFO", "server"], glide_of(self.client).AllPrimaries())
         return self.client.initialize() if is_async_client(self.client) else None  # the others know them by now
-
-    def _glide(self) -> Any:
-        return importlib.import_module(type(self.client).__module__.partition(".")[0])
 
 
 def ask(asker: Asker) -> list[CacheFinding]:

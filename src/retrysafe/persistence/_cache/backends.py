@@ -42,6 +42,12 @@ class Options:
         self.replica_timeout_ms = replica_timeout_ms
 
 
+def glide_of(client: Any) -> Any:
+    """The library of a client of valkey-glide, or of a class derived from one: `glide` or `glide_sync`."""
+    names = (cls.__module__.partition(".")[0] for cls in type(client).__mro__)
+    return importlib.import_module(next(name for name in names if name in ("glide", "glide_sync")))
+
+
 class GlideScripts:
     """Scripts as valkey-glide's own objects, each made once.
 
@@ -52,8 +58,7 @@ class GlideScripts:
     __slots__ = ("_made", "module")
 
     def __init__(self, client: Any) -> None:
-        glide = next(cls.__module__ for cls in type(client).__mro__ if cls.__module__.startswith("glide"))
-        self.module = importlib.import_module(glide.partition(".")[0])
+        self.module = glide_of(client)
         self._made: dict[str, Any] = {}
 
     def of(self, script: Script) -> Any:

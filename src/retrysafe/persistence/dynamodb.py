@@ -9,7 +9,6 @@ wrong with a table, and `create_table()` makes one that is right, as does
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,7 +17,7 @@ from retrysafe.persistence._dynamodb.async_layer import AsyncDynamoDBPersistence
 from retrysafe.persistence._dynamodb.clients import opens_with_the_layer
 from retrysafe.persistence._dynamodb.settings import Settings
 from retrysafe.persistence._dynamodb.tables import DynamoDBFinding
-from retrysafe.persistence._forks import begin_anew_in_children
+from retrysafe.persistence._forks import begin_anew_in_children, leave_to_parent
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.wire import AttributeNames
 
@@ -118,13 +117,16 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         self._steps = self._settings.steps
         # `mock.patch.object` deletes an attribute, and sets the one before where none is left.
         self._taken: set[str] = set()
-        self._opened: tuple[Backend, Callable[[], None], int] | None = None
+        self._opened: tuple[Backend, Callable[[], None]] | None = None
         self._begin()
         begin_anew_in_children(self._begin)
         if opens_with_the_layer() and table_name:
             self._open()
 
     def _begin(self) -> None:
+        if self._opened is not None:  # by the parent, on whose connections a forked child must not speak
+            leave_to_parent(self._opened[0])
+            self._opened = None
         self._opening = new_lock()
 
     def _put_record(self, data_record: DataRecord) -> None:
@@ -217,7 +219,7 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
         """Close the client, if the layer opened it. A later call opens another."""
         with self._opening:
             opened, self._opened = self._opened, None
-        if opened is not None and opened[2] == os.getpid():
+        if opened is not None:
             for threads in opened[0].threads:
                 threads.close()
             opened[1]()
@@ -233,18 +235,13 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
             return answer
 
     def _backend(self) -> Backend:
-        opened = self._opened
-        # A forked child must not speak on its parent's connections.
-        if opened is None or opened[2] != os.getpid():
-            opened = self._open()
-        return opened[0]
+        return (self._opened or self._open())[0]
 
-    def _open(self) -> tuple[Backend, Callable[[], None], int]:
+    def _open(self) -> tuple[Backend, Callable[[], None]]:
         with self._opening:
-            opened, pid = self._opened, os.getpid()
-            if opened is None or opened[2] != pid:
-                opened = self._opened = (*self._settings.open(), pid)
-            return opened
+            if self._opened is None:
+                self._opened = self._settings.open()
+            return self._opened
 
 
 if __name__ == "__main__":

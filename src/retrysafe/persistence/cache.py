@@ -19,6 +19,7 @@ from retrysafe.persistence._cache.check import CacheFinding
 from retrysafe.persistence._cache.connection import CacheConnection, connection_of
 from retrysafe.persistence._cache.settings import Settings
 from retrysafe.persistence._cache.steps import for_each
+from retrysafe.persistence._courses import carried_out
 from retrysafe.persistence._forks import begin_anew_in_children
 from retrysafe.persistence._shared_reads import SharedReads
 from retrysafe.persistence.base import BasePersistenceLayer
@@ -165,14 +166,7 @@ class CachePersistenceLayer(BasePersistenceLayer):
 
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = (self._opened or self._open()).backend
-        course = for_each(self._steps, operation, arguments)
-        replies: Any = None
-        try:
-            while True:
-                replies = backend.run_all(course.send(replies))
-        except StopIteration as stop:
-            outcomes: list[Outcome] = stop.value
-            return outcomes
+        return carried_out(for_each(self._steps, operation, arguments), backend.run_all)
 
     def _watch_record(self, idempotency_key: str) -> Watch | None:
         watching = (self._opened or self._open()).watching

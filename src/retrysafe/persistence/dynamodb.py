@@ -10,9 +10,11 @@ wrong with a table, and `create_table()` makes one that is right, as does
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from retrysafe.locks import new_lock
+from retrysafe.persistence._courses import carried_out
 from retrysafe.persistence._dynamodb.async_layer import AsyncDynamoDBPersistenceLayer
 from retrysafe.persistence._dynamodb.clients import opens_with_the_layer
 from retrysafe.persistence._dynamodb.settings import Settings
@@ -147,12 +149,7 @@ class DynamoDBPersistenceLayer(BasePersistenceLayer):
     def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = self._backend()
         rounds, threads = self._settings.many.for_each(operation, arguments, backend.has), backend.threads.of(operation)
-        outcomes = None
-        try:
-            while True:
-                outcomes = threads.outcomes(self._carry_out, rounds.send(outcomes))  # type: ignore[arg-type]  # None begins
-        except StopIteration as stop:
-            return list(stop.value)
+        return carried_out(rounds, partial(threads.outcomes, self._carry_out))
 
     @property
     def table_name(self) -> str:

@@ -18,6 +18,7 @@ from retrysafe.persistence._cache.errors import explained
 from retrysafe.persistence._cache.interruptions import unbroken
 from retrysafe.persistence._cache.plain import CANNOT_KEEP
 from retrysafe.persistence._cache.replicas import is_cluster, is_glide_cluster
+from retrysafe.persistence._courses import carried_out, carried_out_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,30 +178,24 @@ class Asker:
 
 def ask(asker: Asker) -> list[CacheFinding]:
     """Carry the course out."""
-    course, answer = asker.course(), None
-    try:
-        while True:
-            question = course.send(answer)
-            try:
-                answer = asker.heard(question, unbroken(asker.client, asker.answer, question))
-            except Exception as error:  # noqa: BLE001  # becomes an answer
-                answer = asker.failed(error)
-    except StopIteration as stop:
-        found: list[CacheFinding] = stop.value
-        return found
+
+    def answer(question: Question) -> Any:
+        try:
+            return asker.heard(question, unbroken(asker.client, asker.answer, question))
+        except Exception as error:  # noqa: BLE001  # becomes an answer
+            return asker.failed(error)
+
+    return carried_out(asker.course(), answer)
 
 
 async def ask_async(asker: Asker) -> list[CacheFinding]:
     """Carry the course out, awaiting the answers."""
-    course, answer = asker.course(), None
-    try:
-        while True:
-            question = course.send(answer)
-            try:
-                given = asker.answer(question)
-                answer = asker.heard(question, await given if hasattr(given, "__await__") else given)
-            except Exception as error:  # noqa: BLE001  # becomes an answer
-                answer = asker.failed(error)
-    except StopIteration as stop:
-        found: list[CacheFinding] = stop.value
-        return found
+
+    async def answer(question: Question) -> Any:
+        try:
+            given = asker.answer(question)
+            return asker.heard(question, await given if hasattr(given, "__await__") else given)
+        except Exception as error:  # noqa: BLE001  # becomes an answer
+            return asker.failed(error)
+
+    return await carried_out_async(asker.course(), answer)

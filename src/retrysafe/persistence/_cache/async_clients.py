@@ -14,12 +14,12 @@ from retrysafe.persistence._cache.one_address import Shards
 from retrysafe.persistence._cache.pipelines import glide_together_async, pipelined_async, run_all_async
 from retrysafe.persistence._cache.replicas import (
     GlideBatches,
-    carry_out_async,
     confirmed,
     is_unknown_script,
     seeking,
     send_pair_async,
 )
+from retrysafe.persistence._courses import carried_out_async
 from retrysafe.persistence.many import outcome_async
 
 if TYPE_CHECKING:
@@ -126,10 +126,9 @@ class AsyncScriptBackend:
 
     async def _run_replicated(self, command: Command) -> list[Any]:
         client, key = self.client, command.key
-        return await carry_out_async(
+        return await carried_out_async(
             confirmed(command, self._options),
-            lambda pair: send_pair_async(client, key, pair),
-            lambda: self.run(seeking(key)),
+            lambda pair: self.run(seeking(key)) if pair is None else send_pair_async(client, key, pair),
         )
 
 
@@ -172,10 +171,8 @@ class AsyncGlideBackend:
         async def send(pair: Pair) -> list[Any]:
             return batches.replies(await batches.send(key, pair))
 
-        return await carry_out_async(
-            confirmed(command, self._options),
-            send,
-            lambda: self.run(seeking(key)),
+        return await carried_out_async(
+            confirmed(command, self._options), lambda pair: self.run(seeking(key)) if pair is None else send(pair)
         )
 
 

@@ -10,6 +10,7 @@ from retrysafe.persistence._cache.asking import Asker, ask_async
 from retrysafe.persistence._cache.connection import connection_of
 from retrysafe.persistence._cache.settings import Settings
 from retrysafe.persistence._cache.steps import for_each
+from retrysafe.persistence._courses import carried_out_async
 from retrysafe.persistence._event_loops import forget_ended
 from retrysafe.persistence._shared_reads import AsyncSharedReads
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
@@ -92,14 +93,7 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
 
     async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = self._open().backend
-        course = for_each(self._steps, operation, arguments)
-        replies: Any = None
-        try:
-            while True:
-                replies = await backend.run_all(course.send(replies))
-        except StopIteration as stop:
-            outcomes: list[Outcome] = stop.value
-            return outcomes
+        return await carried_out_async(for_each(self._steps, operation, arguments), backend.run_all)
 
     def _watch_record(self, idempotency_key: str) -> AsyncWatch | None:
         watching = self._open().watching

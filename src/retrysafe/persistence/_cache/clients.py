@@ -22,12 +22,12 @@ from retrysafe.persistence._cache.one_address import Shards
 from retrysafe.persistence._cache.pipelines import glide_together, pipelined, run_all
 from retrysafe.persistence._cache.replicas import (
     GlideBatches,
-    carry_out,
     confirmed,
     is_unknown_script,
     seeking,
     send_pair,
 )
+from retrysafe.persistence._courses import carried_out
 from retrysafe.persistence.many import outcome
 
 if TYPE_CHECKING:
@@ -149,10 +149,9 @@ class ScriptBackend:
 
     def _run_replicated(self, command: Command) -> list[Any]:
         client, key = self.client, command.key
-        return carry_out(
+        return carried_out(
             confirmed(command, self._options),
-            lambda pair: send_pair(client, key, pair),
-            lambda: self.run(seeking(key)),
+            lambda pair: self.run(seeking(key)) if pair is None else send_pair(client, key, pair),
         )
 
 
@@ -188,10 +187,9 @@ class GlideBackend:
 
     def _run_replicated(self, command: Command) -> list[Any]:
         batches, key = self._batches, command.key
-        return carry_out(
+        return carried_out(
             confirmed(command, self._options),
-            lambda pair: batches.replies(batches.send(key, pair)),
-            lambda: self.run(seeking(key)),
+            lambda pair: self.run(seeking(key)) if pair is None else batches.replies(batches.send(key, pair)),
         )
 
 

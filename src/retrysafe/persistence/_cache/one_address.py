@@ -20,6 +20,7 @@ from retrysafe.persistence._cache.replicas import (
     send_over_one_async,
 )
 from retrysafe.persistence._cache.together import Together, together
+from retrysafe.persistence._courses import carried_out, carried_out_async
 from retrysafe.persistence.many import outcome, outcome_async
 
 if TYPE_CHECKING:
@@ -77,27 +78,18 @@ def _is_cross_slot(reply: Any) -> bool:
 def _carry_out(
     course: Course, one: Callable[[Together], Any], several: Callable[[list[Command]], list[Any]]
 ) -> list[Any]:
-    answer: Any = None
-    try:
-        while True:
-            asked = course.send(answer)
-            answer = outcome(one, asked) if isinstance(asked, Together) else outcome(several, asked)
-    except StopIteration as stop:
-        replies: list[Any] = stop.value
-        return replies
+    return carried_out(
+        course, lambda asked: outcome(one, asked) if isinstance(asked, Together) else outcome(several, asked)
+    )
 
 
 async def _carry_out_async(
     course: Course, one: Callable[[Together], Awaitable[Any]], several: Callable[[list[Command]], Awaitable[list[Any]]]
 ) -> list[Any]:
-    answer: Any = None
-    try:
-        while True:
-            asked = course.send(answer)
-            answer = await (outcome_async(one, asked) if isinstance(asked, Together) else outcome_async(several, asked))
-    except StopIteration as stop:
-        replies: list[Any] = stop.value
-        return replies
+    return await carried_out_async(
+        course,
+        lambda asked: outcome_async(one, asked) if isinstance(asked, Together) else outcome_async(several, asked),
+    )
 
 
 # --- redis-py and valkey-py ---------------------------------------------------------------------------------------

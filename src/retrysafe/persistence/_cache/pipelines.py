@@ -28,6 +28,7 @@ from retrysafe.persistence._cache.replicas import (
     send_to_node,
 )
 from retrysafe.persistence._cache.together import ScriptFailedError
+from retrysafe.persistence._courses import carried_out, carried_out_async
 from retrysafe.persistence.many import outcome, outcome_async
 
 if TYPE_CHECKING:
@@ -141,19 +142,16 @@ def run_all(
         alone: Carries out one, and raises this library's errors.
         pipelined: The replies to several, errors among them.
     """
-    course, replies = sending(commands), None
-    try:
-        while True:
-            together = course.send(replies)  # type: ignore[arg-type]  # None begins
-            if len(together) == 1:
-                replies = [outcome(alone, together[0])]
-                continue
-            try:
-                replies = pipelined(together)
-            except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
-                replies = [error] * len(together)
-    except StopIteration as stop:
-        return _all_explained(stop.value, options)
+
+    def replies(together: list[Command]) -> list[Any]:
+        if len(together) == 1:
+            return [outcome(alone, together[0])]
+        try:
+            return pipelined(together)
+        except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
+            return [error] * len(together)
+
+    return _all_explained(carried_out(sending(commands), replies), options)
 
 
 async def run_all_async(
@@ -163,19 +161,16 @@ async def run_all_async(
     pipelined: Callable[[list[Command]], Awaitable[list[Any]]],
 ) -> list[Any]:
     """`run_all`, awaiting both."""
-    course, replies = sending(commands), None
-    try:
-        while True:
-            together = course.send(replies)  # type: ignore[arg-type]  # None begins
-            if len(together) == 1:
-                replies = [await outcome_async(alone, together[0])]
-                continue
-            try:
-                replies = await pipelined(together)
-            except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
-                replies = [error] * len(together)
-    except StopIteration as stop:
-        return _all_explained(stop.value, options)
+
+    async def replies(together: list[Command]) -> list[Any]:
+        if len(together) == 1:
+            return [await outcome_async(alone, together[0])]
+        try:
+            return await pipelined(together)
+        except Exception as error:  # noqa: BLE001  # the reply to each: which were carried out is not known
+            return [error] * len(together)
+
+    return _all_explained(await carried_out_async(sending(commands), replies), options)
 
 
 def _all_explained(replies: list[Any], options: Options) -> list[Any]:

@@ -18,8 +18,6 @@ from retrysafe.persistence._cache.errors import GLIDE_SAYS, explained
 from retrysafe.persistence._cache.interruptions import unbroken
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from retrysafe.persistence._cache.backends import Options
     from retrysafe.persistence._cache.commands import Script
 
@@ -136,32 +134,6 @@ async def send_to_node(node: Any, pair: Pair) -> list[Any]:
     commands = [made(position, *command) for position, command in enumerate(pair)]
     await node.execute_pipeline(commands)
     return [command.result for command in commands]
-
-
-def carry_out(course: Course, send: Callable[[Pair], list[Any]], seek: Callable[[], Any]) -> list[Any]:
-    """Carry the course out with a synchronous client."""
-    replies = None
-    try:
-        while True:
-            pair = course.send(replies)
-            replies = seek() if pair is None else send(pair)
-    except StopIteration as stop:
-        answer: list[Any] = stop.value
-        return answer
-
-
-async def carry_out_async(
-    course: Course, send: Callable[[Pair], Awaitable[list[Any]]], seek: Callable[[], Awaitable[Any]]
-) -> list[Any]:
-    """Carry the course out with an asynchronous client."""
-    replies = None
-    try:
-        while True:
-            pair = course.send(replies)
-            replies = await (seek() if pair is None else send(pair))
-    except StopIteration as stop:
-        answer: list[Any] = stop.value
-        return answer
 
 
 def seeking(key: str) -> Command:

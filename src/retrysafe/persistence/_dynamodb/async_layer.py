@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from retrysafe.persistence._courses import carried_out_async
 from retrysafe.persistence._dynamodb.clients import opens_with_the_layer
 from retrysafe.persistence._dynamodb.settings import Settings
 from retrysafe.persistence._event_loops import forget_ended
@@ -101,12 +103,7 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
     async def _for_each(self, operation: Operation, arguments: Sequence[Any]) -> list[Outcome]:
         backend = await self._backend()
         rounds = self._settings.many.for_each(operation, arguments, backend.has)
-        outcomes = None
-        try:
-            while True:
-                outcomes = await at_once(self._carry_out, rounds.send(outcomes))  # type: ignore[arg-type]  # None begins
-        except StopIteration as stop:
-            return list(stop.value)
+        return await carried_out_async(rounds, partial(at_once, self._carry_out))
 
     @property
     def clock_skew_seconds(self) -> float:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from retrysafe.exceptions import IdempotencyPersistenceConnectionError, IdempotencyPersistenceLayerError
 from retrysafe.persistence._sqlite.errors import UnstorableValueError
-from retrysafe.persistence._sqlite.statements import GONE, NOW, late_ms, late_seconds, placed, record_of
+from retrysafe.persistence._sqlite.statements import (
+    ALL_NEW,
+    COLUMNS,
+    GONE,
+    NOW,
+    late_ms,
+    late_seconds,
+    placed,
+    record_of,
+)
 from retrysafe.persistence.datarecord import INPROGRESS
 from retrysafe.persistence.many import one_by_one, outcome
 
@@ -30,8 +39,6 @@ T = TypeVar("T")
 
 MOST_TOGETHER: Final = 90
 """Rows in a statement: SQLite before 3.32 takes 999 values in one, and a row has ten."""
-
-_COLUMNS: Final = "id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data"
 
 
 class Layer(Protocol):
@@ -108,10 +115,6 @@ def _claimed_after_all(layer: Layer, claim: DataRecord) -> Outcome:
     # Its times were moved when it was written; nobody else has its token.
     if not isinstance(found, Exception) and claim.owner is not None and found.owner == claim.owner:
         return None
-    return _put(layer, claim)
-
-
-def _put(layer: Layer, claim: DataRecord) -> Outcome:
     refused: Outcome = outcome(layer._put_record, claim)
     return refused
 
@@ -178,23 +181,18 @@ _BUILT: Final = {"update": completing, "renew": renewing, "delete": releasing}
 @cache
 def _look_text(table: str, rows: int) -> str:
     return placed(f"""
-        SELECT id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {NOW}
-        FROM "{table}" WHERE id IN ({", ".join("?" * rows)})""")
+        SELECT id, {COLUMNS}, {NOW} FROM "{table}" WHERE id IN ({", ".join("?" * rows)})""")
 
 
 @cache
 def _claim_text(table: str, rows: int) -> str:
     return placed(f"""
-        INSERT INTO "{table}" ({_COLUMNS})
+        INSERT INTO "{table}" (id, {COLUMNS})
         SELECT column1, column2, column3 + {late_seconds("column10")}, column4 + {late_ms("column10")},
             column5, column6, column7, column8, column9
         FROM (VALUES {_rows(rows, 10)})
         WHERE true
-        ON CONFLICT (id) DO UPDATE SET
-            status = excluded.status, expiration = excluded.expiration,
-            in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
-            attempt = excluded.attempt, validation = excluded.validation, types = excluded.types,
-            data = excluded.data
+        ON CONFLICT (id) DO UPDATE SET {ALL_NEW}
         WHERE {GONE}""")
 
 
@@ -205,7 +203,7 @@ def _claim_text(table: str, rows: int) -> str:
 @cache
 def _complete_text(table: str, rows: int) -> str:
     return placed(f"""
-        INSERT INTO "{table}" ({_COLUMNS})
+        INSERT INTO "{table}" (id, {COLUMNS})
         SELECT t.id, v.column3, v.column4 + {late_seconds("v.column8")}, NULL, t.owner, t.attempt,
             COALESCE(NULLIF(v.column5, ''), t.validation), v.column6, v.column7
         FROM (VALUES {_rows(rows, 8)}) AS v JOIN "{table}" AS t ON t.id = v.column1 AND t.owner = v.column2
@@ -218,7 +216,7 @@ def _complete_text(table: str, rows: int) -> str:
 @cache
 def _renew_text(table: str, rows: int) -> str:
     return placed(f"""
-        INSERT INTO "{table}" ({_COLUMNS})
+        INSERT INTO "{table}" (id, {COLUMNS})
         SELECT t.id, t.status, v.column3 + {late_seconds("v.column5")}, v.column4 + {late_ms("v.column5")},
             t.owner, t.attempt, t.validation, t.types, t.data
         FROM (VALUES {_rows(rows, 5)}) AS v JOIN "{table}" AS t ON t.id = v.column1 AND t.owner = v.column2

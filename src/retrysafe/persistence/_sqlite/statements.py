@@ -15,6 +15,21 @@ from typing import Any, Final
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
 from retrysafe.persistence.datarecord import INPROGRESS, STORED_STATUSES, DataRecord
 
+_COLUMNS: Final = (
+    ("status", (str,)),
+    ("expiration", (int, type(None))),
+    ("in_progress_expiration", (int, type(None))),
+    ("owner", (str, type(None))),
+    ("attempt", (int,)),
+    ("validation", (str,)),
+    ("types", (str,)),
+    ("data", (str,)),
+)
+"""What a row has behind its key, and of which types it may be."""
+
+COLUMNS: Final = ", ".join(name for name, _ in _COLUMNS)
+ALL_NEW: Final = ", ".join(f"{name} = excluded.{name}" for name, _ in _COLUMNS)
+
 # Milliseconds since the epoch: an injected clock's reading, else SQLite's own clock, which is the machine's.
 # 2440587.5 is the epoch as a Julian day; a day number holds its milliseconds to within 0.05, hence the
 # rounding.
@@ -72,19 +87,12 @@ class Statements:
     def __init__(self, table: str) -> None:
         self.table = table
         self._look = placed(f"""
-            SELECT status, expiration, in_progress_expiration, owner, attempt, validation, types, data, {NOW}
-            FROM "{table}" WHERE id = :id""")
+            SELECT {COLUMNS}, {NOW} FROM "{table}" WHERE id = :id""")
         self._claim = placed(f"""
-            INSERT INTO "{table}"
-                (id, status, expiration, in_progress_expiration, owner, attempt, validation, types, data)
-            VALUES
+            INSERT INTO "{table}" (id, {COLUMNS}) VALUES
                 (:id, :status, :window + {_LATE_SECONDS}, :lease + {_LATE_MS}, :owner, :attempt, :validation, :types,
                 :data)
-            ON CONFLICT (id) DO UPDATE SET
-                status = excluded.status, expiration = excluded.expiration,
-                in_progress_expiration = excluded.in_progress_expiration, owner = excluded.owner,
-                attempt = excluded.attempt, validation = excluded.validation, types = excluded.types,
-                data = excluded.data
+            ON CONFLICT (id) DO UPDATE SET {ALL_NEW}
             WHERE {GONE} OR {_REPLACED}""")
         # `owner = NULL` is never true, so what a peer wrote is nobody's to complete, renew or release.
         self._complete = placed(f"""
@@ -177,18 +185,6 @@ class Statements:
     def sweep(self, limit: int, now_ms: int | None) -> Command:
         """Delete at most `limit` rows that are gone."""
         return self._sweep, (now_ms, now_ms, limit)
-
-
-_COLUMNS: Final = (
-    ("status", (str,)),
-    ("expiration", (int, type(None))),
-    ("in_progress_expiration", (int, type(None))),
-    ("owner", (str, type(None))),
-    ("attempt", (int,)),
-    ("validation", (str,)),
-    ("types", (str,)),
-    ("data", (str,)),
-)
 
 
 def record_of(idempotency_key: str, row: tuple[Any, ...]) -> DataRecord:

@@ -8,14 +8,15 @@ way here. All others go through `retrysafe.exact`, most of which is imported for
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from retrysafe.exact.errors import UnstorableAnswerError
 from retrysafe.exact.marks import VERSION
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from retrysafe.json_encoder import prepared_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from retrysafe.exact.annotations import NamedClasses
     from retrysafe.serialization.base import BaseIdempotencySerializer
@@ -218,25 +219,6 @@ def _is_plain(value: Any) -> bool:
     return kind in _PLAIN_LEAVES
 
 
-def _prepared_encoder() -> Callable[[Any, int], Iterable[str]]:
-    """`json.dumps(value, sort_keys=True, allow_nan=False)` in pieces, without what that sets up on each call.
-
-    The set-up takes as long as the writing of a small answer. It is done here once, with the json module's
-    own parts; where this Python has others, the module's public encoder does the same.
-    """
-    encoder = json.JSONEncoder(sort_keys=True, allow_nan=False, check_circular=False)
-    make: Any = getattr(json.encoder, "c_make_encoder", None)
-    escape: Any = getattr(json.encoder, "encode_basestring_ascii", None)
-    try:
-        pieces: Any = make(None, encoder.default, escape, None, ": ", ", ", *(True, False, False))
-        sample = {"b": [1.5, None, "\u2028"], "a": True}
-        if "".join(pieces(sample, 0)) == encoder.encode(sample):
-            return cast("Callable[[Any, int], Iterable[str]]", pieces)
-    except Exception:  # noqa: BLE001, S110  # whatever it is that has changed
-        pass
-    return lambda value, _level: (encoder.encode(value),)
-
-
 def _json_of(value: Any) -> str | None:
     """What it is as JSON; None where JSON has no form for something in it."""
     try:
@@ -245,7 +227,7 @@ def _json_of(value: Any) -> str | None:
         return None
 
 
-_json_pieces = _prepared_encoder()
+_json_pieces = prepared_encoder(allow_nan=False)
 _typed_json_text = json.JSONEncoder(allow_nan=False, check_circular=False).encode  # dicts come sorted
 _compact_text = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 # What `JSONDecoder.raw_decode` calls; where there is no value it raises StopIteration.

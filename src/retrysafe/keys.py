@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import json
-import json.encoder
 from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyConfigError, IdempotencyKeyError
+from retrysafe.json_encoder import prepared_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from retrysafe._keys.selection import Selection
 
@@ -189,23 +188,4 @@ def _forms() -> Any:
     return forms
 
 
-def _made_encoder() -> Callable[[Any, int], Iterable[str]]:
-    """`json.dumps(..., sort_keys=True, default=_json_form)` in pieces, made ready once.
-
-    `JSONEncoder` builds its C encoder anew for each text, which is a quarter of what a key costs. That one is
-    undocumented; where it is missing, `JSONEncoder` itself serves. There is no look-out for circles, as it
-    would need state of its own for each text: a circle ends in a `RecursionError`.
-    """
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        encode = json.JSONEncoder(check_circular=False, sort_keys=True, default=_json_form).encode
-        return lambda data, _level: (encode(data),)
-    circles, indent, skip_keys, sort_keys, allow_nan = None, None, False, True, True
-    escaped = json.encoder.encode_basestring_ascii
-    pieces: Callable[[Any, int], Iterable[str]] = make(
-        circles, _json_form, escaped, indent, ": ", ", ", sort_keys, skip_keys, allow_nan
-    )
-    return pieces
-
-
-_encoded: Final = _made_encoder()
+_encoded: Final = prepared_encoder(_json_form, allow_nan=True)

@@ -14,9 +14,9 @@ from decimal import Decimal
 
 import pytest
 
-from retrysafe import answers
 from retrysafe.answers import AnswerCodec, StoredAnswer, UnstorableAnswerError
 from retrysafe.exceptions import IdempotencyPersistenceConsistencyError
+from retrysafe.json_encoder import prepared_encoder
 from support.answers import replayed
 from support.exactness import same
 
@@ -82,7 +82,7 @@ def test_without_the_prepared_encoder_the_public_one_writes_the_same(monkeypatch
     for replacement in (None, lambda *_: lambda *_: ["other"]):
         monkeypatch.setattr(json.encoder, "c_make_encoder", replacement)
 
-        assert "".join(answers._prepared_encoder()(answer, 0)) == json.dumps(answer, sort_keys=True)
+        assert "".join(prepared_encoder(allow_nan=False)(answer, 0)) == json.dumps(answer, sort_keys=True)
 
 
 # Types that JSON lacks

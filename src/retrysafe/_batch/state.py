@@ -12,14 +12,10 @@ order in which their wishes are carried out, and which of them go to the store t
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from retrysafe._batch.item import UNANSWERED, Item
-from retrysafe._batch.order import Order
-from retrysafe._batch.pauses import Pauses
-from retrysafe._batch.same_key import SameKey
+from retrysafe._batch.lineup import Lineup
 from retrysafe.clock import monotonic
 from retrysafe.lease import UNDECIDED
 from retrysafe.owed import interrupted
@@ -31,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Batch:
-    """The items, by what they wait for.
+class Batch(Lineup):
+    """The items, each with the flow of its call.
 
     Args:
         items: All items. Those that have an ending already take no part.
@@ -41,12 +37,6 @@ class Batch:
         own_errors: What an item may end with by itself; anything else interrupts the batch.
 
     Attributes:
-        asking: Those that have a claim, or a look, for the store.
-        writing: Those that have an outcome or a release for it. Whoever carries them out takes them from here.
-        ready: Those whose function is to run, in the order of the batch.
-        paused: Those that wait; to be asked for whether there is any.
-        is_urgent: Whether one of them was tried before, or follows a claim that was.
-        claimed: All whose claim stands, by index: to be renewed until they are over.
         interruption: What ends the batch early.
     """
 
@@ -58,18 +48,9 @@ class Batch:
         stop_at_failure: bool = False,
         own_errors: tuple[type[BaseException], ...] = (Exception,),
     ) -> None:
+        super().__init__(items, stop_at_failure=stop_at_failure)
         self._most_claimed = most_claimed
-        self._order = Order(items) if stop_at_failure else None
         self._own_errors = own_errors
-        self._same_key = SameKey()
-        self._live: dict[int, Item] = {}
-        self.asking: list[Item] = []
-        self.writing: deque[Item] = deque()
-        self.is_urgent = False
-        self.ready: list[Item] = []
-        self._pauses = Pauses()
-        self.paused = self._pauses.by_due
-        self.claimed: dict[int, Item] = {}
         self.interruption: BaseException | None = None
         for item in items:
             if item.ending is not None:
@@ -77,38 +58,6 @@ class Batch:
         self._coming = self._same_key.keep_back([item for item in items if item.ending is None])
 
     # --- what is to be done ----------------------------------------------------------------------------------------
-
-    @property
-    def is_coming(self) -> bool:
-        """Whether there are items that are to begin next."""
-        return bool(self._coming) and not self.ready
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a function may run now."""
-        return bool(self.ready) and (self._order is None or self._order.is_turn_of(self.ready[0]))
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every item has its ending."""
-        return not self._live and not self._coming
-
-    @property
-    def is_held_up(self) -> bool:
-        """Whether an outcome could not be stored, and is to be tried again."""
-        return bool(self.paused) and self._pauses.is_held_up
-
-    @property
-    def next_due(self) -> float:
-        """When the first pause is over, on the monotonic clock, in seconds."""
-        return self._pauses.next_due
-
-    def is_waiting_for_its_turn(self, owner: str | None) -> bool:
-        """Whether an item of that owner is claimed, and its function is still to begin."""
-        return any(
-            item.call is not None and item.call.owner == owner and not (item.is_running or item.has_run)
-            for item in list(self.claimed.values())
-        )
 
     def begin(self) -> None:
         """Begin with the next items."""
@@ -127,7 +76,7 @@ class Batch:
         while ready and (order is None or order.is_turn_of(ready[0])):
             item = ready.pop(0)
             if order is not None and order.leaves_out(item):
-                self._free(item)
+                self._give_up(item)
             elif item.may_run():
                 return item
             else:
@@ -195,11 +144,7 @@ class Batch:
         Items whose function is still under way are to be ended by whoever runs them.
         """
         self.interrupt(error)
-        self._coming.clear()
-        self._same_key = SameKey()
-        self.asking, self.ready, self._pauses = [], [], Pauses()
-        self.paused = self._pauses.by_due
-        self.writing.clear()
+        self._empty()
         for item in list(self._live.values()):
             if not item.is_running:
                 self._stop(item, error)
@@ -210,7 +155,7 @@ class Batch:
         self._live[item.index] = item
         call = item.call
         if call is None:
-            self._is_ready(item)
+            self._add_ready(item)
             return
         known = known_answer(call)
         if known is not None:
@@ -258,7 +203,7 @@ class Batch:
             item.claim = claim
             item.lease_end_ms = claim.in_progress_expiry_timestamp
             self.claimed[item.index] = item
-            self._is_ready(item)
+            self._add_ready(item)
         elif kind is Claim or kind is Fetch:
             self.asking.append(item)
         elif isinstance(op, Pause):
@@ -270,12 +215,6 @@ class Batch:
             if type(before) is not Invoke:  # a store that failed, or an interruption that waits for this
                 self.is_urgent = True
             self.writing.append(item)
-
-    def _is_ready(self, item: Item) -> None:
-        if self.ready and self.ready[-1].index > item.index:
-            insort(self.ready, item, key=_place)
-        else:  # as it mostly comes
-            self.ready.append(item)
 
     def _ended(self, item: Item, ending: Ending | None) -> None:
         item.ending = ending
@@ -299,15 +238,20 @@ class Batch:
 
     def _stop(self, item: Item, error: BaseException) -> None:
         op, torn = item.op, item.answer is not UNANSWERED
-        if item.call is None or op is None:
-            self._ended(item, None)
-        elif torn or isinstance(op, Claim | Invoke):
-            item.flow = interrupted(item.call, op, item.answer if torn else None)
-            self._step(item, None)
+        if op is None or torn or isinstance(op, Claim | Invoke):
+            self._give_up(item, item.answer if torn else None)
         elif isinstance(op, Pause | Fetch):
             self._step(item, StoreFailed(error))
         else:
             self._enqueue(item, op, op)
+
+    def _give_up(self, item: Item, answer: Any = None) -> None:
+        """Do no more than it owes to the store, if anything."""
+        if item.call is None or item.op is None:
+            self._ended(item, None)
+        else:
+            item.flow = interrupted(item.call, item.op, answer)
+            self._step(item, None)
 
     # --- items after a failure -------------------------------------------------------------------------------------
 
@@ -323,15 +267,3 @@ class Batch:
         """It would wait for what it is not to do: it is left out, and has no claim to give up."""
         waiting.flow.close()
         self._ended(waiting, None)
-
-    def _free(self, item: Item) -> None:
-        """Give up its claim: it is left out."""
-        if item.call is None:
-            self._ended(item, None)
-        else:
-            item.flow = interrupted(item.call, item.op, None)
-            self._step(item, None)
-
-
-def _place(item: Item) -> int:
-    return item.index

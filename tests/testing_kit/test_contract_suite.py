@@ -12,6 +12,8 @@ from retrysafe import AsyncMemoryPersistenceLayer, MemoryPersistenceLayer
 from retrysafe.exceptions import IdempotencyItemAlreadyExistsError
 from retrysafe.testing import PersistenceLayerContract
 from support.four_methods import FourMethodLayer
+from support.honest_layers import HonestLayer
+from support.own_clock import OwnClockLayer
 
 
 def test_unittest_runs_the_suite_and_tells_what_it_skips():
@@ -176,3 +178,36 @@ def test_asynchronous_rivals_that_never_come_back_fail_the_check(monkeypatch):
 
     with pytest.raises(AssertionError, match="never came back"):
         Contract().test_one_of_many_rivals_claims_a_free_key()
+
+
+def test_a_lock_that_is_held_over_fails_the_check(monkeypatch):
+    monkeypatch.setattr("retrysafe.testing._contract.driving.STUCK_SECONDS", 0.2)
+
+    class LeavesATransactionOpen(HonestLayer):
+        """As with a connection for each layer object, and a refusal that neither commits nor rolls back."""
+
+        def told(self, standing, claim):
+            self.lock.acquire()
+            return standing
+
+    class Contract(PersistenceLayerContract):
+        def make_layer(self, clock):
+            return LeavesATransactionOpen(clock=clock)
+
+    with pytest.raises(AssertionError, match="never came back: a lock is held over, or a transaction was left open"):
+        Contract().test_every_layer_object_on_a_store_sees_the_same()
+
+
+def test_a_store_with_a_clock_may_take_its_time():
+    class Slow(OwnClockLayer):
+        def _put_record(self, data_record):
+            self.clock.advance(5)
+            super()._put_record(data_record)
+
+    class Contract(PersistenceLayerContract):
+        own_clock = True
+
+        def make_layer(self, clock):
+            return Slow(clock=clock, store_clock=clock)
+
+    Contract().test_a_claim_on_a_free_key_wins_and_reads_back_equal()

@@ -9,6 +9,7 @@ from unittest import SkipTest
 from retrysafe.testing._contract.suite import Suite, check
 
 if TYPE_CHECKING:
+    from retrysafe.persistence.datarecord import DataRecord
     from retrysafe.testing._contract.store import Store
 
 ANSWERS: Final = (
@@ -160,21 +161,25 @@ class RecordChecks(Suite):
 
     @check()
     async def test_every_layer_object_on_a_store_sees_the_same(self, store: Store) -> None:
-        """What one layer object writes, another on the same store reads, refuses, completes and releases."""
+        """What one layer object writes, another in another thread or task reads, refuses, completes and releases."""
         other = await store.second()
-        claim = store.claim(payload_hash="9f2c")
-        await store.wins(claim)
-        for each in (store, other):
-            await each.refuses(each.claim(owner="owner-2"), claim)
-        outcome = other.outcome(claim, '"ä"')
-        await other.completes(outcome)
-        for each in (store, other):
-            await each.refuses(each.claim(owner="owner-2"), outcome)
-        released = store.claim("released")
+        claim, released = store.claim(payload_hash="9f2c"), store.claim("released")
         await store.wins(released)
+        await store.wins(claim)
+        await store.refuses(store.claim(owner="owner-2"), claim)
         await store.stands(released)
-        await other.release(released)
+
+        async def elsewhere() -> DataRecord:
+            await other.refuses(other.claim(owner="owner-2"), claim)
+            outcome = other.outcome(claim, '"ä"')
+            await other.completes(outcome)
+            await other.refuses(other.claim(owner="owner-2"), outcome)
+            await other.release(released)
+            return outcome
+
+        [outcome] = await store.together(elsewhere)
         await store.gone(released)
+        await store.refuses(store.claim(owner="owner-2"), outcome)
 
     @check()
     async def test_a_peek_tells_nothing_else_than_a_read(self, store: Store) -> None:

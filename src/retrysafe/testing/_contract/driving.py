@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ def in_threads(rivals: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T
     try:
         for thread in threads:
             thread.start()
+        give_up = time.monotonic() + STUCK_SECONDS
         for thread in threads:
-            thread.join(STUCK_SECONDS)
+            thread.join(max(0.0, give_up - time.monotonic()))
     finally:
         sys.setswitchinterval(usual)
     if errors:

@@ -20,6 +20,7 @@ from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenc
 from retrysafe.persistence.datarecord import INPROGRESS, DataRecord
 from retrysafe.testing._contract.driving import StuckError, in_tasks, in_threads, settled
 from retrysafe.testing._contract.records import Records
+from retrysafe.testing._contract.times import wrong_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from retrysafe.testing._contract.hooks import Hooks
 
 T = TypeVar("T")
-
-# How far a store's own clock may be off from what the suite expects: it also runs while the suite works, and a window
-# is kept in whole seconds.
-OWN_CLOCK_LEASE_MS = 1000
-OWN_CLOCK_WINDOW_MS = 2000
 
 
 class Store(Records):
@@ -49,6 +45,7 @@ class Store(Records):
         self.is_async = isinstance(layer, AsyncBasePersistenceLayer)
         self._promise = promise
         self._second: Store | None = None
+        self._taken_ms: dict[str, int] = {}  # by key: the longest step, within which the store's clock went on
 
     # --- the five methods ------------------------------------------------------------------------------------------
 
@@ -95,12 +92,17 @@ class Store(Records):
 
     async def do(self, method: str, argument: Any, *expected: type[Exception]) -> Any:
         """Call a method of the layer; what it returns, or the exception if it is one of those expected."""
+        started = self.now_ms()
         try:
             return await settled(getattr(self.layer, method)(argument))
         except expected as error:
             return error
         except Exception as error:
             raise self.broken(f"{method} raised {error!r}, which the contract does not name here") from error
+        finally:
+            if isinstance(argument, DataRecord):
+                key = argument.idempotency_key
+                self._taken_ms[key] = max(self.now_ms() - started, self._taken_ms.get(key, 0))
 
     # --- steps that must go as promised ----------------------------------------------------------------------------
 
@@ -203,24 +205,10 @@ class Store(Records):
         for field in fields:
             expected, seen = getattr(written, field), getattr(found, field)
             self.check(seen == expected, f"{what} has {field}={_short(seen)} instead of {_short(expected)}")
-        now = self.now_ms()
-        read_at = now if found.read_at_ms is None else found.read_at_ms
-        expected = _left(written.expiry_timestamp, 1000, now)
-        seen = _left(found.expiry_timestamp, 1000, read_at)
-        self._check_time(f"{what} has an expiry_timestamp", expected, seen, OWN_CLOCK_WINDOW_MS)
-        if written.stored_status != INPROGRESS and not self.hooks.keeps_every_field:
-            return  # an outcome has no lease; a peer's layer may leave the claim's beside it
-        expected = _left(written.in_progress_expiry_timestamp, 1, now)
-        seen = _left(found.in_progress_expiry_timestamp, 1, read_at)
-        self._check_time(f"{what} has an in_progress_expiry_timestamp", expected, seen, OWN_CLOCK_LEASE_MS)
-
-    def _check_time(self, what: str, expected: int | None, seen: int | None, tolerance_ms: int) -> None:
-        """Both ends are as far off; with a clock that stands still, to the millisecond."""
-        if expected is None or seen is None:
-            same = expected is seen
-        else:
-            same = abs(expected - seen) <= (tolerance_ms if self.hooks.own_clock else 0)
-        self.check(same, f"{what} {_in_ms(seen)} instead of {_in_ms(expected)}")
+        slack_ms = self._taken_ms.get(written.idempotency_key, 0) if self.hooks.own_clock else None
+        for field, seen in wrong_times(found, written, self.now_ms(), slack_ms):
+            if field == "expiry_timestamp" or written.stored_status == INPROGRESS or self.hooks.keeps_every_field:
+                raise self.broken(f"{what} has {seen}")  # a peer's layer may leave the claim's lease beside an outcome
 
     # --- several at once, and several layers --------------------------------------------------------------------------
 
@@ -229,7 +217,9 @@ class Store(Records):
         try:
             return await in_tasks(rivals) if self.is_async else in_threads(rivals)
         except StuckError as error:
-            raise self.broken("some of the rivals never came back") from error
+            raise self.broken(
+                "some of them never came back: a lock is held over, or a transaction was left open"
+            ) from error
 
     async def breathe(self) -> None:
         """Let others go on for a moment."""
@@ -243,6 +233,7 @@ class Store(Records):
         if self._second is None:
             layer = checked_layer("second_layer", await settled(self.hooks.second_layer(self.layer)))
             self._second = Store(self.hooks, layer, self._promise, self._namespace)
+            self._second._taken_ms = self._taken_ms
         return self._second
 
     async def plant_unreadable(self, record: DataRecord) -> None:
@@ -271,14 +262,6 @@ def checked_layer(hook: str, layer: Any) -> Any:
     if not isinstance(layer, BasePersistenceLayer | AsyncBasePersistenceLayer):
         raise TypeError(f"{hook}() must give a persistence layer; it gave {layer!r}")
     return layer
-
-
-def _left(end: int | None, unit_ms: int, now_ms: int) -> int | None:
-    return None if end is None else end * unit_ms - now_ms
-
-
-def _in_ms(left: int | None) -> str:
-    return "of None" if left is None else f"{left} ms from now"
 
 
 def _short(value: object) -> str:

@@ -25,6 +25,8 @@ def _waiters_give_up_sooner():
 
 def contract_of(layer_class):
     class Contract(PersistenceLayerContract):
+        own_clock = getattr(layer_class, "own_clock", False)
+
         def make_layer(self, clock):
             return layer_class(clock=clock)
 

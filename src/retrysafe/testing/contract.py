@@ -9,6 +9,7 @@ from retrysafe.testing._contract.checks_many import ManyChecks
 from retrysafe.testing._contract.checks_races import RaceChecks
 from retrysafe.testing._contract.checks_records import RecordChecks
 from retrysafe.testing._contract.checks_takeovers import TakeoverChecks
+from retrysafe.testing._contract.checks_times import TimeChecks
 from retrysafe.testing._contract.checks_watches import WatchChecks
 
 
@@ -19,6 +20,7 @@ class PersistenceLayerContract(
     ReleaseChecks,
     RenewalChecks,
     RecordChecks,
+    TimeChecks,
     RaceChecks,
     ManyChecks,
     WatchChecks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from support.broken_layers import calls, records  # noqa: F401  # for their share of BUGS
+from support.broken_layers import calls, records, times  # noqa: F401  # for their share of BUGS
 from support.broken_layers.claims import (
     LeaseEndsAMillisecondEarly,
     TakeoverComparesNoLease,

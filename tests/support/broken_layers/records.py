@@ -30,6 +30,14 @@ class AnswersAreCutOff(HonestLayer):
         return record.replaced(response_data=record.response_data[:65_535])
 
 
+@caught_by("an_answer_that_is_too_large_is_refused_as_such")
+class AnswersThatAreTooLargeAreAnError(HonestLayer):
+    def stored(self, record):
+        if len(record.response_data) > 1_000_000:
+            raise ValueError("object too large for cache")
+        return record
+
+
 @caught_by(
     "the_payload_hash_is_kept_through_completion",
     "the_owner_completes_its_record",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Final
 from unittest import SkipTest
 
+from retrysafe.exceptions import IdempotencyResponseUnavailableError
+from retrysafe.persistence.datarecord import UNAVAILABLE
 from retrysafe.testing._contract.suite import Suite, check
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ ANSWERS: Final = (
 """The texts of answers that stores are known to trip over; the first ones are falsy once they are read."""
 
 LARGE: Final = json.dumps("0123456789" * 30_000)
+
+TOO_LARGE: Final = 5 * 2**20
+"""Characters of an answer that is too large for many stores, as DynamoDB, memcached, etcd, Firestore and Cosmos DB."""
 
 LONG_TYPES: Final = json.dumps({"v": 1, "t": ["list", {str(number): "Decimal" for number in range(0, 9_000, 2)}]})
 """Of some 80 kB."""
@@ -91,6 +97,19 @@ class RecordChecks(Suite):
         await store.wins(claim)
         outcome = store.outcome(claim, LARGE)
         await store.completes(outcome)
+        await store.stands(outcome)
+
+    @check("keeps_every_field")
+    async def test_an_answer_that_is_too_large_is_refused_as_such(self, store: Store) -> None:
+        """An answer of 5 MB comes back whole, or IdempotencyResponseUnavailableError is raised and nothing changes."""
+        claim = store.claim()
+        await store.wins(claim)
+        outcome = store.outcome(claim, json.dumps(os.urandom(TOO_LARGE // 2).hex()))
+        refusal = await store.do("_update_record", outcome, IdempotencyResponseUnavailableError)
+        if isinstance(refusal, IdempotencyResponseUnavailableError):
+            await store.stands(claim)
+            outcome = store.outcome(claim, "", status=UNAVAILABLE)
+            await store.completes(outcome)
         await store.stands(outcome)
 
     @check()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+from retrysafe.exceptions import IdempotencyLeaseLostError
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from support.broken_layers.planted import caught_by
 from support.honest_layers import HonestLayer
@@ -102,3 +105,19 @@ class OutcomesAreRenewed(HonestLayer):
 class LateRenewalCreatesARecord(HonestLayer):
     def may_renew(self, standing, record):
         return standing is None or super().may_renew(standing, record)
+
+
+@caught_by("a_release_removes_no_takeover", "a_renewal_and_a_takeover_never_both_win")
+class OwnersLookBeforeTheyWrite(HonestLayer):
+    """As over a store that compares when it is claimed, and only then."""
+
+    def _delete_record(self, data_record):
+        if self.may_release(self.records.get(data_record.idempotency_key), data_record):
+            time.sleep(0.001)
+            self.records.pop(data_record.idempotency_key, None)
+
+    def _renew_record(self, data_record):
+        if not self.may_renew(self.records.get(data_record.idempotency_key), data_record):
+            raise IdempotencyLeaseLostError("lost")
+        time.sleep(0.001)
+        self.records[data_record.idempotency_key] = data_record

@@ -53,17 +53,24 @@ class RaceChecks(Suite):
     @check("fenced", "compares_takeovers", "compares_in_one_step")
     async def test_a_completion_and_a_takeover_never_both_win(self, store: Store) -> None:
         """When an owner completes while others take over, exactly one of them succeeds."""
-        claims = [store.claim(f"order {number}") for number in range(2 * self.rounds)]
-        for claim in claims:
-            await store.wins(claim)
-        await store.outlive_lease(claims[-1])
-        for number, claim in enumerate(claims):
-            seen = await store.stands(claim)
-            outcome = store.outcome(claim)
-            rivals = [_succeeds(store.put, store.takeover(seen, f"rival-{rival}")) for rival in range(3)]
-            rivals.insert(number % 4, _succeeds(store.complete, outcome))
-            winners = (await store.together(*rivals)).count(True)
-            store.check(winners == 1, f"{winners} of one completion and three takeovers succeeded")
+        await self._one_succeeds(store, "completion", lambda claim: _succeeds(store.complete, store.outcome(claim)))
+
+    @check("fenced", "compares_takeovers", "compares_in_one_step", "renews")
+    async def test_a_renewal_and_a_takeover_never_both_win(self, store: Store) -> None:
+        """When an owner renews while others take over, exactly one of them succeeds."""
+        await self._one_succeeds(store, "renewal", lambda claim: _succeeds(store.renew, store.renewal(claim)))
+
+    @check("fenced", "compares_takeovers", "compares_in_one_step")
+    async def test_a_release_removes_no_takeover(self, store: Store) -> None:
+        """When an owner releases while others take over, exactly one of these succeeds, and its record stands."""
+        for claim, seen, place in await self._lapsed(store):
+            takeovers = [store.takeover(seen, f"rival-{rival}") for rival in range(3)]
+            rivals = [_succeeds(store.put, takeover) for takeover in takeovers]
+            rivals.insert(place, _succeeds(store.release, claim))
+            told = await store.together(*rivals)
+            del told[place]
+            store.check(told.count(True) == 1, f"{told.count(True)} of three takeovers beside a release succeeded")
+            await store.stands(takeovers[told.index(True)])
 
     @check()
     async def test_rivals_of_different_keys_do_not_hinder_each_other(self, store: Store) -> None:
@@ -81,6 +88,22 @@ class RaceChecks(Suite):
             return one
 
         await store.together(*(call(number) for number in range(self.rivals)))
+
+    async def _lapsed(self, store: Store) -> list[tuple[DataRecord, DataRecord, int]]:
+        """Claims whose lease is over, each with what is read of it, and where its owner stands among three rivals."""
+        claims = [store.claim(f"order {number}") for number in range(2 * self.rounds)]
+        for claim in claims:
+            await store.wins(claim)
+        await store.outlive_lease(claims[-1])
+        return [(claim, await store.stands(claim), number % 4) for number, claim in enumerate(claims)]
+
+    async def _one_succeeds(self, store: Store, what: str, owners: Callable[[DataRecord], Rival[bool]]) -> None:
+        """Let the owner of a lapsed record write while three others take over."""
+        for claim, seen, place in await self._lapsed(store):
+            rivals = [_succeeds(store.put, store.takeover(seen, f"rival-{rival}")) for rival in range(3)]
+            rivals.insert(place, owners(claim))
+            winners = (await store.together(*rivals)).count(True)
+            store.check(winners == 1, f"{winners} of one {what} and three takeovers succeeded")
 
     async def _one_wins(
         self, store: Store, make: Callable[[Store, str], DataRecord], *, before: DataRecord | None = None

@@ -28,6 +28,60 @@ def test_a_field_added_with_a_default_takes_it_and_a_removed_one_is_passed_over(
     assert codec_for(now).decode(stored.data, stored.types) == now(1, 5, [])
 
 
+def set_beside_the_fields():
+    @dataclasses.dataclass
+    class Thing:
+        amount: int
+
+        def __post_init__(self):
+            self.total = self.amount * 2
+
+    return Thing
+
+
+def worked_out():
+    @dataclasses.dataclass
+    class Thing:
+        amount: int
+
+        @property
+        def total(self):
+            return self.amount * 2
+
+    return Thing
+
+
+def without_a_place():
+    @dataclasses.dataclass(slots=True)
+    class Thing:
+        amount: int
+
+    return Thing
+
+
+@pytest.mark.parametrize("made", [worked_out, without_a_place])
+def test_an_attribute_beside_the_fields_that_the_class_takes_no_longer_is_passed_over(made):
+    was, now = named_alike(set_beside_the_fields(), made())
+    stored = codec_for(was).encode(was(3))
+
+    assert codec_for(now).decode(stored.data, stored.types) == now(3)
+
+
+def test_an_attribute_beside_the_fields_that_has_become_one_keeps_its_value():
+    was = set_beside_the_fields()
+    now = dataclasses.make_dataclass("Thing", ["amount", "total"])
+    named_alike(was, now)
+    stored = codec_for(was).encode(was(3))
+
+    assert codec_for(now).decode(stored.data, stored.types) == now(3, 6)
+
+
+def named_alike(*classes):
+    for each in classes:
+        each.__qualname__ = "Thing"
+    return classes
+
+
 def test_a_model_field_added_with_a_default_takes_it_and_a_removed_one_is_passed_over():
     was = pydantic.create_model("Thing", a=(int, ...), gone=(int, ...))
     now = pydantic.create_model("Thing", a=(int, ...), b=(list, pydantic.Field(default_factory=list)))

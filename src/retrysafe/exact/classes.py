@@ -6,6 +6,7 @@ calling `__init__`: see `rebuild_dataclass`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import sys
@@ -83,7 +84,7 @@ def rebuild_dataclass(cls: type[Any], values: dict[str, Any], beside: dict[str, 
         cls: The dataclass.
         values: Its fields by name. Names that are no fields are passed over, so that a field can be removed
             from the class; a field that is missing takes its default, so that one can be added.
-        beside: What the instance held beside its fields.
+        beside: What the instance held beside its fields. What the class takes no longer is passed over, too.
 
     Raises:
         ValueError: A field without a default has no value.
@@ -91,9 +92,10 @@ def rebuild_dataclass(cls: type[Any], values: dict[str, Any], beside: dict[str, 
             rebuilt.
     """
     made = object.__new__(cls)
+    given = {**(beside or {}), **values}  # what stood beside the fields may be one of them by now
     for field in dataclasses.fields(cls):
-        if field.name in values:
-            value = values[field.name]
+        if field.name in given:
+            value = given[field.name]
         elif field.default is not dataclasses.MISSING:
             value = field.default
         elif field.default_factory is not dataclasses.MISSING:
@@ -102,8 +104,7 @@ def rebuild_dataclass(cls: type[Any], values: dict[str, Any], beside: dict[str, 
             raise ValueError(f"no value for the field {field.name!r} of {cls.__qualname__}")
         # Past a frozen class's own __setattr__, which refuses.
         object.__setattr__(made, field.name, value)
-    for name, value in (beside or {}).items():
-        object.__setattr__(made, name, value)
+    _set_beside(made, beside)
     return made
 
 
@@ -121,6 +122,12 @@ def rebuild_namedtuple(cls: type[Any], values: list[Any], beside: dict[str, Any]
     # Not the class's own __new__, for the reasons given with rebuild_dataclass.
     new: Any = getattr(tuple, "__new__")  # noqa: B009  # pyright cannot know its items otherwise
     made = new(cls, (*values, *(defaults[name] for name in missing)))
-    for name, value in (beside or {}).items():
-        object.__setattr__(made, name, value)
+    _set_beside(made, beside)
     return made
+
+
+def _set_beside(made: Any, beside: dict[str, Any] | None) -> None:
+    """Set what an instance held beside its fields, as far as its class takes it by now."""
+    for name, value in (beside or {}).items():
+        with contextlib.suppress(AttributeError):  # it is a property, or the class has slots since
+            object.__setattr__(made, name, value)

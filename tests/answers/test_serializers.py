@@ -98,6 +98,17 @@ def test_a_serializer_that_cannot_read_an_answer_is_told_of():
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+@pytest.mark.parametrize(
+    ("answer", "serializer"),
+    [(order(), DataclassSerializer(Order)), (invoice(), PydanticSerializer(Invoice))],
+    ids=["dataclass", "pydantic"],
+)
+def test_an_answer_that_was_stored_without_a_serializer_comes_back_through_the_one_of_its_model(answer, serializer):
+    stored = AnswerCodec(return_type=type(answer)).encode(answer)
+
+    assert same(AnswerCodec(serializer=serializer).decode(stored.data, stored.types), answer)
+
+
 # The option output_serializer
 
 

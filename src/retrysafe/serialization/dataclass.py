@@ -53,12 +53,14 @@ class DataclassSerializer(BaseIdempotencyModelSerializer):
         return dataclasses.asdict(data)
 
     def from_dict(self, data: dict[str, Any]) -> Any:
-        """An instance of the model with these fields.
+        """An instance of the model with these fields; or the one that was stored without a serializer.
 
         Raises:
             TypeError: `data` is no dict.
             ValueError: A field without a default has no value.
         """
+        if isinstance(data, get_origin(self.model) or self.model):
+            return data
         if not _is_dict(data):  # whatever a record holds
             raise TypeError(f"the fields of {self.model!r} come as a dict, not as {type(data).__name__}")
         return _rebuilt(data, self.model, {})

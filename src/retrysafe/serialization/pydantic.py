@@ -72,11 +72,14 @@ class PydanticSerializer(BaseIdempotencyModelSerializer):
         return self.model.model_rebuild(raise_errors=False) is not False and _shows_aliases(self.model)
 
     def from_dict(self, data: dict[str, Any]) -> Any:
-        """The model of this dump.
+        """The model of this dump; or the model itself, as it is read back where it was stored without a serializer.
 
         Raises:
             pydantic.ValidationError: It is not valid. The error tells where and of which type, and not what was stored.
         """
+        stored: Any = data
+        if isinstance(stored, self.model):
+            return stored
         try:
             return self._validated(data)
         except pydantic.ValidationError as error:

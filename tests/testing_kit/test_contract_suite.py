@@ -211,3 +211,17 @@ def test_a_store_with_a_clock_may_take_its_time():
             return Slow(clock=clock, store_clock=clock)
 
     Contract().test_a_claim_on_a_free_key_wins_and_reads_back_equal()
+
+
+def test_a_layer_that_reads_no_unknown_status_is_told_which_hook_to_write():
+    class AsPeersWriteIt(MemoryPersistenceLayer):
+        def _put_record(self, data_record):
+            assert data_record.status
+            super()._put_record(data_record)
+
+    class Contract(PersistenceLayerContract):
+        def make_layer(self, clock):
+            return AsPeersWriteIt(clock=clock)
+
+    with pytest.raises(AssertionError, match=r"takes no record of unknown status: write plant\(\)"):
+        Contract().test_a_record_of_unknown_status_is_never_overwritten()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrysafe.exceptions import (
+    IdempotencyInvalidStatusError,
     IdempotencyItemAlreadyExistsError,
     IdempotencyItemNotFoundError,
     IdempotencyPersistenceConsistencyError,
@@ -156,7 +157,10 @@ class ClaimChecks(Suite):
     async def test_a_record_of_unknown_status_is_never_overwritten(self, store: Store) -> None:
         """A record of unknown status is given back or refused as unreadable, never overwritten, not even once over."""
         unknown = store.claim("unknown status").replaced(status=UNKNOWN_STATUS)
-        await settled(self.plant(store.layer, unknown))
+        try:
+            await settled(self.plant(store.layer, unknown))
+        except IdempotencyInvalidStatusError as error:
+            raise TypeError("the layer's _put_record takes no record of unknown status: write plant()") from error
         await _check_left_alone(store, unknown)
         if not self.compares_takeovers:
             return  # it judges by itself what is over, as peers do

@@ -82,7 +82,8 @@ class Trial:
         if sum(expected.values()) != sum(self._expected.values()):
             raise ValueError(
                 f"the world remembers: one undisturbed call of {name} makes the effects {expected}, and the same call "
-                f"with a new store {self._expected}. Put the world back with before_each="
+                f"with a new store {self._expected}. Put the world back with before_each=, and let make_layer=, "
+                "where it is given, make a store without records"
             )
         if expected != self._expected:
             self._by_number = True

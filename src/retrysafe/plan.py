@@ -265,6 +265,9 @@ def checked_prefix(key_prefix: str | None) -> str:
 _NAMES_OF_MANY: Final = (".<lambda>", "._")
 """How names end that say nothing: of lambdas, and of functions that are registered for what they take."""
 
+_TAKES_ANY: Final = 4 | 8
+"""CO_VARARGS and CO_VARKEYWORDS of inspect, which is slow to load."""
+
 
 def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -> str:
     if checked_prefix(key_prefix):
@@ -272,7 +275,7 @@ def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -
     if not hasattr(function, "__qualname__"):
         raise IdempotencyConfigError(f"key_prefix is needed for {function!r}, which has no name of its own")
     lambda_name = os.environ.get("AWS_LAMBDA_FUNCTION_NAME")
-    if name.endswith(_NAMES_OF_MANY):
+    if name.endswith(_NAMES_OF_MANY) or _is_bare_wrapper(function):
         warn(f"{name} has no key_prefix: all functions that are called so there would share their keys; give it one")
     elif not lambda_name and _module_of(function) == "__main__" and store.reachable_by_others:
         warn(
@@ -280,3 +283,10 @@ def _prefix(name: str, function: Any, store: AnyLayer, key_prefix: str | None) -
             "store, and where this module is imported, it would have others; give it a key_prefix"
         )
     return f"{lambda_name or 'test-func'}.{name}"
+
+
+def _is_bare_wrapper(function: Any) -> bool:
+    """Whether a decorator seems to have made it without `functools.wraps`, and so all that it decorates by one name."""
+    code = getattr(function, "__code__", None)
+    takes_any = code is not None and not code.co_argcount and code.co_flags & _TAKES_ANY == _TAKES_ANY
+    return takes_any and "<locals>" in function.__qualname__ and not hasattr(function, "__wrapped__")

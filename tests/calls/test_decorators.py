@@ -199,6 +199,26 @@ def test_functions_whose_name_is_that_of_many_are_warned_about_their_prefix():
         idempotent_function(function, persistence_store=MemoryPersistenceLayer(), key_prefix="shop")
 
 
+def test_what_a_decorator_makes_without_the_name_of_its_function_is_warned_about_its_prefix():
+    def logged(function):
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    def named(function):
+        return functools.wraps(function)(logged(function))
+
+    def any_of(*args, **kwargs):
+        return args, kwargs
+
+    layer = MemoryPersistenceLayer()
+    with pytest.warns(UserWarning, match="no key_prefix: all functions that are called so there would share"):
+        idempotent_function(logged(any_of), persistence_store=layer)
+    idempotent_function(logged(any_of), persistence_store=layer, key_prefix="shop")
+    idempotent_function(named(any_of), persistence_store=layer)
+
+
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
 def test_a_function_of_the_main_module_has_one_key_in_all_processes_that_a_program_starts(tmp_path, method):
     program = """

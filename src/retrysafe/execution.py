@@ -48,6 +48,8 @@ class Execution(Run):
         lease_end_ms: End of the lease as last renewed, in milliseconds since the epoch.
         store: Where the record is kept.
         renewal_due: When a heartbeat renews the run next, in seconds: on the monotonic clock, or on its event loop's.
+        late_at: When its event loop counts as blocked if it has not renewed it, on the monotonic clock, in seconds; set
+            where something else can renew it then.
         lease_lost: Whether a heartbeat already found that the key passed to another call.
         began_after: How many forks there had been when it began.
         loop: The event loop that it runs in, set where the heartbeat's thread renews for it.
@@ -58,6 +60,7 @@ class Execution(Run):
         "began_after",
         "call",
         "claim",
+        "late_at",
         "lease_end_ms",
         "lease_lost",
         "loop",
@@ -68,6 +71,7 @@ class Execution(Run):
     call: Call
     claim: DataRecord
     store: BasePersistenceLayer | AsyncBasePersistenceLayer
+    late_at: float
     lease_end_ms: int
     lease_lost: bool
     began_after: int

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, cast
 from weakref import ref
 
 from retrysafe.clock import monotonic
@@ -24,11 +25,14 @@ from retrysafe.queues import Empty, new_queue
 
 if TYPE_CHECKING:
     from _queue import SimpleQueue
+    from collections.abc import Callable, Sequence
 
     from retrysafe.persistence.base import AsyncBasePersistenceLayer
     from retrysafe.persistence.datarecord import DataRecord
 
 SOONER_AFTER_FAILURE = 4
+LATE = 2
+"""After how many of its intervals without a renewal a run's event loop counts as blocked. The lease lasts for three."""
 
 
 class Beat(Protocol):
@@ -56,8 +60,14 @@ def refused(execution: Execution, error: BaseException) -> float | None:
     return execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
 
 
+class Busy(Protocol):
+    """What a thread is busy with, one at a time: a layer, mostly. If it is `blocking`, with a thread of its own."""
+
+    blocking: ClassVar[bool]
+
+
 class Several(Protocol):
-    """The runs of a batch, which knows itself what is to be done for them."""
+    """Runs that somebody knows what is to be done for, such as those of a batch."""
 
     @property
     def renewal_due(self) -> float:
@@ -65,8 +75,8 @@ class Several(Protocol):
         ...
 
     @property
-    def store(self) -> BasePersistenceLayer:
-        """The layer that it is done with."""
+    def store(self) -> Busy:
+        """What it is done with."""
         ...
 
     def beat(self) -> bool:
@@ -83,8 +93,12 @@ def in_threads(store: BasePersistenceLayer | AsyncBasePersistenceLayer) -> BaseP
     return store if isinstance(store, BasePersistenceLayer) else store._in_threads
 
 
-def _layer(run: Beating) -> BasePersistenceLayer:
+def _layer(run: Execution) -> BasePersistenceLayer:
     return cast("BasePersistenceLayer", in_threads(run.store))
+
+
+def _busy_with(run: Beating) -> Busy:
+    return _layer(run) if isinstance(run, Execution) else run.store
 
 
 class Heart:
@@ -162,7 +176,7 @@ class Heart:
                     wake.get_nowait()
             runs = self._alive()
             now = monotonic()
-            waiting = [run.renewal_due for run in runs if id(_layer(run)) not in self._busy]
+            waiting = [run.renewal_due for run in runs if id(_busy_with(run)) not in self._busy]
             due = min(waiting, default=inf)
             if due <= now:
                 self._renew_due(runs, now)
@@ -190,11 +204,11 @@ class Heart:
     def _renew_due(self, runs: list[Beating], now: float) -> None:
         by_store: dict[int, list[Beating]] = {}
         for run in runs:
-            layer = id(_layer(run))
+            layer = id(_busy_with(run))
             if run.renewal_due <= now and layer not in self._busy:
                 by_store.setdefault(layer, []).append(run)
         for key, due in by_store.items():
-            if not _layer(due[0]).blocking:
+            if not _busy_with(due[0]).blocking:
                 self._renew_all(due)
                 continue
             self._busy.add(key)
@@ -213,16 +227,22 @@ class Heart:
                     runs.append(each)
                 elif not each.beat():
                     self._runs.discard(ref(each))
-            for run in renew(runs) if runs else ():
-                self._runs.discard(ref(run))
+            dues = renew(runs, partial(_outcomes, _layer(runs[0]))) if runs else []
+            for run, next_due in zip(runs, dues, strict=True):
+                if next_due is None:
+                    self._runs.discard(ref(run))
+                else:
+                    run.renewal_due = next_due
         finally:  # else nothing of this store would ever be renewed again
             if busy is not None:
                 self._busy.discard(busy)
                 self._wake.put(None)
 
 
-def renew(executions: list[Execution]) -> list[Execution]:
-    """Move the leases of sync runs on, all of one layer; which of them are no longer ours.
+def renew(
+    executions: list[Execution], renew_all: Callable[[Sequence[DataRecord]], Sequence[Any]]
+) -> list[float | None]:
+    """Move the leases of runs on, all of one layer: when each is due next; None where it is no longer ours.
 
     What became due while the layer was busy goes together, in fewer round trips where the layer can: of many runs on a
     slow store not all would have their turn in time. The next is due by when this one began, as the lease is: a store
@@ -230,26 +250,24 @@ def renew(executions: list[Execution]) -> list[Execution]:
     """
     began = monotonic()
     renewals: list[DataRecord] = []
-    outcomes: list[BaseException | None]
+    outcomes: Sequence[Any]
     try:
         renewals = [each.call.renewal(each.claim) for each in executions]
-        outcomes = _outcomes(_layer(executions[0]), renewals)
+        outcomes = renew_all(renewals)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the other runs' leases depend on this thread
         outcomes = [error] * len(executions)
-    lost: list[Execution] = []
+    due: list[float | None] = []
     for number, execution in enumerate(executions):
         delay: float | None = execution.call.lease.renewal_seconds / SOONER_AFTER_FAILURE
         # The log's handlers and filters are the user's, and so may be a layer that gives too few outcomes.
         with contextlib.suppress(BaseException):
             outcome = outcomes[number]
             delay = renewed(execution, renewals[number]) if outcome is None else refused(execution, outcome)
-        execution.renewal_due = began + (delay or 0.0)
-        if delay is None:
-            lost.append(execution)
-    return lost
+        due.append(None if delay is None else began + delay)
+    return due
 
 
-def _outcomes(store: BasePersistenceLayer, renewals: list[DataRecord]) -> list[Any]:
+def _outcomes(store: BasePersistenceLayer, renewals: Sequence[DataRecord]) -> list[Any]:
     """For each None, or what the layer says to it."""
     if len(renewals) == 1:  # most often, and it needs no import, which might fail in the midst of a run
         store._renew_record(renewals[0])

@@ -14,8 +14,9 @@ from math import inf
 from typing import TYPE_CHECKING, cast
 from weakref import ref
 
+from retrysafe.clock import monotonic
 from retrysafe.exceptions import IdempotencyConfigError
-from retrysafe.heartbeat import SOONER_AFTER_FAILURE, heart, refused, renewed
+from retrysafe.heartbeat import LATE, SOONER_AFTER_FAILURE, heart, refused, renewed
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from retrysafe.execution import Execution
     from retrysafe.heartbeat import Beat
+    from retrysafe.heartbeat_beside import Beside
     from retrysafe.persistence.base import AsyncBasePersistenceLayer
 
 
@@ -37,7 +39,7 @@ class AsyncHeart:
         loop: The loop.
     """
 
-    __slots__ = ("__weakref__", "_runs", "_tasks", "_timer", "_wakes_at", "loop")
+    __slots__ = ("__weakref__", "_beside", "_runs", "_tasks", "_timer", "_wakes_at", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -45,16 +47,25 @@ class AsyncHeart:
         self._tasks: set[asyncio.Task[float | None]] = set()  # held, so that none is collected
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = inf
+        self._beside: Beside | None = None
 
     def start(self, execution: Execution) -> AsyncHeart:
         """Renew the lease of a run until `stop`."""
         self._runs[execution] = copy_context()
+        if cast("AsyncBasePersistenceLayer", execution.store)._opens_in_each_loop:
+            if self._beside is None:
+                from retrysafe.heartbeat_beside import Beside  # noqa: PLC0415  # only clients of a layer's own need it
+
+                self._beside = Beside(self.loop)
+            self._beside.start(execution)
         self._is_due(execution, self.loop.time() + execution.call.lease.renewal_seconds)
         return self
 
     def stop(self, execution: Execution) -> None:
         """No more renewals. One under way ends by itself: it can do no harm to a record that is not running."""
         self._runs.pop(execution, None)
+        if self._beside is not None:
+            self._beside.stop(execution)
 
     def _is_due(self, execution: Execution, due: float) -> None:
         execution.renewal_due = due
@@ -84,11 +95,13 @@ class AsyncHeart:
 
     async def _renew(self, execution: Execution) -> float | None:
         """Renew one lease: seconds from its beginning to the next renewal; None where there is to be none."""
+        began = monotonic()
         renewal = execution.call.renewal(execution.claim)
         try:
             await cast("AsyncBasePersistenceLayer", execution.store)._renew_record(renewal)
         except Exception as error:  # noqa: BLE001  # whatever the store's trouble is, the next beat may get through
             return refused(execution, error)
+        execution.late_at = began + LATE * execution.call.lease.renewal_seconds
         return renewed(execution, renewal)
 
     def _is_over(self, execution: Execution, began: float, task: asyncio.Task[float | None]) -> None:

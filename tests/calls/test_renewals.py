@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from queue import SimpleQueue
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from retrysafe._batch.leases import Leases
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import begin_call
 from retrysafe.execution import Execution
-from retrysafe.heartbeat import Heart, renew
+from retrysafe.heartbeat import Heart, _outcomes, renew
 from retrysafe.heartbeat_async import AsyncHeart
 from retrysafe.plan import Plan
 
@@ -31,6 +32,11 @@ def a_run(clock, layer, payload=1):
     return run
 
 
+def renewed(runs):
+    """When each is due next, of runs on one layer."""
+    return renew(runs, partial(_outcomes, runs[0].store))
+
+
 @pytest.fixture
 def now(monkeypatch):
     monkeypatch.setattr("retrysafe.heartbeat.monotonic", lambda: 100.0)
@@ -41,8 +47,8 @@ def test_a_run_knows_its_renewed_lease_of_which_a_third_passes_until_the_next_re
     run = a_run(clock, MemoryPersistenceLayer(clock=clock))
     end_ms = run.lease_end_ms
     clock.advance(7)
-    assert renew([run]) == []
-    assert (run.lease_end_ms, run.renewal_due, run.lease_lost) == (end_ms + 7000, now + 10, False)
+    assert renewed([run]) == [now + 10]
+    assert (run.lease_end_ms, run.lease_lost) == (end_ms + 7000, False)
     assert run.store._get_record(run.idempotency_key).in_progress_expiry_timestamp == end_ms + 7000
 
 
@@ -55,11 +61,11 @@ def test_after_a_renewal_that_failed_a_quarter_of_that_time_passes_and_after_a_l
 
     down, lost = a_run(clock, Down(clock=clock)), a_run(clock, MemoryPersistenceLayer(clock=clock))
     end_ms = down.lease_end_ms
-    assert renew([down]) == []
-    assert (down.lease_end_ms, down.renewal_due, down.lease_lost) == (end_ms, now + 2.5, False)
+    assert renewed([down]) == [now + 2.5]
+    assert (down.lease_end_ms, down.lease_lost) == (end_ms, False)
     assert caplog.messages == [f"could not renew the lease of {down.idempotency_key}, trying again: gone"]
     lost.store._records[lost.idempotency_key] = theirs = lost.claim.replaced(owner="other")
-    assert renew([lost]) == [lost]
+    assert renewed([lost]) == [None]
     assert lost.lease_lost is True
     assert lost.store._get_record(lost.idempotency_key) is theirs
 
@@ -80,8 +86,7 @@ def test_of_several_runs_only_those_are_let_go_whose_lease_is_lost(clock, now):
     layer = MemoryPersistenceLayer(clock=clock)
     runs = [a_run(clock, layer, payload) for payload in range(3)]
     del layer._records[runs[1].idempotency_key]
-    assert renew(runs) == [runs[1]]
-    assert [run.renewal_due for run in (runs[0], runs[2])] == [now + 10] * 2
+    assert renewed(runs) == [now + 10, None, now + 10]
 
 
 @pytest.mark.parametrize(("window_seconds", "lease_ms"), [(3600, 3_600_000), (5, 30_000)])
@@ -114,8 +119,7 @@ def test_the_next_is_due_by_when_the_store_was_asked_however_long_it_took(clock,
 
     monkeypatch.setattr("retrysafe.heartbeat.monotonic", lambda: now[0])
     run = a_run(clock, Slow(clock=clock))
-    assert renew([run]) == []
-    assert run.renewal_due == 100 + until_next
+    assert renewed([run]) == [100 + until_next]
 
 
 @pytest.mark.parametrize(("error", "until_next"), [(None, 10), (ConnectionError("gone"), 2.5)])

@@ -8,6 +8,7 @@ answers, listeners and hooks included, is for the batch's own thread.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,18 @@ from retrysafe._batch.leases import Leases
 from retrysafe._batch.ports import AsyncBatchPorts, BatchPorts
 from retrysafe._batch.recorder import Recorder
 from retrysafe.clock import monotonic
-from retrysafe.heartbeat import heart, in_threads
+from retrysafe.heartbeat import heart
 from retrysafe.locks import new_lock
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from retrysafe._batch.item import Item
     from retrysafe._batch.state import Batch
+    from retrysafe.heartbeat import Busy
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
+    from retrysafe.persistence.datarecord import DataRecord
 
 
 class Keeper:
@@ -110,7 +114,8 @@ class Keeper:
 
     def beat(self) -> bool:
         """Renew and record what is due, in the heartbeat's thread."""
-        _renew(self.leases, self._ports)
+        if self.leases.due <= monotonic():
+            _renew(self.leases, partial(self._ports.for_each, "renew"))
         if self._record_due <= monotonic():
             self._record()
         return True
@@ -133,45 +138,56 @@ class Keeper:
         return list(zip(items, self._ports.carry_out(wishes), strict=True)) if wishes else []
 
 
-def _renew(leases: Leases, ports: BatchPorts) -> None:
-    if leases.due <= monotonic():
-        held, records = leases.renewals()
-        outcomes = ports.for_each("renew", records) if records else []
-        leases.renewed(held, records, outcomes)
+def _renew(leases: Leases, renew_all: Callable[[list[DataRecord]], list[Any]]) -> None:
+    held, records = leases.renewals()
+    leases.renewed(held, records, renew_all(records) if records else [])
 
 
 class Renewing:
-    """What the heartbeat's thread does for an async batch whose layer works in threads.
+    """What the heartbeat's thread does for an async batch: renew, or do so where the event loop has not in time.
 
     Args:
         leases: The leases of the batch.
-        store: The layer that is called in threads.
-        loop: The event loop of the batch.
+        store: Its layer, which works in threads or opens a client in each event loop.
+        loop: Its event loop.
+
+    Attributes:
+        store: What is busy then.
+        helps_out: Whether the event loop renews as long as it can.
     """
 
-    def __init__(self, leases: Leases, store: BasePersistenceLayer, loop: asyncio.AbstractEventLoop) -> None:
-        self.store = store
+    def __init__(self, leases: Leases, store: AsyncBasePersistenceLayer, loop: asyncio.AbstractEventLoop) -> None:
         self._leases = leases
-        self._ports = BatchPorts(store)
         self._loop = loop
+        layer = store._in_threads
+        self.helps_out = layer is None
+        self.store: Busy = store if layer is None else layer
+        self._renew_all: Callable[[list[DataRecord]], list[Any]]
+        if layer is None:
+            from retrysafe.heartbeat_beside import in_another_loop  # noqa: PLC0415  # see the condition
+
+            self._renew_all = partial(in_another_loop, store)
+        else:
+            self._renew_all = partial(BatchPorts(layer).for_each, "renew")
 
     @property
     def renewal_due(self) -> float:
         """When the heartbeat's thread is needed, on the monotonic clock, in seconds."""
-        return self._leases.due
+        return self._leases.late_at if self.helps_out else self._leases.due
 
     def beat(self) -> bool:
-        """Renew what is due, in the heartbeat's thread; False where nobody is left who would end the batch."""
+        """Renew, in the heartbeat's thread; False where nobody is left who would end the batch."""
         if self._loop.is_closed():
             return False
-        _renew(self._leases, self._ports)
+        _renew(self._leases, self._renew_all)
         return True
 
 
 class AsyncKeeper:
     """Carries out what an async batch wishes for.
 
-    Leases are renewed by a timer of the event loop, or by the heartbeat's thread where the layer works in threads.
+    Leases are renewed by a timer of the event loop; by the heartbeat's thread where the layer works in threads, and
+    where it opens a client in each event loop, if the batch's own is blocked.
 
     Args:
         batch: The batch.
@@ -192,8 +208,8 @@ class AsyncKeeper:
         self._record_after = record_after_seconds
         self.leases = Leases(batch)
         self._loop = asyncio.get_running_loop()
-        layer = in_threads(store)
-        self._beside = None if layer is None else Renewing(self.leases, layer, self._loop)
+        has_beside = store._in_threads is not None or store._opens_in_each_loop
+        self._beside = Renewing(self.leases, store, self._loop) if has_beside else None
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
         self.record_due = inf
@@ -239,7 +255,9 @@ class AsyncKeeper:
         if self._beside is not None:
             if self.leases.due < inf:
                 heart.look_after(self._beside)
-        elif self.leases.due < inf and (self._renewing is None or self._renewing.done()):
+            if not self._beside.helps_out:
+                return
+        if self.leases.due < inf and (self._renewing is None or self._renewing.done()):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self._loop.call_later(max(0.0, self.leases.due - monotonic()), self._fire)

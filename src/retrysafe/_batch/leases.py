@@ -35,11 +35,18 @@ class Leases:
         self._batch = batch
         self._running: dict[str, Execution] = {}
         self._began = 0.0
+        self._patience = 0.0
         self.due = inf
+
+    @property
+    def late_at(self) -> float:
+        """When they count as late, on the same clock: an interval after they were due."""
+        return self.due + self._patience
 
     def claimed(self) -> None:
         """Keys were claimed: see that their leases are renewed, where they can be."""
-        self.due = min(self.due, monotonic() + self._interval())
+        self._patience = self._interval()
+        self.due = min(self.due, monotonic() + self._patience)
 
     def start(self, execution: Execution) -> Leases:
         """A run is to be told of its lease."""

@@ -234,6 +234,8 @@ class AsyncBasePersistenceLayer(_Layer):
 
     _in_threads: BasePersistenceLayer | None = None
     """What can renew leases in a thread, for all runs at once, even while their event loop is blocked; if anything."""
+    _opens_in_each_loop = False
+    """Whether it opens a client of its own in any event loop that it is used in, until it is closed there."""
 
     @abstractmethod
     async def _get_record(self, idempotency_key: str) -> DataRecord:

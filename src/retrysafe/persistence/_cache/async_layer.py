@@ -72,6 +72,7 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
             clock=self.clock,
         )
         self._steps = self._settings.steps
+        self._opens_in_each_loop = client is None
         # By event loop, which a connection belongs to.
         self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpened] = WeakKeyDictionary()
         self._reads = AsyncSharedReads(lambda key: self._carry_out(self._steps.get(key)))

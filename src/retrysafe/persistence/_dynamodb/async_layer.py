@@ -78,6 +78,7 @@ class AsyncDynamoDBPersistenceLayer(AsyncBasePersistenceLayer):
         if opens_with_the_layer():
             self._settings.load_async()
         self._steps = self._settings.steps
+        self._opens_in_each_loop = client is None
         # By event loop, which a connection belongs to.
         self._opened: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncBackend, Callable[[], Awaitable[None]]]]
         self._opened = WeakKeyDictionary()

@@ -106,7 +106,8 @@ class PayloadKeys:
         selection = self._validation_selection
         if selection is None:
             return ""
-        return self._digest(selection.select(_whole(payload, "payload", selection)), _VALIDATION, is_key=False)
+        data = payload if type(payload) in _JSON_TYPES else _whole(payload, "payload", selection)
+        return self._digest(selection.select(data), _VALIDATION, is_key=False)
 
     def _digest(self, data: Any, origin: str, is_key: bool = True) -> str:
         """The hash; "" where it is to be a key and can tell no call from another, as the peers judge it."""
@@ -132,8 +133,7 @@ class PayloadKeys:
 
 
 def _whole(payload: Any, origin: str, selection: Selection | None = None) -> Any:
-    if type(payload) in _JSON_TYPES:
-        return payload
+    """A payload that is of no JSON type; not asked for the others, whose calls it would slow down."""
     try:
         return _forms().whole(payload, selection is not None and selection.calls)
     except Exception as error:

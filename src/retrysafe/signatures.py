@@ -70,7 +70,7 @@ class Arguments:
             )
 
     def payload(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """The payload of a call with these arguments.
+        """The payload of a call with these arguments, which does not pass it by `keyword`.
 
         Raises:
             TypeError: The function cannot be called so.
@@ -78,8 +78,6 @@ class Arguments:
         name = self._name
         if name is None:
             return self.bound(args, kwargs)
-        if self.keyword is not None and self.keyword in kwargs:
-            return kwargs[self.keyword]
         if self._index is not None and len(args) > self._index:
             if self._is_shown:
                 # A decorator below may put arguments of its own before these. Where one is missing then, it shows.

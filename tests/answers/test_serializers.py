@@ -35,6 +35,13 @@ class Order:
     price: Money
 
 
+@dataclasses.dataclass
+class DeclinedError(Exception):
+    """None is made without its own `__init__`, so none would come back."""
+
+    reason: str
+
+
 def order() -> Order:
     return Order(1, Money(Decimal("1.50")))
 
@@ -206,7 +213,7 @@ def test_a_return_annotation_of_another_kind_is_refused(serializer, function):
         serializer_for(serializer, function)
 
 
-@pytest.mark.parametrize("model", [dict, order(), Invoice, "Order", None])
+@pytest.mark.parametrize("model", [dict, order(), Invoice, DeclinedError, "Order", None])
 def test_a_dataclass_serializer_is_not_made_without_a_dataclass(model):
     with pytest.raises(IdempotencyModelTypeError):
         DataclassSerializer(model)

@@ -179,7 +179,7 @@ def idempotent_batch(
     from retrysafe.signatures import check_takes_item, is_async, show_batch  # noqa: PLC0415  # loads inspect
 
     store = opened_layer(persistence_store, function)
-    serializer = None if output_serializer is None else serializer_for(output_serializer, function)
+    serializer = serializer_for(output_serializer, function)
     plan = plan_for(function, store, config=config, serializer=serializer, key_prefix=key_prefix)
     check_takes_item(function)
     asynchronous = is_async(function)

@@ -12,9 +12,8 @@ from retrysafe import lambda_context, switch
 from retrysafe.call import begin_call
 from retrysafe.config import IdempotencyConfig as IdempotencyConfig  # noqa: PLC0414, TC001  # as in Powertools' module
 from retrysafe.drivers import run, run_async
-from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer, opened_layer
-from retrysafe.plan import checked_config, plan_for
+from retrysafe.plan import check_key, checked_config, plan_for
 from retrysafe.serialization.base import serializer_for
 
 if TYPE_CHECKING:
@@ -223,17 +222,12 @@ def idempotent_function(
             key_prefix=key_prefix,
             key=key,
         )
-    from retrysafe.signatures import Arguments, checked_function, is_async  # noqa: PLC0415  # loads inspect
+    from retrysafe.signatures import Arguments, is_async  # noqa: PLC0415  # loads inspect
 
-    if key is not None:
-        checked_function("key", key, "arguments")
     config = checked_config(config)
-    if key is not None and config.event_key_jmespath:
-        raise IdempotencyConfigError(
-            f"key and event_key_jmespath={config.event_key_jmespath!r} both say what makes the key; give one"
-        )
+    check_key(key, "arguments", config)
     store = opened_layer(persistence_store, function)
-    serializer = None if output_serializer is None else serializer_for(output_serializer, function)
+    serializer = serializer_for(output_serializer, function)
     plan = plan_for(function, store, config=config, serializer=serializer, key_prefix=key_prefix)
     arguments = Arguments(function, data_keyword_argument)
     name = arguments.keyword

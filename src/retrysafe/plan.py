@@ -249,6 +249,19 @@ def checked_serializer(serializer: BaseIdempotencySerializer | None) -> BaseIdem
     return serializer
 
 
+def check_key(key: Any, given: str, config: IdempotencyConfig) -> None:
+    """Refuse what is given as `key` if it cannot make one of its argument, or if the config says already what does."""
+    if key is None:
+        return
+    from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, for decorating alone
+
+    checked_function("key", key, given)
+    if config.event_key_jmespath:
+        raise IdempotencyConfigError(
+            f"key and event_key_jmespath={config.event_key_jmespath!r} both say what makes the key; give one"
+        )
+
+
 def checked_prefix(key_prefix: str | None) -> str:
     """The key prefix; "" for none."""
     if key_prefix is None:

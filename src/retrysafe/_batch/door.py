@@ -10,6 +10,7 @@ from retrysafe._batch.results import BatchResult, ItemResult, identified
 from retrysafe.call import begin_call
 from retrysafe.config import LONGEST_SECONDS
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
+from retrysafe.plan import check_key
 from retrysafe.wishes import Raised, Returned
 
 if TYPE_CHECKING:
@@ -55,13 +56,9 @@ class BatchDoor:
     ) -> None:
         from retrysafe.signatures import checked_function  # noqa: PLC0415  # loads inspect, for decorating alone
 
-        for name, function in (("key", key), ("item_identifier", item_identifier)):
-            if function is not None:
-                checked_function(name, function, "item")
-        if key is not None and plan.config.event_key_jmespath:
-            raise IdempotencyConfigError(
-                f"key and event_key_jmespath={plan.config.event_key_jmespath!r} both say what makes the key; give one"
-            )
+        check_key(key, "item", plan.config)
+        if item_identifier is not None:
+            checked_function("item_identifier", item_identifier, "item")
         numbers: tuple[tuple[str, object], ...] = (("concurrency", concurrency), ("claimed_at_once", claimed_at_once))
         for name, number in numbers:
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:

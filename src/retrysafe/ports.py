@@ -70,7 +70,7 @@ class SyncPorts:
         self.watch: Watch | None = None
 
     def claim(self, op: Claim, *, again: bool = False) -> DataRecord | StoreFailed | None:
-        """See `protocol.Claim`."""
+        """See `wishes.Claim`."""
         try:
             self._store._put_record(op.record)
         except IdempotencyItemAlreadyExistsError as error:
@@ -86,14 +86,14 @@ class SyncPorts:
         return found
 
     def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
-        """See `protocol.Fetch`."""
+        """See `wishes.Fetch`."""
         try:
             return self._store._get_record(op.idempotency_key)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
             return fetch_refused(error)
 
     def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
-        """See `protocol.Complete`."""
+        """See `wishes.Complete`."""
         try:
             self._store._update_record(op.record)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
@@ -101,7 +101,7 @@ class SyncPorts:
         return None
 
     def release(self, op: Release) -> StoreFailed | None:
-        """See `protocol.Release`."""
+        """See `wishes.Release`."""
         try:
             self._store._delete_record(op.record)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
@@ -109,7 +109,7 @@ class SyncPorts:
         return None
 
     def pause(self, op: Pause) -> float | StoreFailed:
-        """See `protocol.Pause`."""
+        """See `wishes.Pause`."""
         try:
             if op.at_most is None or not self._watched(op, op.at_most):
                 time.sleep(op.seconds)
@@ -159,7 +159,7 @@ class AsyncPorts:
         self.watch: AsyncWatch | None = None
 
     async def claim(self, op: Claim, *, again: bool = False) -> DataRecord | StoreFailed | None:
-        """See `protocol.Claim`."""
+        """See `wishes.Claim`."""
         try:
             await self._store._put_record(op.record)
         except IdempotencyItemAlreadyExistsError as error:
@@ -176,7 +176,7 @@ class AsyncPorts:
         return found
 
     async def fetch(self, op: Fetch) -> DataRecord | StoreFailed | None:
-        """See `protocol.Fetch`."""
+        """See `wishes.Fetch`."""
         try:
             return await self._store._get_record(op.idempotency_key)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
@@ -184,7 +184,7 @@ class AsyncPorts:
             return fetch_refused(error)
 
     async def complete(self, op: Complete) -> StoreFailed | Lost | Unstorable | None:
-        """See `protocol.Complete`."""
+        """See `wishes.Complete`."""
         try:
             await self._write(self._store._update_record, op.record)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
@@ -193,7 +193,7 @@ class AsyncPorts:
         return None
 
     async def release(self, op: Release) -> StoreFailed | None:
-        """See `protocol.Release`."""
+        """See `wishes.Release`."""
         try:
             await self._write(self._store._delete_record, op.record)
         except BaseException as error:  # noqa: BLE001  # becomes an answer
@@ -202,7 +202,7 @@ class AsyncPorts:
         return None
 
     async def pause(self, op: Pause) -> float | StoreFailed:
-        """See `protocol.Pause`."""
+        """See `wishes.Pause`."""
         import asyncio  # noqa: PLC0415  # loaded by now, since a loop runs; `import retrysafe` stays light
 
         try:

@@ -5,94 +5,60 @@ from __future__ import annotations
 import dataclasses
 import enum
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import pydantic
 import pytest
 
 from retrysafe.answers import AnswerCodec
-from support.answers import Line, Names, codec_for
+from support.answers import Colour, InvoiceLine, Level, Line, Money, Names, Point, codec_for
 from support.exactness import same
 
 if TYPE_CHECKING:
     from somewhere_else import Unheard
 
 
-# Classes of this file's own, as they are named together with its module.
-
-
-class Colour(enum.Enum):
-    RED = "red"
-    MIXED = (1, 2)
-    SAME = "red"  # noqa: PIE796  # an alias is meant
-
-
-class Level(enum.IntEnum):
-    LOW = 1
-    HIGH = 2
-
-
 class Shape(enum.StrEnum):
     ROUND = "round"
 
 
-class Point(NamedTuple):
-    x: int
-    y: int = 0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Money:
-    amount: Decimal
-    currency: str = "EUR"
-
-
-class InvoiceLine(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True)
-
-    what: str = pydantic.Field(alias="What")
-    price: Decimal
-
-    @pydantic.field_validator("what")
-    @classmethod
-    def adds(cls, what: str) -> str:
-        return what + "!"
+def name_of(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__name__}"
 
 
 @pytest.mark.parametrize(
     ("answer", "data", "back", "plain"),
     [
-        (Colour.RED, '"red"', "red", "Colour"),
-        (Colour.MIXED, "[1, 2]", (1, 2), "Colour"),
-        (Level.HIGH, "2", 2, "Level"),
-        (Shape.ROUND, '"round"', "round", "Shape"),
-        (Point(1, 2), "[1, 2]", (1, 2), "Point"),
+        (Colour.RED, '"red"', "red", Colour),
+        (Colour.MIXED, "[1, 2]", (1, 2), Colour),
+        (Level.HIGH, "2", 2, Level),
+        (Shape.ROUND, '"round"', "round", Shape),
+        (Point(1, 2), "[1, 2]", (1, 2), Point),
         (
             Money(Decimal(1)),
             '{"amount": "1", "currency": "EUR"}',
             {"amount": Decimal(1), "currency": "EUR"},
-            "Money",
+            Money,
         ),
         (
             InvoiceLine(What="a", price=1),
             '{"price": "1", "what": "a!"}',
             {"price": "1", "what": "a!"},
-            "InvoiceLine",
+            InvoiceLine,
         ),
         (
             {Money(Decimal(1))},
             '[{"amount": "1", "currency": "EUR"}]',
             [{"amount": Decimal(1), "currency": "EUR"}],
-            "Money",
+            Money,
         ),
     ],
-    ids=lambda value: getattr(type(value), "__name__", ""),
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_an_instance_of_a_class_that_nothing_names_comes_back_plain_and_is_named(answer, data, back, plain):
     for return_type in (None, Any, dict, object, Line):
-        codec = codec_for(return_type if plain != "Money" else None)
+        codec = codec_for(return_type if plain is not Money else None)  # a Line names it
         stored = codec.encode(answer)
-        assert (stored.data, stored.plain) == (data, (f"{__name__}.{plain}",))
+        assert (stored.data, stored.plain) == (data, (name_of(plain),))
         assert same(codec.decode(stored.data, stored.types), back)
 
 
@@ -129,7 +95,7 @@ def test_an_annotation_that_cannot_be_resolved_counts_as_none():
 
     stored = AnswerCodec(function).encode(Money(Decimal(1)))
 
-    assert stored.plain == (f"{__name__}.Money",)
+    assert stored.plain == (name_of(Money),)
 
 
 def test_a_field_whose_annotation_cannot_be_resolved_hides_only_itself():
@@ -141,5 +107,5 @@ def test_a_field_whose_annotation_cannot_be_resolved_hides_only_itself():
     codec = codec_for(Half)
     stored = codec.encode(Half(Colour.RED, Money(Decimal(1))))
 
-    assert stored.plain == (f"{__name__}.Colour",)
+    assert stored.plain == (name_of(Colour),)
     assert codec.decode(stored.data, stored.types) == Half("red", Money(Decimal(1)))

@@ -16,7 +16,7 @@ from retrysafe.locks import new_lock
 from retrysafe.persistence._cache.asking import Asker, ask
 from retrysafe.persistence._cache.async_layer import AsyncCachePersistenceLayer
 from retrysafe.persistence._cache.check import CacheFinding
-from retrysafe.persistence._cache.connection import CacheConnection, connection_of
+from retrysafe.persistence._cache.connection import CacheConnection, GivenClient
 from retrysafe.persistence._cache.settings import Settings
 from retrysafe.persistence._cache.steps import for_each
 from retrysafe.persistence._courses import carried_out
@@ -132,7 +132,9 @@ class CachePersistenceLayer(BasePersistenceLayer):
         super().__init__(clock=clock)
         self._settings = Settings(
             AttributeNames(expiry_attr, in_progress_expiry_attr, status_attr, data_attr, validation_key_attr),
-            connection_of(client, url, host, port, username, password, db_index, mode, ssl=ssl),
+            CacheConnection(url, host, port, username, password, db_index, mode, ssl)
+            if client is None
+            else GivenClient(client),
             client,
             asynchronous=False,
             min_replicas=min_replicas,

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 from retrysafe.exceptions import IdempotencyPersistenceLayerError
 from retrysafe.persistence._cache.asking import Asker, ask_async
-from retrysafe.persistence._cache.connection import connection_of
+from retrysafe.persistence._cache.connection import CacheConnection, GivenClient
 from retrysafe.persistence._cache.settings import Settings
 from retrysafe.persistence._cache.steps import for_each
 from retrysafe.persistence._courses import carried_out_async
@@ -64,7 +64,9 @@ class AsyncCachePersistenceLayer(AsyncBasePersistenceLayer):
         super().__init__(clock=clock)
         self._settings = Settings(
             AttributeNames(expiry_attr, in_progress_expiry_attr, status_attr, data_attr, validation_key_attr),
-            connection_of(client, url, host, port, username, password, db_index, mode, ssl=ssl),
+            CacheConnection(url, host, port, username, password, db_index, mode, ssl)
+            if client is None
+            else GivenClient(client),
             client,
             asynchronous=True,
             min_replicas=min_replicas,

@@ -196,24 +196,6 @@ class GivenClient:
         return self._client, leave_open
 
 
-def connection_of(
-    client: Any,
-    url: str,
-    host: str,
-    port: int | str,
-    username: str,
-    password: str,
-    db_index: int,
-    mode: Mode,
-    *,
-    ssl: bool,
-) -> CacheConnection | GivenClient:
-    """What opens the client: the one given, before all other arguments."""
-    if client is not None:
-        return GivenClient(client)
-    return CacheConnection(url, host, port, username, password, db_index, mode, ssl)
-
-
 def _retrying(module: ModuleType, lost: type[Exception]) -> Any:
     """The library's policy: what was sent on a connection that turns out to be dead is sent again, once, at once.
 

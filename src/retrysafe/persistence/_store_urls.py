@@ -6,23 +6,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 from retrysafe.exceptions import IdempotencyPersistenceConfigError
 from retrysafe.persistence._cache.addresses import SCHEMES as CACHE_SCHEMES
-from retrysafe.persistence._urls import decoded, shown_url, split_url
+from retrysafe.persistence._urls import decoded, query_options, shown_url, split_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from urllib.parse import SplitResult
 
-# The options of a cache layer that a URL may have: what each is read with, and what it must be.
-_NAME: Final = (str, "a name")
+_ATTRIBUTES: Final = ("expiry_attr", "in_progress_expiry_attr", "status_attr", "data_attr", "validation_key_attr")
+
 _CACHE_OPTIONS: Final[dict[str, tuple[Callable[[str], Any], str]]] = {
-    "in_progress_expiry_attr": _NAME,
-    "expiry_attr": _NAME,
-    "status_attr": _NAME,
-    "data_attr": _NAME,
-    "validation_key_attr": _NAME,
+    **dict.fromkeys(_ATTRIBUTES, (str, "a name")),
     "min_replicas": (int, "a whole number"),
     "replica_timeout_seconds": (float, "a number of seconds"),
 }
+"""The options of a cache layer that a URL may have: what each is read with, and what it must be."""
+
+_DYNAMODB_OPTIONS: Final = {
+    "region": "region_name",
+    **{name: name for name in ("endpoint_url", "key_attr", "static_pk_value", "sort_key_attr", *_ATTRIBUTES)},
+}
+"""Those of a DynamoDB layer, and which argument each is."""
 
 
 def arguments_of(url: str) -> tuple[str, dict[str, Any]]:
@@ -101,10 +104,14 @@ def _of_cache(url: str, _: SplitResult) -> dict[str, Any]:
     return {"url": f"{place}{mark}{'&'.join(others)}"} | options
 
 
-def _of_dynamodb(url: str, _: SplitResult) -> dict[str, Any]:
-    from retrysafe.persistence._dynamodb.urls import arguments_of as of_dynamodb  # noqa: PLC0415  # comes when named
-
-    return of_dynamodb(url)
+def _of_dynamodb(url: str, parts: SplitResult) -> dict[str, Any]:
+    if not parts.netloc or parts.path.strip("/") or parts.fragment or "@" in parts.netloc:
+        raise _wrong(url, "write dynamodb://table?region=...; credentials are found as boto3 finds them")
+    given = query_options(parts.query)
+    unknown = sorted(given.keys() - _DYNAMODB_OPTIONS.keys())
+    if unknown:
+        raise _wrong(url, f"unknown option {unknown[0]!r}; known: {', '.join(_DYNAMODB_OPTIONS)}")
+    return {"table_name": decoded(parts.netloc)} | {_DYNAMODB_OPTIONS[name]: value for name, value in given.items()}
 
 
 _READERS: Final[dict[str, Callable[[str, SplitResult], dict[str, Any]]]] = {

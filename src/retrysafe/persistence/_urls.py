@@ -46,10 +46,7 @@ def shown_url(url: Any) -> str:
     """The URL as an error may show it: without the user, what may be a password, and the values of the query."""
     if not isinstance(url, str):
         return f"a {type(url).__name__}"
-    scheme, separator, rest = url.partition("://")
-    if not separator or not scheme.replace("+", "").isalnum():
-        scheme = separator = ""
-        rest = url
+    scheme, separator, rest = url.partition("://") if looks_like_url(url) else ("", "", url)
     _, user, rest = rest.rpartition("@")
     for mark in "#?":
         rest, hidden, _ = rest.partition(mark)

@@ -19,7 +19,8 @@ from retrysafe.exceptions import IdempotencyBaseError, IdempotencyPersistenceLay
 from retrysafe.persistence._cache.interruptions import close_if_interrupted
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
-from support.cache_clients import CLIENTS, parts
+from support.any_client import parts
+from support.cache_clients import CLIENTS
 
 LATER = 4_000_000_000
 A, B, C, D = KEYS = [f"{{interrupted}} {letter}" for letter in "abcd"]

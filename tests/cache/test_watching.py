@@ -14,7 +14,8 @@ from retrysafe.persistence._cache.watching import Watching
 from retrysafe.persistence._cache.watching_async import AsyncWatching
 from retrysafe.persistence.cache import CachePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
-from support.cache_clients import CLIENTS, parts
+from support.any_client import parts
+from support.cache_clients import CLIENTS
 from support.cache_watches import LONG, is_woken, tell, woken
 
 

@@ -39,12 +39,13 @@ class RedisPy:
         self._options = options
 
     def open(self, server: CacheServer) -> Any:
-        return self._awaited(server) if self.is_async else self._opened(server)
+        return self._awaited(server) if self.is_async else self.opened(server)
 
     async def _awaited(self, server: CacheServer) -> Any:
-        return self._opened(server)
+        return self.opened(server)
 
-    def _opened(self, server: CacheServer) -> Any:
+    def opened(self, server: CacheServer) -> Any:
+        """A client of either kind, where nothing is to be awaited."""
         module = importlib.import_module(self._module)
         if isinstance(server, RedisCluster):
             first = server.nodes[0]
@@ -54,11 +55,9 @@ class RedisPy:
         return getattr(module, self._name)(host=server.host, port=server.port, **self._options)
 
     def close(self, client: Any) -> Any:
-        pool = getattr(client, "connection_pool", None)
-        sentinels = pool.sentinel_manager.sentinels if hasattr(pool, "sentinel_manager") else []
         if self.is_async:
-            return _all(each.aclose() for each in (client, *sentinels))
-        for each in (client, *sentinels):
+            return _all(each.aclose() for each in parts(client))
+        for each in parts(client):
             each.close()
         return None
 
@@ -116,6 +115,12 @@ class OnlyGetSetDelete:
     def __init__(self, client: Any) -> None:
         self.wrapped = client
         self.get, self.set, self.delete = client.get, client.set, client.delete
+
+
+def parts(client: Any) -> list[Any]:
+    """All that has to be closed of a client: under Sentinel it has clients of its own."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [client, *getattr(manager, "sentinels", ())]
 
 
 async def _all(works: Any) -> None:

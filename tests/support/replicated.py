@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from retrysafe import IdempotencyConfig, idempotent_batch, idempotent_function
 from retrysafe.persistence.cache import AsyncCachePersistenceLayer, CachePersistenceLayer
 from servers import RedisCluster, RedisSentinel, RedisServer, programs, wait_until
+from support.any_client import RedisPy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,9 +54,7 @@ class Pair:
         server = at or self.master
         if library == "glide":
             return _glide("GlideClient", asynchronous, [server])
-        return getattr(_module(library, asynchronous), library.capitalize())(
-            host=server.host, port=server.port, socket_timeout=5
-        )
+        return RedisPy(library, asynchronous=asynchronous, socket_timeout=5).opened(server)
 
 
 class Cluster(RedisCluster):
@@ -95,12 +94,7 @@ class Sentinels(RedisSentinel):
         return [server for server in self.servers if server.process is not None and server is not self.master]
 
     def client(self, library: str, asynchronous: bool) -> Any:
-        module = importlib.import_module(f"{library}.asyncio.sentinel" if asynchronous else f"{library}.sentinel")
-        return module.Sentinel(self.addresses, socket_timeout=5).master_for(self.name)
-
-
-def _module(library: str, asynchronous: bool) -> Any:
-    return importlib.import_module(f"{library}.asyncio" if asynchronous else library)
+        return RedisPy(library, asynchronous=asynchronous, socket_timeout=5).opened(self)
 
 
 def _glide(name: str, asynchronous: bool, servers: list[RedisServer]) -> Any:

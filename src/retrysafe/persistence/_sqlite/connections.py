@@ -142,8 +142,7 @@ class Connections:
         """Carry out a statement that writes; the number of rows it changed. It is committed when this returns.
 
         Raises:
-            IdempotencyPersistenceLayerError: The database failed, and nothing was changed; see
-                `errors`.
+            IdempotencyPersistenceLayerError: The database failed, and nothing was changed; see `errors`.
         """
         try:
             return self._groups.write(command, monotonic(), self)
@@ -214,10 +213,7 @@ class Connections:
             raise was_forked(self._path)
         check_writable(self._path, opening=purpose == "set up")
         connection = open_file(
-            self._uri,
-            purpose,
-            synchronous=self._synchronous,
-            busy_timeout_seconds=self._busy_timeout_seconds,
+            self._uri, purpose, synchronous=self._synchronous, busy_timeout_seconds=self._busy_timeout_seconds
         )
         try:
             if purpose != "set up":

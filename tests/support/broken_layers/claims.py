@@ -248,3 +248,15 @@ class TakeoverNeedsARecord(HonestLayer):
 class TakeoverNeedsAnOwner(HonestLayer):
     def is_replaced(self, standing, seen):
         return standing.owner is not None and super().is_replaced(standing, seen)
+
+
+@caught_by("a_running_record_refuses_claims_and_is_told", "an_outcome_refuses_claims_and_is_told")
+class OwnRecordsAreTakenForAWonClaim(HonestLayer):
+    """As a reply that was lost would have it; but a durable execution has one owner in all its invocations."""
+
+    def _put_record(self, data_record):
+        try:
+            super()._put_record(data_record)
+        except IdempotencyItemAlreadyExistsError as refusal:
+            if refusal.old_data_record.owner != data_record.owner:
+                raise

@@ -43,21 +43,23 @@ class ClaimChecks(Suite):
 
     @check()
     async def test_a_running_record_refuses_claims_and_is_told(self, store: Store) -> None:
-        """A record whose lease runs refuses every claim, which is told exactly that record."""
+        """A record whose lease runs refuses every claim, its own owner's too, which is told exactly that record."""
         claim = store.claim(payload_hash="9f2c")
         await store.wins(claim)
+        await store.refuses(claim, claim)
         await store.refuses(store.claim(owner="owner-2", payload_hash="ffff"), claim)
         await store.refuses(store.claim(owner="owner-3"), claim)
 
     @check()
     async def test_an_outcome_refuses_claims_and_is_told(self, store: Store) -> None:
-        """An outcome of any kind refuses every claim within its window, which is told exactly that record."""
+        """An outcome of any kind refuses every claim within its window, its owner's too, which is told that record."""
         for status, data in ((COMPLETED, '{"receipt": 7}'), (FAILED, '["declined"]'), (UNAVAILABLE, "")):
             claim = store.claim(status, payload_hash="9f2c")
             await store.wins(claim)
             outcome = store.outcome(claim, data, status=status)
             await store.completes(outcome)
-            await store.refuses(store.claim(status, "owner-2"), outcome)
+            for owner in ("owner-2", claim.owner):
+                await store.refuses(store.claim(status, owner), outcome)
 
     @check()
     async def test_a_record_whose_window_is_over_gives_way(self, store: Store) -> None:

@@ -17,7 +17,7 @@ from retrysafe import (
     idempotent_batch,
     idempotent_function,
 )
-from retrysafe.persistence.datarecord import COMPLETED
+from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
 from support.batches import BY_ID, SYNC, Watched, Work, failing, one_at_a_time, orders, over_many, statuses, stored
 
 # --- waiting, order, concurrency --------------------------------------------------------------------------------------
@@ -135,6 +135,17 @@ def test_after_a_failure_no_item_behind_it_is_waited_for(flavour):
     result = charge([{"id": 1, "amount": 5}, {"id": 2, "amount": 6}, {"id": 3, "amount": 5}])
     assert statuses(result) == ["returned", "raised", "not_run"]
     assert layer.calls["get"] == looks
+
+
+def test_after_a_failure_the_claim_behind_an_item_that_waited_is_freed(flavour):
+    layer = failing(flavour)
+    layer.fail("delete")
+    over_many(flavour, Work(2), layer)(orders(2))
+    layer.heal()
+    config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait")
+    result = over_many(flavour, Work(1), layer, config, stop_at_failure=True)(orders(1, 2, 3))
+    assert statuses(result) == ["raised", "not_run", "not_run"]
+    assert stored(flavour, layer._layer) == [INPROGRESS]
 
 
 def test_after_a_failure_items_without_a_key_are_left_alone_too(flavour, monkeypatch):

@@ -32,11 +32,11 @@ class SameKey:
         coming: deque[Item] = deque()
         keys: set[str] = set()
         for item in items:
-            key = None if item.call is None else item.call.idempotency_key
-            if key is not None and key in keys:
-                self.behind.setdefault(key, deque()).append(item)
-                continue
-            if key is not None:
+            if item.call is not None:
+                key = item.call.idempotency_key
+                if key in keys:
+                    self.behind.setdefault(key, deque()).append(item)
+                    continue
                 keys.add(key)
             coming.append(item)
         return coming

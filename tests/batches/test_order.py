@@ -18,6 +18,7 @@ from retrysafe import (
     idempotent_function,
 )
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS
+from retrysafe.testing import AsyncFailingLayer
 from support.batches import BY_ID, SYNC, Watched, Work, failing, one_at_a_time, orders, over_many, statuses, stored
 
 # --- waiting, order, concurrency --------------------------------------------------------------------------------------
@@ -146,6 +147,30 @@ def test_after_a_failure_the_claim_behind_an_item_that_waited_is_freed(flavour):
     result = over_many(flavour, Work(1), layer, config, stop_at_failure=True)(orders(1, 2, 3))
     assert statuses(result) == ["raised", "not_run", "not_run"]
     assert stored(flavour, layer._layer) == [INPROGRESS]
+
+
+def test_after_a_failure_an_item_behind_it_that_has_run_is_recorded_all_the_same():
+    """The store did not take its outcome at first, while the one before it ran, and the one behind it waited."""
+    layer = AsyncFailingLayer(AsyncMemoryPersistenceLayer())
+
+    async def charge(order):
+        while order["id"] == 1 and not layer.calls["update"]:  # noqa: ASYNC110  # nothing there to await
+            await asyncio.sleep(0)
+        if order["id"] != 2:
+            raise ValueError
+        return "paid"
+
+    def over(**options):
+        return idempotent_batch(charge, persistence_store=layer, key_prefix="charge", concurrency=2, **options)
+
+    layer.fail("delete")
+    asyncio.run(over(config=BY_ID)(orders(3)))
+    layer.heal()
+    layer.fail("update", call=1)
+    config = IdempotencyConfig(event_key_jmespath="id", on_in_progress="wait")
+    ordered = over(config=config, record_after_seconds=0, stop_at_failure=True)
+    assert statuses(asyncio.run(ordered(orders(1, 2, 3)))) == ["raised", "returned", "not_run"]
+    assert statuses(asyncio.run(over(config=BY_ID)(orders(2)))) == ["replayed"]
 
 
 def test_after_a_failure_items_without_a_key_are_left_alone_too(flavour, monkeypatch):

@@ -56,7 +56,7 @@ def test_a_lease_that_an_invocation_leaves_no_time_for_is_claimed_anew_once_and_
     invocation = SimpleNamespace(get_remaining_time_in_millis=lambda: 5)
     config = IdempotencyConfig(event_key_jmespath="id", lambda_context=invocation)
     assert statuses(over_many(flavour, Work(), layer, config)(orders(1, 2, 3))) == ["returned"] * 3
-    assert layer.calls["put"] <= 9  # a claim, and one more that finds it and one that takes its place
+    assert 3 < layer.calls["put"] <= 9  # a claim, and one more that finds it and one that takes its place
 
 
 @pytest.mark.parametrize("flavour", SYNC, ids=lambda flavour: flavour.name)

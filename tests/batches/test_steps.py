@@ -102,3 +102,23 @@ def test_a_late_answer_about_one_claim_hides_none_of_those_about_others(plan, ti
     assert [item.lease_end_ms - before for item in (anew, renewed, lost, last)] == [0, 10_000, 0, 10_000]
     assert [item.is_lost for item in (anew, renewed, lost, last)] == [False, False, True, False]
     assert [item for item, _ in leases.renewals()[0]] == [anew, renewed, last]  # what is lost is not asked for again
+
+
+def test_an_item_whose_key_has_passed_to_another_call_claims_it_anew_before_it_runs(plan):
+    batch = begun(plan, "a")
+    answer(batch, None)
+    leases = Leases(batch)
+    leases.renewed(*leases.renewals(), [IdempotencyLeaseLostError("lost")])
+    assert batch.take_ready() is None
+    answer(batch, None)
+    assert batch.take_ready().value == "a"
+
+
+def test_an_item_claims_its_key_anew_as_often_as_its_lease_ends_before_its_turn(plan):
+    batch = begun(plan, "a")
+    answer(batch, None)
+    for _ in range(2):
+        plan.clock.advance(31)
+        assert batch.take_ready() is None
+        answer(batch, None)
+    assert batch.take_ready().value == "a"

@@ -1,9 +1,9 @@
 """The servers as fixtures: each started when the first test asks for it, and shared until the end of the session.
 
 `redis_62`, `redis_70`, `valkey_81`, `valkey_91`, `redis_70_tls`, `redis_cluster`, `redis_cluster_replicated`,
-`redis_cluster_of_one`, `redis_sentinel`, `dynamodb_local`, `dynoxide` and `moto_server` are running servers;
-`redis_62_clock`, `valkey_81_clock`, `valkey_91_clock`, `valkey_cluster_clock` and `valkey_sentinel_clock` are ones
-whose clock a test moves, by `server.advance(seconds)`. For a server of its own, a test asks for `start`, and for a
+`redis_cluster_of_one`, `redis_sentinel`, `postgres`, `dynamodb_local`, `dynoxide` and `moto_server` are running
+servers; `redis_62_clock`, `valkey_81_clock`, `valkey_91_clock`, `valkey_cluster_clock` and `valkey_sentinel_clock` are
+ones whose clock a test moves, by `server.advance(seconds)`. For a server of its own, a test asks for `start`, and for a
 proxy in front of one, for `proxy_to`:
 
     def test_a_restart(start):
@@ -30,6 +30,7 @@ from servers.certificates import Certificates, make_certificates
 from servers.clocks import ServerClock
 from servers.cluster import RedisCluster
 from servers.dynamodb_service import Service
+from servers.postgres import PostgresServer
 from servers.processes import ServerProcess, end_guard, wait_until
 from servers.proxies import Proxy
 from servers.sentinel import RedisSentinel
@@ -109,6 +110,8 @@ valkey_81_clock = _shared(lambda: RedisServer(programs.valkey_81(), clock=Server
 valkey_91_clock = _shared(lambda: RedisServer(programs.valkey_91(), clock=ServerClock()))
 valkey_cluster_clock = _shared(lambda: RedisCluster(programs.valkey_91(), clock=ServerClock()))
 valkey_sentinel_clock = _shared(lambda: RedisSentinel(programs.valkey_81(), clock=ServerClock()))
+
+postgres = _shared(lambda: PostgresServer(programs.postgres()))
 
 dynamodb_local = _shared(dynamodb.dynamodb_local)
 dynoxide = _shared(dynamodb.dynoxide)

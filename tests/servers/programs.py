@@ -53,6 +53,11 @@ def redis_70() -> Path:
     missing("redis-server", "tools/install_servers.sh (Debian: apt-get install redis-tools)")
 
 
+def postgres() -> Path:
+    """PostgreSQL 16."""
+    return _of_wheel("pgserver/pginstall/bin/postgres")
+
+
 def libfaketime() -> Path:
     """What shows a server another time."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

@@ -247,7 +247,7 @@ class Batch(Lineup):
 
     def _give_up(self, item: Item, answer: Any = None) -> None:
         """Do no more than it owes to the store, if anything."""
-        if item.call is None or item.op is None:
+        if item.call is None:
             self._ended(item, None)
         else:
             item.flow = interrupted(item.call, item.op, answer)

@@ -12,24 +12,9 @@ import pytest
 
 from retrysafe import AsyncMemoryPersistenceLayer, IdempotencyConfig, MemoryPersistenceLayer, idempotent_function
 from retrysafe._batch.leases import Leases
-from retrysafe.answers import AnswerCodec
-from retrysafe.call import begin_call
-from retrysafe.execution import Execution
 from retrysafe.heartbeat import Heart, _outcomes, renew
 from retrysafe.heartbeat_async import AsyncHeart
-from retrysafe.plan import Plan
-
-
-def a_run(clock, layer, payload=1):
-    """A run of half a minute's lease, by hand; and the clock by which it is renewed."""
-    plan = Plan(function_name="work", key_prefix="work", config=IdempotencyConfig(), codec=AnswerCodec(), clock=clock)
-    run = Execution()
-    run.call, run.store = begin_call(plan, payload), layer
-    run.lease_lost = run.over = False
-    run.claim = run.call.claim()
-    run.lease_end_ms = run.claim.in_progress_expiry_timestamp
-    layer._put_record(run.claim)
-    return run
+from support.renewals import a_run
 
 
 def renewed(runs):

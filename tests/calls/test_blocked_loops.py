@@ -142,25 +142,29 @@ def test_where_no_thread_is_to_be_had_the_event_loop_renews(sqlite, monkeypatch)
     assert asyncio.run(idempotent_function(work, persistence_store=layer, config=SHORT, key_prefix=new_prefix())(1))
 
 
-def begun(layer, loop):
+def begun(layer, loop, form="function"):
     """A run that has begun in the loop and does not end."""
+    options = {"persistence_store": layer, "config": SHORT, "key_prefix": new_prefix()}
 
     async def work(n):
         has_begun.append(n)
         await asyncio.Event().wait()
 
+    async def block(n):
+        async with idempotent_block(n, **options):
+            await work(n)
+
     has_begun = []
-    task = loop.create_task(
-        idempotent_function(work, persistence_store=layer, config=SHORT, key_prefix=new_prefix())(1)
-    )
+    task = loop.create_task((idempotent_function(work, **options) if form == "function" else block)(1))
     while not has_begun:
         loop.run_until_complete(asyncio.sleep(0))
     return task
 
 
-def test_a_run_whose_event_loop_was_closed_is_not_kept_alive(sqlite):
+@pytest.mark.parametrize("form", ["function", "block"])
+def test_a_run_whose_event_loop_was_closed_is_not_kept_alive(sqlite, form):
     loop = asyncio.new_event_loop()
-    task = begun(sqlite[0], loop)
+    task = begun(sqlite[0], loop, form)
     (beating,) = [held for held in heart._alive() if getattr(held, "loop", None) is loop]
     loop.close()
     assert beating not in heart._alive()

@@ -62,6 +62,10 @@ def layer():
     return EachLoopItsOwn()
 
 
+def no_client(_):
+    raise OSError("too many open files")
+
+
 def run_on(layer, clock, payload=1):
     run = a_run(clock, MemoryPersistenceLayer(clock=clock), payload)
     run.store = layer
@@ -93,12 +97,9 @@ def test_a_renewal_that_fails_is_tried_again_after_a_quarter_of_that_time(now, l
 
 
 def test_so_it_is_where_no_client_can_be_opened(now, layer, clock, monkeypatch):
-    def refuse(_):
-        raise OSError("too many open files")
-
     beside, run = Beside(OPEN), run_on(layer, clock)
     beside.start(run)
-    monkeypatch.setattr(EachLoopItsOwn, "__aenter__", refuse)
+    monkeypatch.setattr(EachLoopItsOwn, "__aenter__", no_client)
     now[0] = 120.0
     assert beside.beat() is True
     assert beside.renewal_due == 122.5
@@ -168,6 +169,17 @@ def test_and_by_the_thread_alone_where_the_layer_works_in_threads(heart, tmp_pat
 
     with SQLitePersistenceLayer(tmp_path / "i.db") as layer:
         assert asyncio.run(main()) == (None, True, True, False)
+
+
+def test_where_no_client_can_be_opened_a_batch_is_tried_again_sooner(now, layer, clock, monkeypatch):
+    async def main():
+        return a_keeper(layer, clock)[0]
+
+    keeper = asyncio.run(main())
+    keeper._beside._loop = OPEN
+    monkeypatch.setattr(EachLoopItsOwn, "__aenter__", no_client)
+    assert keeper._beside.beat() is True
+    assert keeper.leases.due == 102.5
 
 
 # --- which layers -----------------------------------------------------------------------------------------------------

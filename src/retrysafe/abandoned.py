@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from retrysafe.answers import AnswerCodec, UnstorableAnswerError
+from retrysafe.checks import checked_config, checked_layer, checked_serializer
 from retrysafe.drivers import drive, drive_async
 from retrysafe.endings import store_failure
 from retrysafe.exceptions import (
@@ -19,7 +20,6 @@ from retrysafe.handler import awaitable_layer
 from retrysafe.pauses import seconds_until
 from retrysafe.persistence.base import BasePersistenceLayer
 from retrysafe.persistence.datarecord import COMPLETED, INPROGRESS, DataRecord
-from retrysafe.plan import checked_config, checked_layer, checked_serializer
 from retrysafe.ports import AsyncPorts, SyncPorts
 from retrysafe.serialization.base import serializer_for
 from retrysafe.wishes import Complete, Fetch, Flow, Lost, Release, StoreFailed, Unstorable
@@ -27,10 +27,10 @@ from retrysafe.wishes import Complete, Fetch, Flow, Lost, Release, StoreFailed, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from retrysafe.checks import AnyLayer
     from retrysafe.clock import Clock
     from retrysafe.config import IdempotencyConfig
     from retrysafe.idempotency import Serializer
-    from retrysafe.plan import AnyLayer
 
 
 def complete_abandoned(

@@ -15,10 +15,10 @@ from retrysafe.serialization.base import serializer_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
+    from retrysafe.checks import AnyLayer
     from retrysafe.config import IdempotencyConfig
     from retrysafe.idempotency import Serializer
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
-    from retrysafe.plan import AnyLayer
 
 __all__ = ["BatchResult", "ItemResult", "idempotent_batch"]
 

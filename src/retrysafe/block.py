@@ -8,6 +8,7 @@ from weakref import ref
 from retrysafe import switch
 from retrysafe.answers import AnswerCodec
 from retrysafe.call import begin_call
+from retrysafe.checks import checked_config, checked_layer, checked_prefix, checked_serializer
 from retrysafe.drivers import conclude, drive, drive_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.handler import awaitable_layer
@@ -15,7 +16,7 @@ from retrysafe.heartbeat import heart
 from retrysafe.heartbeat_async import start_async
 from retrysafe.owed import interrupted
 from retrysafe.persistence.base import BasePersistenceLayer
-from retrysafe.plan import checked_config, checked_layer, checked_prefix, checked_serializer, plan_on
+from retrysafe.plan import plan_on
 from retrysafe.ports import AsyncPorts, SyncPorts
 from retrysafe.protocol import idempotent_call, known_answer
 from retrysafe.running import Running
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from retrysafe.call import Call
+    from retrysafe.checks import AnyLayer
     from retrysafe.config import IdempotencyConfig
     from retrysafe.heartbeat import Beat
-    from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencySerializer
 
 

@@ -6,18 +6,19 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from retrysafe.call import begin_call
+from retrysafe.checks import wrong_store
 from retrysafe.drivers import run, run_async
 from retrysafe.exceptions import IdempotencyConfigError
 from retrysafe.persistence import async_layer_from_url, layer_from_url
 from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
-from retrysafe.plan import plan_for, wrong_store
+from retrysafe.plan import plan_for
 from retrysafe.running import answered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from retrysafe.checks import AnyLayer
     from retrysafe.config import IdempotencyConfig
-    from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencySerializer
 
 

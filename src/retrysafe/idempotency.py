@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, overl
 
 from retrysafe import lambda_context, switch
 from retrysafe.call import begin_call
+from retrysafe.checks import check_key, checked_config
 from retrysafe.config import IdempotencyConfig as IdempotencyConfig  # noqa: PLC0414, TC001  # as in Powertools' module
 from retrysafe.drivers import run, run_async
 from retrysafe.handler import awaitable_layer, opened_layer
-from retrysafe.plan import check_key, checked_config, plan_for
+from retrysafe.plan import plan_for
 from retrysafe.serialization.base import serializer_for
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from retrysafe.call import Call
+    from retrysafe.checks import AnyLayer
     from retrysafe.persistence.base import AsyncBasePersistenceLayer, BasePersistenceLayer
-    from retrysafe.plan import AnyLayer
     from retrysafe.serialization.base import BaseIdempotencyModelSerializer, BaseIdempotencySerializer
 
     Serializer: TypeAlias = BaseIdempotencySerializer | type[BaseIdempotencyModelSerializer]

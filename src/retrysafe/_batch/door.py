@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from retrysafe import switch
 from retrysafe._batch.results import BatchResult, ItemResult, identified
 from retrysafe.call import begin_call
+from retrysafe.checks import check_key
 from retrysafe.config import LONGEST_SECONDS
 from retrysafe.exceptions import IdempotencyAlreadyInProgressError, IdempotencyConfigError
-from retrysafe.plan import check_key
 from retrysafe.wishes import Raised, Returned
 
 if TYPE_CHECKING:

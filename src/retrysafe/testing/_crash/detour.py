@@ -16,11 +16,12 @@ from retrysafe import block
 from retrysafe._batch.drivers import BatchRun
 from retrysafe._batch.drivers_async import AsyncBatchRun
 from retrysafe._batch.state import Batch
+from retrysafe.checks import checked_layer
 from retrysafe.drivers import run, run_async
 from retrysafe.events import DEBUG, Listener
 from retrysafe.locks import new_lock
 from retrysafe.persistence.base import AsyncBasePersistenceLayer
-from retrysafe.plan import checked_layer, plan_on
+from retrysafe.plan import plan_on
 from retrysafe.testing._crash.layers import AsyncLifeLayer, LifeLayer
 from retrysafe.testing._crash.steps import Steps
 

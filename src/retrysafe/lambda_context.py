@@ -6,7 +6,6 @@ a function called inside a handler knows the invocation without being handed it.
 
 from __future__ import annotations
 
-import os
 from contextvars import ContextVar, Token
 from typing import Any
 
@@ -14,6 +13,8 @@ from retrysafe.environment import raw, raw_name
 from retrysafe.exceptions import IdempotencyConfigError
 
 _TRACE = raw_name("_X_AMZN_TRACE_ID")
+# Values are encoded as names are, on Linux, where Lambda runs.
+_KIND, _MANAGED = raw_name("AWS_LAMBDA_INITIALIZATION_TYPE"), raw_name("lambda-managed-instances")
 
 # The context, and the trace under which it was registered.
 _registered: ContextVar[tuple[Any, Any] | None] = ContextVar("retrysafe_lambda_context", default=None)
@@ -58,7 +59,7 @@ def remaining_ms(context: Any) -> int | None:
     Source: https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-execution-environment.html
     """
     ask = getattr(context, "get_remaining_time_in_millis", None)
-    if ask is None or os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "lambda-managed-instances":
+    if ask is None or raw.get(_KIND) == _MANAGED:
         return None
     try:
         left = int(ask())

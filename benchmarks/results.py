@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def write(directory: Path, figures: Sequence[Figure], rounds: int) -> None:
-    """Write the report into a directory. Of what was there, sections that were not measured now stay."""
+    """Write the report into a directory. Of what was there, sections that were not measured now stay, all in place."""
     directory.mkdir(parents=True, exist_ok=True)
-    figures = [*_kept(directory, {figure.section for figure in figures}), *figures]
+    before, measured = _read(directory), {figure.section for figure in figures}
+    order = list(dict.fromkeys(figure.section for figure in [*before, *figures]))
+    kept = [figure for figure in before if figure.section not in measured]
+    figures = sorted([*kept, *figures], key=lambda figure: order.index(figure.section))
     machine = {"python": platform.python_version(), "machine": platform.machine(), "processors": os.cpu_count()}
     report = {**machine, "rounds": rounds, "figures": as_json(figures)}
     (directory / "figures.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -33,7 +36,7 @@ def write(directory: Path, figures: Sequence[Figure], rounds: int) -> None:
     (directory / "figures.md").write_text(page, encoding="utf-8")
 
 
-def _kept(directory: Path, measured: set[str]) -> list[Figure]:
+def _read(directory: Path) -> list[Figure]:
     try:
         text = (directory / "figures.json").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -43,4 +46,4 @@ def _kept(directory: Path, measured: set[str]) -> list[Figure]:
         del fields["met"]
         fields["spread"] = fields["spread"] and tuple(fields["spread"])
         figures.append(Figure(**fields))
-    return [figure for figure in figures if figure.section not in measured]
+    return figures
